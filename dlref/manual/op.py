@@ -1,0 +1,388 @@
+"""The pure pair: a forward and its explicit gradient, and all that is derived from the two.
+
+An operation is written as
+
+    @op(builtin=torch.sigmoid)
+    def sigmoid(input):
+        return 1 / (1 + exp(-input))                # or: return output, (tensors to save)
+
+    @sigmoid.gradient
+    def _(dy, output):                              # names what it uses, and only that is kept
+        return dy * output * (1 - output)
+
+A gradient may name any argument of the forward, and `dy` (the upstream gradient), `output`, `saved` (the tuple that the
+forward returned next to its output) and `needs` (a named tuple of bools: which arguments want a gradient). It returns
+one entry per argument of the forward, trailing Nones left out. An entry may have any shape that the argument was
+broadcast to and any floating dtype: it is summed and cast to the argument's here, once for all operations.
+
+The optional `prepare` checks the arguments, draws the random numbers and returns the arguments of the pure forward; it
+is not differentiated, so tensors that want a gradient pass through it unchanged. It returns None where the operation is
+the identity (dropout in evaluation): then the output is the first argument itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction
+
+RESERVED = ("dy", "output", "saved", "needs")
+OPS: dict[str, Op] = {}
+Like = namedtuple("Like", "shape dtype")
+call = lambda *args, **kwargs: (args, kwargs)  # noqa: E731  (a sample reads as the call that it is)
+
+
+def op(
+    builtin: Callable | None = None, *, autocast: str | dict[str, str] | None = None, view: bool = False
+) -> Callable[[Callable], Op]:
+    """Make an operation of a pure forward.
+
+    builtin: torch's function of the same meaning, whose signature the operation takes on.
+    autocast: "low", "float32" or "promote" for every device, or {device type: policy}; None computes in what came.
+    view: the output is a view of the input; under autograd it stays one (an autograd.Function's output could not be
+        changed in place), so there torch's rule for views carries the gradient.
+    """
+    return lambda forward: Op(forward, builtin, autocast, view)
+
+
+class Op:
+    """A forward with its gradient: call it under autograd, or `vjp` it without."""
+
+    def __init__(self, forward: Callable, builtin: Callable | None, autocast: str | dict[str, str] | None, view: bool):
+        functools.update_wrapper(self, forward)
+        self.forward, self.builtin, self.policy, self.view = forward, builtin, autocast, view
+        self.names = tuple(inspect.signature(forward).parameters)
+        self.Needs = namedtuple("Needs", self.names)  # type: ignore[misc]
+        self.samples: Callable | None = None
+        self.set_prepare(None)
+        OPS[self.__name__] = self
+
+    # --- registration -------------------------------------------------------------------------------------------
+
+    def gradient(self, function: Callable) -> Callable:
+        """Register the explicit gradient, and derive the bridge to autograd from it."""
+        self.pull = function
+        uses = tuple(inspect.signature(function).parameters)
+        if unknown := set(uses) - {*RESERVED, *self.names}:
+            raise TypeError(f"the gradient of {self.__name__} must name arguments of its forward {self.names} or "
+                            f"{RESERVED}; it names {sorted(unknown)}")  # fmt: skip
+        self.uses_saved = "saved" in uses
+        self.uses_output = "output" in uses
+        self.reads = tuple(name in uses for name in self.names)
+        # With tensors of its own saved, the forward runs again for a second derivative and needs every argument.
+        self.keeps = tuple(self.uses_saved or name in uses for name in self.names)
+        names = ", ".join(uses)
+        arguments = "".join(f"{name}, " for name in self.names)
+        self.call_pull = _compile(f"lambda pull, dy, output, saved, needs, {arguments}: pull({names})")
+        self.bridge, self.bridge_jvp = _bridge(self)
+        return function
+
+    def prepare(self, function: Callable) -> Callable:
+        """Register what checks the public arguments and makes the arguments of the forward of them."""
+        self.set_prepare(function)
+        return function
+
+    def hard_samples(self, function: Callable) -> Callable:
+        """Register a generator of samples: it takes tensor(data) (of the dtype and device under test), yields call(...)."""
+        self.samples = function
+        return function
+
+    def set_prepare(self, function: Callable | None) -> None:
+        self.prepared = function
+        self.__signature__ = _signature(self.builtin) or inspect.signature(function or self.forward)
+        self.bind = _binder(self.__signature__, tuple(inspect.signature(function or self.forward).parameters))
+        # Where each public argument stands among the forward's: the pullback answers in the order of the call.
+        self.indices = {n: self.names.index(n) if n in self.names else None for n in self.__signature__.parameters}
+        self.positions = tuple(self.indices.values())
+
+    def __repr__(self) -> str:
+        return f"<operation {self.__name__}{self.__signature__}>"
+
+    # --- the two ways to call it --------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        values, inplace = self.bind(*args, **kwargs)
+        original = values[0]
+        if inplace:  # what is overwritten below must not be what the gradient reads
+            values = (original.clone(), *values[1:])
+        if self.prepared is not None:
+            values = self.prepared(*values)
+            if values is None:
+                return original
+        with _without_autocast(device := _device_type(values)) as disabled:
+            if disabled:
+                values = self.cast(values, device)
+            output = self.apply(values)
+        return original.copy_(output) if inplace else output
+
+    def apply(self, values: tuple) -> Tensor:
+        if self.view or not torch.is_grad_enabled():
+            return self.evaluate(values)[0]
+        if torch.compiler.is_compiling():
+            return self.bridge.apply(*values)[0]
+        if _forward_over_forward():
+            return self.evaluate(values)[0]
+        return self.bridge_jvp.apply(*(Sequence(v) if isinstance(v, (tuple, list)) else v for v in values))[0]
+
+    def evaluate(self, values: tuple) -> tuple[Tensor, tuple]:
+        """The forward's output and what it saved."""
+        result = self.forward(*values)
+        return result if isinstance(result, tuple) else (result, ())
+
+    def vjp(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Callable[..., tuple]]:
+        """Output and pullback, without autograd.
+
+        The pullback takes the upstream gradient (nothing where the output is a single number: dE/dE = 1) and returns
+        one gradient per argument that was passed, None where there is none. `needs`, one bool per argument passed,
+        leaves out what nobody wants.
+        """
+        passed = (*self.positions[: len(args)], *(self.indices[name] for name in kwargs))
+        with without_graph():
+            values, inplace = self.bind(*args, **kwargs)
+            original = values[0]
+            if inplace:
+                values = (original.clone(), *values[1:])
+            if self.prepared is not None:
+                values = self.prepared(*values)
+                if values is None:
+                    return original, functools.partial(_identity_pullback, original, len(passed))
+            like = [Like(v.shape, v.dtype) if isinstance(v, Tensor) else None for v in values]
+            with _without_autocast(device := _device_type(values)) as disabled:
+                if disabled:
+                    values = self.cast(values, device)
+                output, saved = self.evaluate(values)
+            if inplace:
+                output = original.copy_(output)
+        # The closure below keeps what the gradient reads, and no more.
+        values = tuple([v if read else None for v, read in zip(values, self.reads, strict=True)])
+        kept = output if self.uses_output or output.numel() == 1 else None
+
+        def pullback(dy: Tensor | None = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
+            wants = [li is not None and (li.dtype.is_floating_point or li.dtype.is_complex) for li in like]
+            if needs is not None:
+                if len(needs) != len(passed):
+                    raise ValueError(f"needs must hold one bool for each of the {len(passed)} arguments that were "
+                                     f"passed to {self.__name__}, it holds {len(needs)}")  # fmt: skip
+                wanted = {i for i, need in zip(passed, needs, strict=True) if need}
+                wants = [want and i in wanted for i, want in enumerate(wants)]
+            with without_graph():
+                dy = seed(kept) if dy is None else dy
+                with _without_autocast(dy.device.type):
+                    grads = self.gradients(dy, kept, saved, wants, values, like)
+            return tuple([None if i is None else grads[i] for i in passed])
+
+        return output, pullback
+
+    def gradients(self, dy, output, saved, needs, values, like) -> list[Tensor | None]:
+        """The gradients of the forward's arguments, each in its argument's shape and dtype."""
+        grads = self.call_pull(self.pull, dy, output, saved, self.Needs(*needs), *values)
+        if not isinstance(grads, tuple):
+            grads = (grads,)
+        fitted: list[Tensor | None] = [None] * len(needs)
+        for i, grad in enumerate(grads):
+            if needs[i] and grad is not None:
+                shape, dtype = like[i]
+                if grad.shape != shape:
+                    grad = grad.sum_to_size(shape)
+                if grad.dtype != dtype:
+                    grad = (grad.real if grad.is_complex() and not dtype.is_complex else grad).to(dtype)
+                fitted[i] = grad
+        return fitted
+
+    # --- autocast -----------------------------------------------------------------------------------------------
+
+    def cast(self, values: tuple, device: str) -> tuple:
+        """The arguments as torch.autocast casts them for its own operation of this name."""
+        policy = self.policy.get(device) if isinstance(self.policy, dict) else self.policy
+        if policy is None:
+            return values
+        castable = [v for v in values if isinstance(v, Tensor) and v.is_floating_point()
+                    and v.dtype != torch.float64 and v.device.type == device]  # fmt: skip
+        if policy == "low":
+            dtype = torch.get_autocast_dtype(device)
+        elif policy == "float32":
+            dtype = torch.float32
+        else:  # promote: to the widest that came
+            dtype = functools.reduce(torch.promote_types, (v.dtype for v in castable), torch.get_autocast_dtype(device))
+        return tuple(v.to(dtype) if any(v is c for c in castable) else v for v in values)
+
+
+def _forward_over_forward() -> bool:
+    """Whether a torch.func.jvp runs within another: torch drops the outer tangents inside an autograd.Function there."""
+    stack = torch._C._functorch.get_interpreter_stack()
+    return stack is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) > 1
+
+
+class Sequence:
+    """A list argument on its way over the bridge: torch.func would take it apart and look for tensors in it."""
+
+    def __init__(self, items: tuple | list):
+        self.items = items
+
+
+def seed(output: Tensor | None) -> Tensor:
+    """dE/dE = 1, the upstream gradient of an error."""
+    if output is None or output.numel() != 1:
+        raise RuntimeError("the pullback may be called with nothing only where the output is a single number (an error); "
+                           "pass the upstream gradient, of the output's shape")  # fmt: skip
+    return torch.ones_like(output)
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+def without_graph():
+    """torch.no_grad(), at no cost where it is on already."""
+    return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
+
+
+def _without_autocast(device: str):
+    """Autocast off, for what an operation does inside; yields None where it is off already."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _NOTHING
+
+
+def _identity_pullback(output: Tensor, passed: int, dy: Tensor | None = None, needs=None) -> tuple[Tensor | None, ...]:
+    return (seed(output) if dy is None else dy, *(None for _ in range(passed - 1)))
+
+
+def _device_type(values: tuple) -> str:
+    for value in values:
+        if isinstance(value, Tensor):
+            return value.device.type
+    return "cpu"
+
+
+# --- the bridge to autograd -------------------------------------------------------------------------------------
+
+
+def _bridge(op: Op) -> tuple[type, type]:
+    """An autograd.Function of the operation, and a subclass of it that has forward-mode derivatives too.
+
+    Two classes, because Dynamo stops at a Function with a jvp.
+    """
+
+    class Bridge(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(*values):
+            output, saved = op.evaluate(_plain(values))
+            return output, *saved
+
+        @staticmethod
+        def setup_context(ctx, inputs, outputs):
+            output, *saved = outputs
+            ctx.mark_non_differentiable(*saved)
+            ctx.set_materialize_grads(False)
+            ctx.like = [Like(v.shape, v.dtype) if isinstance(v, Tensor) else None for v in inputs]
+            ctx.like_output = Like(output.shape, output.dtype)
+            ctx.number_saved = len(saved)
+            ctx.values = [None if isinstance(v, Tensor) else v for v in _plain(inputs)]
+            kept = [v if keep and isinstance(v, Tensor) else None for v, keep in zip(inputs, op.keeps, strict=True)]
+            tensors = (output if op.uses_output else None, *kept, *saved)
+            ctx.save_for_backward(*tensors)
+            ctx.save_for_forward(*tensors)
+
+        @staticmethod
+        def backward(ctx, dy, *_):
+            if dy is None:
+                return (None,) * len(ctx.like)
+            output, values, saved = _restore(op, ctx)
+            if torch.is_grad_enabled() and op.uses_saved:
+                # Somebody wants a second derivative: what the forward saved must be part of the graph.
+                output, saved = op.evaluate(values)
+            with _without_autocast(dy.device.type):
+                return tuple(op.gradients(dy, output, saved, ctx.needs_input_grad, values, ctx.like))
+
+    class BridgeWithJvp(Bridge):
+        @staticmethod
+        def jvp(ctx, *tangents):
+            # The gradient u -> J^T u is linear in u, so J t is its transpose applied to t. Saved tensors are made anew,
+            # lest the derivative of this derivative miss them.
+            output, values, saved = _restore(op, ctx)
+            if op.uses_saved:
+                output, saved = op.evaluate(values)
+            needs = [t is not None for t in tangents]
+
+            def transposed(u):
+                grads = op.gradients(u, output, saved, needs, values, ctx.like)
+                return tuple(torch.zeros_like(t) if g is None else g
+                             for g, t in zip(grads, tangents, strict=True) if t is not None)  # fmt: skip
+
+            given = [t for t in tangents if t is not None]
+            shape, dtype = ctx.like_output
+            _, transpose = torch.func.vjp(transposed, given[0].new_zeros(shape, dtype=dtype))
+            return (*transpose(tuple(given)), *(None for _ in range(ctx.number_saved)))
+
+    for cls in (Bridge, BridgeWithJvp):
+        cls.__name__ = cls.__qualname__ = op.__name__
+    return Bridge, BridgeWithJvp
+
+
+def _plain(values: tuple) -> tuple:
+    return tuple(v.items if isinstance(v, Sequence) else v for v in values)
+
+
+def _restore(op: Op, ctx) -> tuple[Tensor | None, list, tuple]:
+    """Output, arguments and saved tensors of a bridge's context, None where the gradient needs them not."""
+    output, *tensors = ctx.saved_tensors
+    kept, saved = tensors[: len(ctx.values)], tuple(tensors[len(ctx.values) :])
+    return output, [v if t is None else t for t, v in zip(kept, ctx.values, strict=True)], saved
+
+
+# --- signatures -------------------------------------------------------------------------------------------------
+
+
+def _signature(builtin: Callable | None) -> inspect.Signature | None:
+    """torch's signature without its annotations; None where it is written in C and has none."""
+    try:
+        signature = inspect.signature(builtin)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=signature.empty)
+
+
+def _binder(signature: inspect.Signature, wanted: tuple[str, ...]) -> Callable:
+    """A function of the public signature that returns the wanted arguments as a tuple, and whether to work in place.
+
+    The arguments that mean the same in every operation of torch's end here: size_average and reduce are folded into
+    reduction, inplace is told apart, _stacklevel is dropped. It is compiled once, as a call through
+    inspect.Signature.bind takes longer than a small operation.
+    """
+    public = signature.parameters
+    folded = {"size_average", "reduce", "inplace", "_stacklevel"} - set(wanted)
+    if set(public) - folded != set(wanted):
+        raise TypeError(f"the operation must take {sorted(set(public) - folded)}, it takes {sorted(wanted)}")
+    values = {name: name for name in wanted}
+    if "size_average" in folded and "size_average" in public:
+        values["reduction"] = "fold(size_average, reduce, reduction)"
+    inplace = "inplace" if "inplace" in public else "False"
+    namespace: dict[str, Any] = {f"_{name}": p.default for name, p in public.items()}
+    namespace["fold"] = _fold_reduction
+    parts, star = [], False
+    for name, p in public.items():
+        if p.kind is p.KEYWORD_ONLY and not star:
+            parts.append("*")
+            star = True
+        parts.append(name if p.default is p.empty else f"{name}=_{name}")
+    values_source = "".join(f"{values[name]}, " for name in wanted)
+    return _compile(f"lambda {', '.join(parts)}: (({values_source}), {inplace})", namespace)
+
+
+def _fold_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """The reduction that torch's deprecated pair of flags means (with torch's warning)."""
+    if size_average is None and reduce is None:
+        return reduction
+    return _reduction.legacy_get_string(size_average, reduce)
+
+
+def _compile(source: str, namespace: dict[str, Any] | None = None) -> Callable:
+    return eval(source, {} if namespace is None else namespace)
