@@ -81,7 +81,6 @@ class Op:
         names = ", ".join(uses)
         arguments = "".join(f"{name}, " for name in self.names)
         self.call_pull = _compile(f"lambda pull, dy, output, saved, needs, {arguments}: pull({names})")
-        self.bridge, self.bridge_jvp = _bridge(self)
         return function
 
     def prepare(self, function: Callable) -> Callable:
@@ -126,10 +125,10 @@ class Op:
         if self.view or not torch.is_grad_enabled():
             return self.evaluate(values)[0]
         if torch.compiler.is_compiling():
-            return self.bridge.apply(*values)[0]
+            return Bridge.apply(self, *values)[0]
         if _forward_over_forward():
             return self.evaluate(values)[0]
-        return self.bridge_jvp.apply(*(Sequence(v) if isinstance(v, (tuple, list)) else v for v in values))[0]
+        return BridgeWithJvp.apply(self, *(Sequence(v) if isinstance(v, (tuple, list)) else v for v in values))[0]
 
     def evaluate(self, values: tuple) -> tuple[Tensor, tuple]:
         """The forward's output and what it saved."""
@@ -262,79 +261,79 @@ def _device_type(values: tuple) -> str:
 # --- the bridge to autograd -------------------------------------------------------------------------------------
 
 
-def _bridge(op: Op) -> tuple[type, type]:
-    """An autograd.Function of the operation, and a subclass of it that has forward-mode derivatives too.
+class Bridge(torch.autograd.Function):
+    """Any operation as torch.autograd sees it: apply(op, *values). The saved tensors are outputs of their own."""
 
-    Two classes, because Dynamo stops at a Function with a jvp.
-    """
+    generate_vmap_rule = True
 
-    class Bridge(torch.autograd.Function):
-        generate_vmap_rule = True
+    @staticmethod
+    def forward(op, *values):
+        output, saved = op.evaluate(_plain(values))
+        return output, *saved
 
-        @staticmethod
-        def forward(*values):
-            output, saved = op.evaluate(_plain(values))
-            return output, *saved
+    @staticmethod
+    def setup_context(ctx, inputs, outputs):
+        op, *values = inputs
+        output, *saved = outputs
+        ctx.mark_non_differentiable(*saved)
+        ctx.set_materialize_grads(False)
+        ctx.op = op
+        ctx.like = [Like(v.shape, v.dtype) if isinstance(v, Tensor) else None for v in values]
+        ctx.like_output = Like(output.shape, output.dtype)
+        ctx.values = [None if isinstance(v, Tensor) else v for v in _plain(values)]
+        kept = [v if keep and isinstance(v, Tensor) else None for v, keep in zip(values, op.keeps, strict=True)]
+        tensors = (output if op.uses_output else None, *kept, *saved)
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
 
-        @staticmethod
-        def setup_context(ctx, inputs, outputs):
-            output, *saved = outputs
-            ctx.mark_non_differentiable(*saved)
-            ctx.set_materialize_grads(False)
-            ctx.like = [Like(v.shape, v.dtype) if isinstance(v, Tensor) else None for v in inputs]
-            ctx.like_output = Like(output.shape, output.dtype)
-            ctx.number_saved = len(saved)
-            ctx.values = [None if isinstance(v, Tensor) else v for v in _plain(inputs)]
-            kept = [v if keep and isinstance(v, Tensor) else None for v, keep in zip(inputs, op.keeps, strict=True)]
-            tensors = (output if op.uses_output else None, *kept, *saved)
-            ctx.save_for_backward(*tensors)
-            ctx.save_for_forward(*tensors)
-
-        @staticmethod
-        def backward(ctx, dy, *_):
-            if dy is None:
-                return (None,) * len(ctx.like)
-            output, values, saved = _restore(op, ctx)
-            if torch.is_grad_enabled() and op.uses_saved:
-                # Somebody wants a second derivative: what the forward saved must be part of the graph.
-                output, saved = op.evaluate(values)
-            with _without_autocast(dy.device.type):
-                return tuple(op.gradients(dy, output, saved, ctx.needs_input_grad, values, ctx.like))
-
-    class BridgeWithJvp(Bridge):
-        @staticmethod
-        def jvp(ctx, *tangents):
-            # The gradient u -> J^T u is linear in u, so J t is its transpose applied to t. Saved tensors are made anew,
-            # lest the derivative of this derivative miss them.
-            output, values, saved = _restore(op, ctx)
-            if op.uses_saved:
-                output, saved = op.evaluate(values)
-            needs = [t is not None for t in tangents]
-
-            def transposed(u):
-                grads = op.gradients(u, output, saved, needs, values, ctx.like)
-                return tuple(torch.zeros_like(t) if g is None else g
-                             for g, t in zip(grads, tangents, strict=True) if t is not None)  # fmt: skip
-
-            given = [t for t in tangents if t is not None]
-            shape, dtype = ctx.like_output
-            _, transpose = torch.func.vjp(transposed, given[0].new_zeros(shape, dtype=dtype))
-            return (*transpose(tuple(given)), *(None for _ in range(ctx.number_saved)))
-
-    for cls in (Bridge, BridgeWithJvp):
-        cls.__name__ = cls.__qualname__ = op.__name__
-    return Bridge, BridgeWithJvp
+    @staticmethod
+    def backward(ctx, dy, *_):
+        op = ctx.op
+        if dy is None:
+            return None, *(None for _ in ctx.like)
+        output, values, saved = _restore(ctx)
+        if torch.is_grad_enabled() and op.uses_saved:
+            # Somebody wants a second derivative: what the forward saved must be part of the graph.
+            output, saved = op.evaluate(values)
+        with _without_autocast(dy.device.type):
+            return None, *op.gradients(dy, output, saved, ctx.needs_input_grad[1:], values, ctx.like)
 
 
-def _plain(values: tuple) -> tuple:
-    return tuple(v.items if isinstance(v, Sequence) else v for v in values)
+class BridgeWithJvp(Bridge):
+    """The bridge with forward-mode derivatives: a class of its own, because Dynamo stops at a Function with a jvp."""
+
+    @staticmethod
+    def jvp(ctx, _, *tangents):
+        # The gradient u -> J^T u is linear in u, so J t is its transpose applied to t. What was saved is made anew, lest
+        # the derivative of this derivative miss it.
+        op = ctx.op
+        output, values, saved = _restore(ctx)
+        if op.uses_saved:
+            output, fresh = op.evaluate(values)
+        else:
+            fresh = ()
+        needs = [t is not None for t in tangents]
+
+        def transposed(u):
+            grads = op.gradients(u, output, fresh, needs, values, ctx.like)
+            return tuple(torch.zeros_like(t) if g is None else g
+                         for g, t in zip(grads, tangents, strict=True) if t is not None)  # fmt: skip
+
+        given = tuple(t for t in tangents if t is not None)
+        shape, dtype = ctx.like_output
+        _, transpose = torch.func.vjp(transposed, given[0].new_zeros(shape, dtype=dtype))
+        return *transpose(given), *(None for _ in saved)
 
 
-def _restore(op: Op, ctx) -> tuple[Tensor | None, list, tuple]:
+def _restore(ctx) -> tuple[Tensor | None, list, tuple]:
     """Output, arguments and saved tensors of a bridge's context, None where the gradient needs them not."""
     output, *tensors = ctx.saved_tensors
     kept, saved = tensors[: len(ctx.values)], tuple(tensors[len(ctx.values) :])
     return output, [v if t is None else t for t, v in zip(kept, ctx.values, strict=True)], saved
+
+
+def _plain(values: tuple) -> tuple:
+    return tuple(v.items if isinstance(v, Sequence) else v for v in values)
 
 
 # --- signatures -------------------------------------------------------------------------------------------------
