@@ -1,0 +1,266 @@
+"""Modules with an explicit pullback: `Manual`, the mixin that gives torch.nn's classes one, and the containers.
+
+    class Sigmoid(Manual, torch.nn.Sigmoid):
+        op = sigmoid
+
+Constructor, parameters, state_dict, repr, pickling are torch's own; forward and `vjp` call the operation, whose arguments
+are the module's inputs and, by name, its attributes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from .op import Op, without_graph
+
+Pullback = Callable[..., tuple]
+# Arguments of torch's functions that no torch module has as an attribute.
+NEVER_ATTRIBUTES = {"size_average", "reduce", "_stacklevel", "dtype"}
+
+
+class Manual:
+    """Mixin in front of a torch.nn class: its mathematics by an operation, explicit gradients by `vjp`.
+
+    op: the operation.
+    attributes: {argument of the operation: attribute of the module}; by default every argument that torch's forward does
+        not take, under its own name.
+    """
+
+    op: ClassVar[Op]
+    attributes: ClassVar[dict[str, str]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "op" in cls.__dict__ and "attributes" not in cls.__dict__:
+            theirs = next(base for base in cls.__mro__[1:] if not issubclass(base, Manual) and "forward" in vars(base))
+            inputs = tuple(inspect.signature(theirs.forward).parameters)[1:]  # type: ignore[attr-defined]
+            names = tuple(cls.op.__signature__.parameters)
+            if names[: len(inputs)] != inputs:
+                raise TypeError(f"{cls.__name__}.forward takes {inputs}, its operation {names}")
+            cls.attributes = {name: name for name in names[len(inputs) :] if name not in NEVER_ATTRIBUTES}
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        return self.op(*inputs, **kwargs, **{name: getattr(self, at) for name, at in self.attributes.items()})
+
+    def vjp(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
+        """Output and pullback of the module, without autograd; hooks run as they do in a call.
+
+        The pullback takes the gradient of the output (nothing, where that is a single number: dE/dE = 1), adds the
+        parameters' gradients to their `.grad` (frozen ones get none) and returns one gradient per input. `needs`, one
+        bool per input, leaves out what nobody wants: `pullback(dy, needs=(False,))` for the first layer of a network.
+        """
+        with without_graph():
+            if _has_hooks(self):
+                return _hooked_vjp(self, inputs, kwargs)
+            return self.explicit(*inputs, **kwargs)
+
+    def explicit(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
+        """What `vjp` does between the hooks: the module's own output and pullback."""
+        bound = {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
+        output, pull = self.op.vjp(*inputs, **kwargs, **bound)
+        parameters = tuple([v if isinstance(v, nn.Parameter) and v.requires_grad else None for v in bound.values()])
+        if hasattr(self, "parametrizations") or any(
+            isinstance(v, Tensor) and v.requires_grad and not isinstance(v, nn.Parameter) for v in bound.values()
+        ):
+            raise RuntimeError(f"a parameter of {type(self).__name__} is computed from others (a parametrization), which "
+                               "vjp does not see: call the module under autograd instead")  # fmt: skip
+        number = len(inputs) + len(kwargs)
+        trained = tuple([p is not None for p in parameters])
+
+        def pullback(dy: Tensor | None = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
+            grads = pull(dy, ((True,) * number if needs is None else tuple(needs)) + trained)
+            with without_graph():
+                for parameter, grad in zip(parameters, grads[number:], strict=True):
+                    if parameter is not None and grad is not None:
+                        accumulate(parameter, grad)
+            return grads[:number]
+
+        pullback.trains = any(trained)  # type: ignore[attr-defined]
+        return output, pullback
+
+
+def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:
+    """Add to a parameter's `.grad` as autograd does, its tensor hooks and post-accumulate hooks included."""
+    for hook in tuple((parameter._backward_hooks or {}).values()):
+        changed = hook(grad)
+        grad = grad if changed is None else changed
+    if parameter.grad is not None:
+        parameter.grad.add_(grad)
+    else:
+        # A tensor of its own, in the parameter's layout: the gradient may be a view of somebody's upstream gradient.
+        # In a flattened model it has a place that was kept for it (flat.py).
+        slot = getattr(parameter, "grad_slot", None)
+        if slot is None:
+            with torch.inference_mode(False):
+                slot = torch.empty_like(parameter)
+        parameter.grad = slot.copy_(grad)
+    for hook in tuple((parameter._post_accumulate_grad_hooks or {}).values()):  # type: ignore[attr-defined]
+        hook(parameter)
+
+
+def vjp_of(module: nn.Module) -> Callable[..., tuple[Any, Pullback]]:
+    """The module's `vjp`, or an error that says what to do."""
+    vjp = getattr(module, "vjp", None)
+    if vjp is None:
+        raise TypeError(f"{type(module).__module__}.{type(module).__name__} has no vjp: build the network of "
+                        "dlref.manual.nn, give the module a vjp(*inputs) -> (output, pullback), or train under autograd")  # fmt: skip
+    return vjp
+
+
+class Sequential(Manual, nn.Sequential):
+    """torch.nn.Sequential whose pullback is the chain rule, layer by layer from the last to the first.
+
+    dE/dx_l = J_l^T dE/dx_{l+1}. A layer that stands in it twice gets the sum of its two gradients.
+    """
+
+    forward = nn.Sequential.forward  # type: ignore[assignment]
+
+    def explicit(self, input: Any) -> tuple[Any, Pullback]:
+        pullbacks = []
+        for layer in self:
+            input, pullback = vjp_of(layer)(input)
+            pullbacks.append(pullback)
+        return input, chain(pullbacks)
+
+    def __add__(self, other: nn.Sequential) -> Sequential:
+        return type(self)(*super().__add__(other))
+
+    def __mul__(self, other: int) -> Sequential:
+        return type(self)(*super().__mul__(other))
+
+    __rmul__ = __mul__
+
+
+def chain(pullbacks: list[Pullback]) -> Pullback:
+    """The pullback of a composition: each one's answer is the upstream gradient of the one before it."""
+    trains = [getattr(pullback, "trains", False) for pullback in pullbacks]
+
+    def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
+        wanted = needs is None or any(needs)
+        # Where nobody wants the input's gradient, the chain ends at the first layer that learns.
+        first = 0 if wanted else next((i for i, trained in enumerate(trains) if trained), len(pullbacks))
+        for i in range(len(pullbacks) - 1, first - 1, -1):
+            (dy,) = pullbacks[i](dy) if i > first or wanted else pullbacks[i](dy, needs=(False,))
+        return (dy if wanted else None,)
+
+    pullback.trains = any(trains)  # type: ignore[attr-defined]
+    return pullback
+
+
+ModuleList, ModuleDict = nn.ModuleList, nn.ModuleDict
+ParameterList, ParameterDict = nn.ParameterList, nn.ParameterDict
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------
+
+
+def _has_hooks(module: Any) -> bool:
+    return bool(
+        module._forward_pre_hooks or module._forward_hooks or module._backward_hooks or module._backward_pre_hooks
+        or torch_module._global_forward_pre_hooks or torch_module._global_forward_hooks
+        or torch_module._global_backward_hooks or torch_module._global_backward_pre_hooks
+    )  # fmt: skip
+
+
+def _hooked_vjp(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+    """`explicit` between the module's hooks, which see and may replace what they see and replace in a call."""
+    names = tuple(kwargs)
+
+    def before(*values):
+        args, kw = values[: len(values) - len(names)], dict(zip(names, values[len(values) - len(names) :], strict=True))
+        hooks = {**torch_module._global_forward_pre_hooks, **module._forward_pre_hooks}
+        for key, hook in hooks.items():
+            if key in module._forward_pre_hooks_with_kwargs:
+                answer = hook(module, args, kw)
+                args, kw = (args, kw) if answer is None else answer
+            else:
+                answer = hook(module, args)
+                args = args if answer is None else answer if isinstance(answer, tuple) else (answer,)
+        return (*args, *(kw[name] for name in names))
+
+    def after(*values):
+        *values, output = values if single else (*values[:-number], values[-number:])
+        args, kw = values[: len(values) - len(names)], dict(zip(names, values[len(values) - len(names) :], strict=True))
+        for key, hook in {**torch_module._global_forward_hooks, **module._forward_hooks}.items():
+            with_kwargs = key in {**torch_module._global_forward_hooks_with_kwargs, **module._forward_hooks_with_kwargs}
+            answer = hook(module, tuple(args), kw, output) if with_kwargs else hook(module, tuple(args), output)
+            output = output if answer is None else answer
+        return output if isinstance(output, tuple) else (output,)
+
+    seen, pull_before = _by_autograd(before, (*inputs, *kwargs.values()))
+    args, kwargs = seen[: len(seen) - len(names)], dict(zip(names, seen[len(seen) - len(names) :], strict=True))
+    try:
+        output, pull = module.explicit(*args, **kwargs)
+    except Exception:
+        for key in {**torch_module._global_forward_hooks_always_called, **module._forward_hooks_always_called}:
+            hook = {**torch_module._global_forward_hooks, **module._forward_hooks}[key]
+            hook(module, args, kwargs, None) if key in module._forward_hooks_with_kwargs else hook(module, args, None)
+        raise
+    single = not isinstance(output, tuple)
+    outputs = (output,) if single else output
+    number = len(outputs)
+    results, pull_after = _by_autograd(after, (*seen, *outputs))
+
+    def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
+        if dy is None:
+            dy = torch.ones_like(results[0])
+        grad_output = dy if isinstance(dy, tuple) else (dy,)
+        with without_graph():
+            for hook in module._get_backward_pre_hooks() if _backward_pre_hooks(module) else ():
+                answer = hook(module, grad_output)
+                grad_output = grad_output if answer is None else answer if isinstance(answer, tuple) else (answer,)
+            *direct, own = _split(pull_after(grad_output), number)
+            grads = pull(own[0] if single else own)
+            grads = tuple(_add(g, d) for g, d in zip(grads, direct, strict=True))
+            hooks = sum(module._get_backward_hooks(), []) if _backward_hooks(module) else ()
+            for hook in hooks:
+                answer = hook(module, grads, grad_output)
+                grads = grads if answer is None else answer if isinstance(answer, tuple) else (answer,)
+            grads = pull_before(grads)
+        return grads if needs is None else tuple(g if need else None for g, need in zip(grads, needs, strict=True))
+
+    pullback.trains = getattr(pull, "trains", False)  # type: ignore[attr-defined]
+    return results[0] if len(results) == 1 else results, pullback
+
+
+def _backward_pre_hooks(module: Any) -> bool:
+    return bool(module._backward_pre_hooks or torch_module._global_backward_pre_hooks)
+
+
+def _backward_hooks(module: Any) -> bool:
+    return bool(module._backward_hooks or torch_module._global_backward_hooks)
+
+
+def _split(grads: tuple, number: int) -> tuple:
+    return (*grads[:-number], grads[-number:])
+
+
+def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def _by_autograd(function: Callable[..., tuple], values: Iterable) -> tuple[tuple, Callable[[tuple], tuple]]:
+    """Outputs and pullback of a hook: it is its author's code, so autograd differentiates it, and it alone."""
+
+    def learns(value: Any) -> bool:
+        return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+
+    with torch.inference_mode(False), torch.enable_grad():
+        leaves = [(v.clone() if v.is_inference() else v).detach().requires_grad_() if learns(v) else v for v in values]
+        outputs = function(*(v.clone() if learns(v) else v for v in leaves))
+
+    def pullback(grads: tuple) -> tuple:
+        pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
+        wanted = [leaf for leaf in leaves if learns(leaf)]
+        with torch.inference_mode(False):
+            upstream = [g.clone() if g.is_inference() else g for _, g in pairs]
+            found = iter(torch.autograd.grad([o for o, _ in pairs], wanted, upstream, True, allow_unused=True))
+        return tuple(next(found) if learns(leaf) else None for leaf in leaves)
+
+    return tuple(o.detach() if isinstance(o, Tensor) else o for o in outputs), pullback

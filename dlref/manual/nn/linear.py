@@ -1,0 +1,103 @@
+"""Affine maps: linear, bilinear, and the identity."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+
+
+@op(builtin=F.linear, autocast="low")
+def linear(input, weight, bias=None):
+    r"""Affine map of the last dimension: $y = x W^\top + b$.
+
+    input (*, in), weight (out, in) or (in,), bias (out,); output (*, out) or (*). RuntimeError where in differs.
+    """
+    if input.dim() < 2 or weight.dim() != 2 or bias is None:
+        y = input @ weight.t()
+        return y if bias is None else y + bias
+    if input.dim() == 2:
+        return torch.addmm(bias, input, weight.t())
+    return torch.addmm(bias, input.flatten(0, -2), weight.t()).unflatten(0, input.shape[:-1])
+
+
+@linear.gradient
+def _(dy, needs, input, weight):
+    r"""$dx = dy\,W,\quad dW = \sum dy^\top x,\quad db = \sum dy$, the sums over all dimensions but the last."""
+    if weight.dim() == 1:  # y = x.w: a row of W, and dy (*) lacks its dimension
+        return dy.unsqueeze(-1) * weight.conj(), dy.unsqueeze(-1) * input.conj(), dy
+    dx = dy @ weight.conj() if needs.input else None
+    dweight = _rows(dy).t() @ _rows(input).conj() if needs.weight else None
+    return dx, dweight, dy
+
+
+def _rows(x):
+    return x if x.dim() == 2 else x.flatten(0, -2) if x.dim() > 2 else x.unsqueeze(0)  # (rows, features)
+
+
+@linear.hard_samples
+def _(tensor):
+    yield call(tensor([[1.0, 2.0]]), tensor([[3.0, -1.0]]), tensor([0.5]))  # one element out, one row
+    yield call(tensor([[1.0, 2.0]]), tensor([3.0, -1.0]))  # a weight of one dimension
+    yield call(tensor([1.0, 2.0]), tensor([[3.0, -1.0], [0.0, 1.0]]), tensor([0.5, 0.0]))  # no batch
+    yield call(tensor([]).reshape(0, 2), tensor([[3.0, -1.0]]), tensor([0.5]))  # an empty batch
+    yield call(tensor([]).reshape(3, 0), tensor([]).reshape(2, 0), tensor([0.5, 1.0]))  # no features
+    yield call(tensor([[[1e4, -1e4]]]), tensor([[1e-4, 1.0], [1.0, 1.0]]))  # cancellation, three dimensions
+
+
+class Linear(Manual, torch.nn.Linear):
+    op = linear
+
+
+@op(builtin=F.bilinear, autocast={"cuda": "promote"})
+def bilinear(input1, input2, weight, bias=None):
+    r"""Bilinear form per output: $y_o = x_1^\top W_o\, x_2 + b_o$.
+
+    input1 (*, in1), input2 (*, in2), weight (out, in1, in2), bias (out,); output (*, out).
+    """
+    y = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
+    return y if bias is None else y + bias
+
+
+@bilinear.prepare
+def _(input1, input2, weight, bias=None):
+    if input1.dim() != input2.dim() or input1.shape[:-1] != input2.shape[:-1]:
+        raise RuntimeError("bilinear(): the inputs must have the same shape but for the last dimension, they have "
+                           f"{tuple(input1.shape)} and {tuple(input2.shape)}")  # fmt: skip
+    if (input1.shape[-1], input2.shape[-1]) != tuple(weight.shape[1:]):
+        raise RuntimeError(f"bilinear(): the inputs' last dimensions must be weight's last two {tuple(weight.shape[1:])}, "
+                           f"they are {input1.shape[-1]} and {input2.shape[-1]}")  # fmt: skip
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise RuntimeError(f"bilinear(): bias must have shape {tuple(weight.shape[:1])}, it has {tuple(bias.shape)}")
+    return input1, input2, weight, bias
+
+
+@bilinear.gradient
+def _(dy, needs, input1, input2, weight):
+    r"""$dx_1 = \sum_o dy_o W_o x_2,\quad dx_2 = \sum_o dy_o W_o^\top x_1,\quad dW_o = \sum dy_o\, x_1 x_2^\top$"""
+    dx1 = torch.einsum("...o,oij,...j->...i", dy, weight, input2) if needs.input1 else None
+    dx2 = torch.einsum("...o,oij,...i->...j", dy, weight, input1) if needs.input2 else None
+    dweight = torch.einsum("...o,...i,...j->oij", dy, input1, input2) if needs.weight else None
+    return dx1, dx2, dweight, dy
+
+
+@bilinear.hard_samples
+def _(tensor):
+    yield call(tensor([[1.0, -2.0]]), tensor([[3.0]]), tensor([[[0.5], [1.0]]]), tensor([2.0]))
+    yield call(tensor([1.0, -2.0]), tensor([3.0]), tensor([[[0.5], [1.0]]]))  # no batch, no bias
+    yield call(tensor([]).reshape(0, 2), tensor([]).reshape(0, 1), tensor([[[0.5], [1.0]]]))  # an empty batch
+
+
+class Bilinear(Manual, torch.nn.Bilinear):
+    op = bilinear
+
+
+class Identity(Manual, torch.nn.Identity):
+    r"""$y = x$: the output is the input itself, whatever it is."""
+
+    forward = torch.nn.Identity.forward  # type: ignore[assignment]
+
+    def explicit(self, input):
+        return input, lambda dy=None, needs=None: (torch.ones_like(input) if dy is None else dy,)

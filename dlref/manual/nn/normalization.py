@@ -1,0 +1,85 @@
+"""Normalisation over the features of one sample: layer norm and root-mean-square norm."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+
+
+def _check(name, input, normalized_shape, **affine):
+    """The errors of torch's normalisations: what S must be, and what came."""
+    shape = tuple(normalized_shape)
+    if not shape:
+        raise RuntimeError(f"{name}(): normalized_shape must have at least one dimension, it is empty")
+    if tuple(input.shape[-len(shape) :]) != shape:
+        raise RuntimeError(f"{name}(): the input's last dimensions must be normalized_shape {shape}, the input has shape "
+                           f"{tuple(input.shape)}")  # fmt: skip
+    for which, tensor in affine.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise RuntimeError(f"{name}(): {which} must have normalized_shape {shape}, it has {tuple(tensor.shape)}")
+
+
+@op(builtin=F.layer_norm, autocast={"cuda": "float32"})
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+    r"""Layer normalisation: $y = \hat x \odot \gamma + \beta,\quad \hat x = (x - \mu)\,\rho,\quad
+    \rho = (\sigma^2 + \epsilon)^{-1/2}$.
+
+    input (*, *S), weight $\gamma$ and bias $\beta$ of shape S, mean and (biased) variance over S; output as input.
+    RuntimeError where the input does not end in S. Ba et al. 2016, arXiv:1607.06450, eq. 4.
+    """
+    x = input.float() if input.dtype in HALF else input  # statistics in at least float32
+    var, mean = torch.var_mean(x, _dims(normalized_shape), correction=0, keepdim=True)
+    rstd = (var + eps).rsqrt()
+    y = (x - mean) * rstd
+    if weight is not None:
+        y = y * weight
+    if bias is not None:
+        y = y + bias
+    return y.to(input.dtype), (mean, rstd)
+
+
+@layer_norm.gradient
+def _(dy, saved, needs, input, normalized_shape, weight):
+    r"""With $g = dy \odot \gamma$ and means over S: $dx = \rho\,(g - \overline{g} - \hat x\,\overline{g \odot \hat x}),
+    \quad d\gamma = \sum dy \odot \hat x,\quad d\beta = \sum dy$.
+
+    $\hat x$ is x projected off the constants and onto a sphere; the gradient is projected off both directions.
+    """
+    mean, rstd = saved
+    dims = _dims(normalized_shape)
+    x_hat = (input - mean) * rstd
+    dx = None
+    if needs.input:
+        g = dy if weight is None else dy * weight
+        dx = rstd * (g - g.mean(dims, keepdim=True) - x_hat * (g * x_hat).mean(dims, keepdim=True))
+    return dx, None, dy * x_hat if needs.weight else None, dy
+
+
+@layer_norm.prepare
+def _(input, normalized_shape, weight, bias, eps):
+    _check("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    return input, normalized_shape, weight, bias, eps
+
+
+@layer_norm.hard_samples
+def _(tensor):
+    yield call(tensor([[2.0, 2.0, 2.0]]), (3,))  # no variance
+    yield call(tensor([[5.0], [-1.0]]), (1,), tensor([2.0]), tensor([1.0]))  # one feature
+    yield call(tensor([[1e4, -1e4, 0.0]]), (3,), tensor([1.0, 0.0, -1.0]))  # large, no bias
+    yield call(tensor([[1e-4, -1e-4]]), (2,), None, tensor([1.0, 2.0]), 1e-12)  # below eps, no weight
+    yield call(tensor([]).reshape(0, 2), (2,), tensor([1.0, 2.0]), tensor([0.0, 0.0]))  # an empty batch
+    yield call(tensor([[[1.0, 2.0], [3.0, 5.0]]]), (2, 2), tensor([[1.0, 2.0], [3.0, 4.0]]))  # S of two dimensions
+
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def _dims(normalized_shape):
+    return tuple(range(-len(normalized_shape), 0))
+
+
+class LayerNorm(Manual, torch.nn.LayerNorm):
+    op = layer_norm
