@@ -1,0 +1,7 @@
+"""Deep learning by torch.nn, torch.optim and autograd: the other side of dlref.manual, under the same names."""
+
+from torch import nn
+
+from . import functional
+
+__all__ = ["functional", "nn"]

@@ -1,0 +1,5 @@
+"""Deep learning derived by hand: torch tensors, explicit gradients, no autograd."""
+
+from . import functional, nn
+
+__all__ = ["functional", "nn"]

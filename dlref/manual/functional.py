@@ -2,4 +2,5 @@
 
 from .nn.activation import relu, sigmoid
 from .nn.linear import bilinear, linear
+from .nn.loss import cross_entropy
 from .nn.normalization import layer_norm

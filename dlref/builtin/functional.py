@@ -1,0 +1,12 @@
+"""torch.nn.functional itself, and what dlref has beyond it, composed from it."""
+
+from torch import flatten, unflatten
+from torch.nn import functional as _torch
+from torch.nn.functional import *  # noqa: F403
+
+
+def __getattr__(name: str):
+    return getattr(_torch, name)
+
+
+__all__ = [name for name in dir(_torch) if not name.startswith("_")] + ["flatten", "unflatten"]

@@ -1,0 +1,173 @@
+"""Losses that are the negative logarithm of a likelihood."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+
+
+def reduce_loss(loss, reduction):
+    """The elementwise losses, their mean or their sum."""
+    if reduction == "mean":
+        return loss.mean()
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "none":
+        return loss
+    raise ValueError(f"reduction must be 'none', 'mean' or 'sum', it is {reduction!r}")
+
+
+def expand_reduced(dy, like, reduction):
+    """The gradient of `reduce_loss`: dy spread over the elements, dy/n each for the mean."""
+    return (dy / like.numel() if reduction == "mean" else dy).expand(like.shape)
+
+
+# --- cross entropy ----------------------------------------------------------------------------------------------
+
+
+@op(builtin=F.cross_entropy, autocast="float32")
+def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    r"""Cross entropy of logits against class indices or probabilities: $E_n = -\sum_c w_c\,q_{nc} \log p_{nc}$,
+    $p = \mathrm{softmax}(x)$, $q = (1 - \epsilon)\,t + \epsilon / C$, t one-hot where the target is an index.
+
+    input (C), (N, C) or (N, C, d1, ...); target class indices (int64 or uint8) without C, or probabilities of the
+    input's shape; weight (C,). An index target of ignore_index counts nothing, in the mean's denominator too, which is
+    $\sum_n w_{t_n}$ for indices and N for probabilities. E = H(q, p) is at least H(q): zero for a one-hot q alone.
+    """
+    dim = min(input.dim() - 1, 1)
+    top = input.detach().amax(dim, keepdim=True) if input.shape[dim] else input.new_zeros(())
+    shifted = input - top  # p does not change when all logits move alike, and exp cannot overflow
+    log_sum = shifted.exp().sum(dim, keepdim=True).log()
+    log_p = shifted - log_sum
+    if target.shape == input.shape:
+        q = _smooth(target, label_smoothing, input.shape[dim])
+        loss = -(log_p * q if weight is None else log_p * q * _along(weight, input)).sum(dim)
+        total = loss.numel()
+    else:
+        index, ignored = _index(target, dim, ignore_index)
+        w = _class_weight(weight, index, ignored, log_p)
+        loss = -w * log_p.gather(dim, index)
+        if label_smoothing:
+            even = log_p if weight is None else log_p * _along(weight, input)
+            even = even.sum(dim, keepdim=True).masked_fill(ignored, 0)
+            loss = (1 - label_smoothing) * loss - label_smoothing / input.shape[dim] * even
+        loss, total = loss.squeeze(dim), w.sum()
+    if reduction == "mean":
+        return loss.sum() / total, (top, log_sum, torch.as_tensor(total, dtype=input.dtype, device=input.device))
+    return reduce_loss(loss, reduction), (top, log_sum)
+
+
+@cross_entropy.gradient
+def _(dy, saved, needs, input, target, weight, ignore_index, reduction, label_smoothing):
+    r"""$dx_{nc} = s_n\,(p_{nc} \sum_k a_{nk} - a_{nc}),\quad a = w \odot q$: of $-\sum_c a_c \log p_c$ with
+    $\partial \log p_c / \partial x_k = [c = k] - p_k$; s is dy, for the mean dy over its denominator.
+
+    $dq_{nc} = -s_n w_c \log p_{nc}$, so $dt = (1 - \epsilon)\,dq$, where the target is probabilities.
+    """
+    dim = min(input.dim() - 1, 1)
+    top, log_sum, *total = saved
+    log_p = (input - top) - log_sum
+    scale = dy / total[0] if reduction == "mean" else dy if reduction == "sum" else dy.unsqueeze(dim)
+    if target.shape == input.shape:
+        a = _smooth(target, label_smoothing, input.shape[dim])
+        a = a if weight is None else a * _along(weight, input)
+        dx = scale * (log_p.exp() * a.sum(dim, keepdim=True) - a) if needs.input else None
+        dq = -scale * log_p if needs.target or needs.weight else None
+        dtarget = (1 - label_smoothing) * (dq if weight is None else dq * _along(weight, input)) if needs.target else None
+        dweight = None
+        if needs.weight:
+            over = [d for d in range(input.dim()) if d != dim]
+            dweight = (dq * _smooth(target, label_smoothing, input.shape[dim])).movedim(dim, -1)
+            dweight = dweight.sum(list(range(len(over)))) if over else dweight
+        return dx, dtarget, dweight
+    if not needs.input:
+        return None
+    index, ignored = _index(target, dim, ignore_index)
+    w = scale * (1 - label_smoothing) * _class_weight(weight, index, ignored, log_p)  # of the one-hot part
+    if not label_smoothing:
+        return (log_p.exp() * w).scatter_add(dim, index, -w)
+    even = (scale * (label_smoothing / input.shape[dim])).expand(index.shape).masked_fill(ignored, 0)
+    even = even.expand(input.shape) if weight is None else even * _along(weight, input)
+    return (log_p.exp() * (w + even.sum(dim, keepdim=True)) - even).scatter_add(dim, index, -w)
+
+
+def _smooth(target, label_smoothing, classes):
+    return target * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else target
+
+
+def _along(weight, input):
+    """The class weights (C,) along the dimension of the classes."""
+    return weight.view(-1, *(1 for _ in input.shape[2:]))
+
+
+def _index(target, dim, ignore_index):
+    """The target with the dimension of the classes, and where it counts nothing (there the index is 0)."""
+    target = target.long().unsqueeze(dim)
+    ignored = target == ignore_index
+    return target.masked_fill(ignored, 0), ignored
+
+
+def _class_weight(weight, index, ignored, like):
+    """$w_{t_n}$, 0 where ignored."""
+    if weight is None:
+        return (~ignored).to(like.dtype)
+    return weight[index].masked_fill(ignored, 0)
+
+
+@cross_entropy.prepare
+def _(input, target, weight, ignore_index, reduction, label_smoothing):
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', it is {reduction!r}")
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"label_smoothing must lie in [0, 1], it is {label_smoothing}")
+    classes = input.shape[min(input.dim() - 1, 1)]
+    if target.shape == input.shape:
+        if not target.is_floating_point():
+            raise RuntimeError(f"a target of the input's shape holds class probabilities and must be floating point; it is "
+                               f"{target.dtype}: class indices have no dimension of classes")  # fmt: skip
+        if ignore_index >= 0:
+            raise RuntimeError(f"ignore_index must not be a class where the target is probabilities, it is {ignore_index}")
+    else:
+        check_index_target(input, target)
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise RuntimeError(f"weight must have one entry for each of the {classes} classes, it has shape "
+                           f"{tuple(weight.shape)}")  # fmt: skip
+    return input, target, weight, ignore_index, reduction, label_smoothing
+
+
+def check_index_target(input, target):
+    """The errors of a target of class indices: (N) for (N, C), (N, d1, ...) for (N, C, d1, ...), () for (C)."""
+    if input.dim() < 1:
+        raise RuntimeError("the input must have a dimension of classes, it is a single number")
+    expected = input.shape[:1] + input.shape[2:] if input.dim() > 1 else ()
+    if input.dim() > 1 and target.dim() > 0 and input.shape[0] != target.shape[0]:
+        raise ValueError(f"input and target must have the same batch size, they have {input.shape[0]} and "
+                         f"{target.shape[0]}")  # fmt: skip
+    if tuple(target.shape) != tuple(expected):
+        raise RuntimeError(f"the target of an input of shape {tuple(input.shape)} must have shape {tuple(expected)}, it has "
+                           f"{tuple(target.shape)}")  # fmt: skip
+    if target.dtype not in (torch.int64, torch.uint8):
+        raise RuntimeError(f"class indices must be int64 or uint8, they are {target.dtype}")
+
+
+@cross_entropy.hard_samples
+def _(tensor):
+    x = tensor([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0], [-1e4, -1e4, -1e4]])  # extremes, ties
+    y = torch.tensor([1, 0, 2], device=x.device)
+    w = tensor([1.0, 0.0, 2.0])
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, y, reduction=reduction)
+        yield call(x, y, w, ignore_index=1, reduction=reduction, label_smoothing=0.1)
+        yield call(x, tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.2, 0.3, 0.5]]), w, reduction=reduction)
+    yield call(x, torch.ones_like(y), ignore_index=1)  # all ignored: 0/0
+    yield call(x, torch.ones_like(y), ignore_index=1, reduction="sum")
+    yield call(x[0], y[0])  # no batch
+    yield call(x[:0], y[:0], reduction="none")  # an empty batch
+    yield call(x.t().reshape(1, 3, 3), y.reshape(1, 3), label_smoothing=1.0)  # a dimension after the classes
+
+
+class CrossEntropyLoss(Manual, torch.nn.CrossEntropyLoss):
+    op = cross_entropy
