@@ -57,7 +57,7 @@ def bilinear(input1, input2, weight, bias=None):
 
     input1 (*, in1), input2 (*, in2), weight (out, in1, in2), bias (out,); output (*, out).
     """
-    y = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
+    y = (torch.einsum("...i,oij->...oj", input1, weight) * input2.unsqueeze(-2)).sum(-1, dtype=weight.dtype)
     return y if bias is None else y + bias
 
 

@@ -87,6 +87,7 @@ def _(dy, saved, needs, input, target, weight, ignore_index, reduction, label_sm
         return None
     index, ignored = _index(target, dim, ignore_index)
     w = scale * (1 - label_smoothing) * _class_weight(weight, index, ignored, log_p)  # of the one-hot part
+    w = w.masked_fill(ignored, 0)  # once more, as the scale is infinite where all are ignored
     if not label_smoothing:
         return (log_p.exp() * w).scatter_add(dim, index, -w)
     even = (scale * (label_smoothing / input.shape[dim])).expand(index.shape).masked_fill(ignored, 0)

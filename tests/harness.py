@@ -1,0 +1,182 @@
+"""What every pair is held to: PyTorch's own samples, the pair's hard samples, and upstream gradients of every layout."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
+
+from dlref.manual import nn as manual_nn
+from dlref.manual.op import OPS, Op
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch.jit's deprecation, at import
+    from torch.testing._internal.common_methods_invocations import op_db
+    from torch.testing._internal.common_modules import module_db
+
+NAMES = sorted(OPS)
+RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
+          "rrelu"}  # fmt: skip
+MODULES = sorted(
+    name for name in dir(torch.nn)
+    if name != "Sequential" and isinstance(theirs := getattr(torch.nn, name), type)
+    and getattr(manual_nn, name, theirs) is not theirs
+)  # fmt: skip
+
+
+class Sample:
+    """One call of an operation, and torch's function that must answer the same."""
+
+    def __init__(self, builtin: Any, args: tuple, kwargs: dict[str, Any], where: str):
+        self.builtin, self.args, self.kwargs, self.where = builtin, args, kwargs, where
+
+    def map(self, function) -> Sample:
+        """The sample with every tensor replaced."""
+        args, kwargs = tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, (self.args, self.kwargs))
+        return Sample(self.builtin, args, kwargs, self.where)
+
+    def tensors(self) -> list[Tensor]:
+        return [v for v in tree_flatten((self.args, self.kwargs))[0] if isinstance(v, Tensor)]
+
+    def learning(self) -> list[Tensor]:
+        return [t for t in self.tensors() if t.requires_grad]
+
+    def __repr__(self) -> str:
+        def show(v):
+            return f"{v.dtype} {tuple(v.shape)} {v.stride()}" if isinstance(v, Tensor) else v
+
+        return f"{self.where}: {tree_map(show, (self.args, self.kwargs))}"
+
+
+def opinfos(name: str) -> list:
+    """PyTorch's database entries of an operation."""
+    return [info for info in op_db if info.name in (f"nn.functional.{name}", name)]
+
+
+def supported(name: str, *, backward: bool) -> set[torch.dtype]:
+    """The dtypes that torch's function takes on the CPU; all floating ones where it has no entry."""
+    infos = opinfos(name)
+    if not infos:
+        return {torch.float64, torch.float32, torch.bfloat16}
+    return set().union(*((i.supported_backward_dtypes if backward else i.supported_dtypes)("cpu") for i in infos))
+
+
+def database_samples(name: str, dtype: torch.dtype, requires_grad: bool = True) -> Iterator[Sample]:
+    for info in opinfos(name):
+        if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
+            for i, s in enumerate(info.sample_inputs("cpu", dtype, requires_grad=requires_grad)):
+                yield Sample(info.op, (s.input, *s.args), s.kwargs, f"{info.full_name if hasattr(info, 'full_name') else name} {i}")
+
+
+def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
+    op = OPS[name]
+    if op.samples is not None:
+        for i, (args, kwargs) in enumerate(op.samples(functools.partial(torch.tensor, dtype=dtype, device=device))):
+            sample = Sample(op.builtin, args, kwargs, f"hard sample {i}")
+            learning = sample.map(lambda t: t.clone().requires_grad_() if t.dtype == dtype else t)
+            if device == "cpu":
+                try:
+                    run(op.builtin, learning)
+                except RuntimeError as e:  # class weights and the like, which torch refuses to differentiate
+                    if "not differentiable with respect to argument" not in str(e):
+                        raise
+                    first = sample.args[0]
+                    learning = sample.map(lambda t, first=first: t.clone().requires_grad_() if t is first else t)
+            yield learning
+
+
+def samples(name: str, dtype: torch.dtype, requires_grad: bool = True) -> list[Sample]:
+    return [*database_samples(name, dtype, requires_grad), *hard_samples(name, dtype)]
+
+
+def run(function: Any, sample: Sample) -> Any:
+    """Call it with the random numbers that every other call here draws."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's advice on arguments; that ours gives it too is a test of its own
+        return function(*sample.args, **sample.kwargs)
+
+
+def upstream(output: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Random upstream gradients of the output's shape, in every layout that autograd may send."""
+    shape = output.shape
+
+    def draw(*size):
+        generator = torch.Generator().manual_seed(len(size) + sum(size))
+        return torch.randn(size, generator=generator, dtype=torch.float64).to(output.device, output.dtype)
+
+    yield "dense", draw(*shape)
+    if output.dim() >= 1:
+        yield "expanded", draw(*(1 for _ in shape)).expand(shape)
+        yield "narrowed", draw(*(2 * n + 1 for n in shape))[tuple(slice(1, None, 2) for _ in shape)]
+    if output.dim() >= 2:
+        yield "transposed", draw(*reversed(shape)).permute(*reversed(range(output.dim())))
+    if output.dim() in (4, 5):
+        format = torch.channels_last if output.dim() == 4 else torch.channels_last_3d
+        yield "channels-last", draw(*shape).contiguous(memory_format=format)
+
+
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which the reference value of a lower precision is computed."""
+    return torch.complex128 if dtype.is_complex else torch.float64
+
+
+def error(actual: Tensor, reference: Tensor) -> float:
+    """The largest difference, in units of the reference's largest value; infinities and NaN must agree."""
+    actual, reference = actual.detach().to(exact(actual.dtype)), reference.detach().to(exact(actual.dtype))
+    if actual.shape != reference.shape:
+        return float("inf")
+    finite = reference.isfinite()
+    special = torch.where(finite, 0, reference)
+    if not torch.equal(torch.nan_to_num(torch.where(actual.isfinite(), 0, actual), nan=7.0),
+                       torch.nan_to_num(special, nan=7.0)):  # fmt: skip
+        return float("inf")
+    difference = torch.where(finite, actual - reference, 0).abs()
+    scale = torch.where(finite, reference, 0).abs()
+    return float(difference.max() / scale.max().clamp(min=1)) if difference.numel() else 0.0
+
+
+def assert_equal(actual: Tensor, builtin: Tensor, reference: Tensor | None, what: Any) -> None:
+    """float64: equal to the built-in within rounding. Less: no further from float64 than twice the built-in, and a few units."""
+    assert actual.dtype == builtin.dtype, (what, actual.dtype, builtin.dtype)
+    assert actual.shape == builtin.shape, (what, actual.shape, builtin.shape)
+    assert actual.device == builtin.device, (what, actual.device, builtin.device)
+    if not (actual.is_floating_point() or actual.is_complex()):
+        assert torch.equal(actual, builtin), what
+    elif actual.dtype in (torch.float64, torch.complex128):
+        assert error(actual, builtin) <= 1e-12, (what, error(actual, builtin), actual, builtin)
+    else:
+        reference = builtin if reference is None else reference.to(exact(actual.dtype))
+        if (ours := error(actual, reference)) > (bound := 2 * error(builtin, reference) + 8 * torch.finfo(actual.dtype).eps):
+            # Where float64 does not overflow and this dtype does, the built-in at this dtype is the measure.
+            same = error(actual, builtin)
+            assert same <= 8 * torch.finfo(actual.dtype).eps, (what, ours, bound, same, actual, builtin)
+
+
+def plain(op: Op) -> Any:
+    """The operation's forward under autograd, without the explicit gradient."""
+
+    def function(*args, **kwargs):
+        values, _ = op.bind(*args, **kwargs)
+        if op.prepared is not None and (values := op.prepared(*(first := values))) is None:
+            return first[0]
+        return op.evaluate(values)[0]
+
+    return function
+
+
+def gradients(output: Tensor, sample: Sample, dy: Tensor) -> tuple:
+    return torch.autograd.grad(output, sample.learning(), dy, retain_graph=True, allow_unused=True)
+
+
+def operation(name: str) -> Op:
+    return OPS[name]
+
+
+def module_infos(name: str) -> list:
+    return [info for info in module_db if info.module_cls is getattr(torch.nn, name)]

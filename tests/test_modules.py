@@ -1,0 +1,184 @@
+"""Every module against torch.nn's: PyTorch's ModuleInfo inputs, state, copies, and the explicit pullback with accumulation."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import harness
+import pytest
+import torch
+from harness import MODULES
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_map
+
+from dlref.manual import nn as manual_nn
+
+# Modules that PyTorch's database lacks: (constructor arguments, keyword arguments, inputs).
+X, Y = torch.tensor([[-2.0, 0.3, 1.5], [0.2, -0.1, 3.0]]), torch.tensor([[0.2, -1.0, 0.5], [1.0, 0.4, -0.3]])
+EXTRA = {
+    "AlphaDropout": [((0.3,), {}, (X,))],
+    "BCELoss": [],
+    "CosineSimilarity": [((), {}, (X, Y)), ((0,), {"eps": 1e-3}, (X, Y))],
+    "Dropout": [((0.4,), {}, (X,)), ((0.0,), {}, (X,)), ((1.0,), {}, (X,))],
+    "Dropout1d": [((0.4,), {}, (X[None],))],
+    "Dropout2d": [((0.4,), {}, (X[None, None],))],
+    "Dropout3d": [((0.4,), {}, (X[None, None, None],))],
+    "FeatureAlphaDropout": [((0.4,), {}, (X[None],))],
+    "Flatten": [((), {}, (X[None],)), ((0,), {}, (X,)), ((0, 1), {}, (X[None],))],
+    "Hardsigmoid": [((), {}, (X * 3,))],
+    "Identity": [((), {}, (X,)), ((3, "any"), {"argument": 1}, (X,))],
+    "NLLLoss2d": [],
+    "PairwiseDistance": [((), {}, (X, Y)), ((1.0,), {"keepdim": True}, (X, Y))],
+    "RReLU": [((), {}, (X,)), ((0.1, 0.2), {}, (X,))],
+    "TripletMarginLoss": [((), {}, (X, Y, Y + 1)), ((2.0,), {"p": 1, "swap": True}, (X, Y, Y + 1))],
+    "TripletMarginWithDistanceLoss": [((), {}, (X, Y, Y + 1)), ((), {"swap": True, "margin": 2.0}, (X, Y, Y + 1))],
+    "Unflatten": [((1, (3, 1)), {}, (X,))],
+    "LayerNorm": [((3,), {"elementwise_affine": False}, (X,)), ((3,), {"bias": False}, (X,))],
+    "Linear": [((3, 2), {"bias": False}, (X,))],
+}
+
+
+def cases(name: str, training: bool = True) -> list:
+    """(constructor arguments, keyword arguments, inputs, input keyword arguments) in float64."""
+    found = []
+    for info in harness.module_infos(name):
+        for case in info.module_inputs_func(info, device="cpu", dtype=torch.float64, requires_grad=True, training=training):
+            made, called = case.constructor_input, case.forward_input
+            found.append((made.args, made.kwargs, called.args, called.kwargs))
+    found += [(*case, {}) for case in EXTRA.get(name, [])]
+
+    def leaf(t):
+        double = isinstance(t, torch.Tensor) and t.is_floating_point()
+        return t.detach().double().requires_grad_(t.requires_grad or t.dtype == torch.float32) if double else t
+
+    return [(args, kwargs, *tree_map(leaf, (inputs, named))) for args, kwargs, inputs, named in found]
+
+
+def build(namespace, name: str, args: tuple, kwargs: dict, training: bool):
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "dtype")}
+        return getattr(namespace, name)(*args, **kwargs).double().train(training)
+
+
+def call(function, args, kwargs):
+    torch.manual_seed(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args, **kwargs)
+
+
+def learning(args, kwargs) -> list:
+    return [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor) and t.requires_grad]
+
+
+def gradients(module, inputs: list) -> list:
+    return [t.grad for t in (*inputs, *module.parameters())]
+
+
+def clear(module, inputs: list) -> None:
+    for t in (*inputs, *module.parameters()):
+        t.grad = None
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", MODULES)
+def test_module(name, training, record_property):
+    """Output, gradients of inputs and parameters, under autograd and by vjp (no_grad, inference_mode, accumulated)."""
+    found = cases(name, training)
+    for args, kwargs, inputs, named in found:
+        what = (name, args, kwargs, inputs, named)
+        theirs, ours = build(nn, name, args, kwargs, training), build(manual_nn, name, args, kwargs, training)
+        assert type(ours).__module__.startswith("dlref.manual"), what
+        assert repr(ours) == repr(theirs)
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(a, b), "the same seed must give the same parameters"
+        wanted = learning(inputs, named)
+        expected = call(theirs, inputs, named)
+        dy = torch.randn(expected.shape, dtype=expected.dtype, generator=torch.Generator().manual_seed(2))
+        if expected.requires_grad:
+            clear(theirs, wanted)
+            expected.backward(dy)
+        grads = [None if g is None else g.clone() for g in gradients(theirs, wanted)]
+
+        clear(ours, wanted)
+        output = call(ours, inputs, named)
+        harness.assert_equal(output, expected, None, what)
+        if expected.requires_grad:
+            output.backward(dy)
+        for a, b in zip(gradients(ours, wanted), grads, strict=True):
+            assert b is None or harness.error(a, b) <= 1e-12, what
+
+        for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+            clear(ours, wanted)
+            with mode():
+                output, pullback = call(ours.vjp, inputs, named)
+                harness.assert_equal(output, expected.detach(), None, what)
+                assert not output.requires_grad or output is inputs[0]
+                if not expected.requires_grad:
+                    continue
+                by_hand = pullback(dy)
+            assert len(by_hand) == len(inputs) + len(named)
+            passed = [t for t in (*inputs, *named.values())]
+            by_hand = [g for g, t in zip(by_hand, passed, strict=True) if isinstance(t, torch.Tensor) and t.requires_grad]
+            for a, b in zip([*by_hand, *(p.grad for p in ours.parameters())], grads, strict=True):
+                assert b is None or harness.error(a, b) <= 1e-12, (mode, what)
+        # The gradients accumulate, frozen parameters get none.
+        first = [None if p.grad is None else p.grad.clone() for p in ours.parameters()]
+        if expected.requires_grad and any(g is not None for g in first):
+            call(ours.vjp, inputs, named)[1](dy)
+            for p, g in zip(ours.parameters(), first, strict=True):
+                assert torch.equal(p.grad, 2 * g), what
+            clear(ours, wanted)
+            next(ours.parameters()).requires_grad_(False)
+            call(ours.vjp, inputs, named)[1](dy)
+            assert next(ours.parameters()).grad is None
+            assert all(p.grad is not None for p in list(ours.parameters())[1:]), what
+    record_property("inputs", len(found))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_state_and_copies(name):
+    for args, kwargs, inputs, named in cases(name):
+        if any(callable(v) for v in (*args, *kwargs.values())):
+            continue  # a distance function of the database's own, which cannot be pickled
+        theirs, ours = build(nn, name, args, kwargs, True), build(manual_nn, name, args, kwargs, True)
+        assert list(ours.state_dict()) == list(theirs.state_dict())
+        assert isinstance(ours, getattr(nn, name))
+        with torch.no_grad():
+            for p in theirs.parameters():
+                p.add_(1)
+        ours.load_state_dict(theirs.state_dict())
+        expected = call(theirs, inputs, named)
+        for twin in (ours, copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+            harness.assert_equal(call(twin, inputs, named), expected, None, (name, args))
+        theirs.load_state_dict(ours.state_dict())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_errors(name):
+    for info in harness.module_infos(name):
+        if info.module_error_inputs_func is None:
+            continue
+        for case in info.module_error_inputs_func(info, device="cpu", dtype=torch.float64, requires_grad=False, training=True):
+            made, called = case.module_error_input.constructor_input, case.module_error_input.forward_input
+            with pytest.raises(case.error_type):
+                module = build(manual_nn, name, made.args, made.kwargs, True)
+                call(module, called.args, called.kwargs)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_compile(name):
+    for args, kwargs, inputs, named in cases(name)[:1]:
+        module = build(manual_nn, name, args, kwargs, False)
+        torch._dynamo.reset()
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        harness.assert_equal(call(compiled, inputs, named), call(module, inputs, named), None, name)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_cases_exist(name):
+    assert cases(name) or name in ("NLLLoss2d",), f"no input for {name}: add one to EXTRA"

@@ -1,0 +1,305 @@
+"""Every operation against torch's function of its name: PyTorch's database, hard samples, all dtypes, all layouts."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import harness
+import pytest
+import torch
+from harness import NAMES, RANDOM, Sample
+from torch.utils._pytree import tree_map
+
+COMPLEX = (torch.complex64, torch.complex128)
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, *COMPLEX)
+
+
+def differentiable(output) -> bool:
+    return output.requires_grad
+
+
+def lift(t):
+    """A tensor in the reference precision, with the same values."""
+    return t.detach().to(harness.exact(t.dtype)).requires_grad_(t.requires_grad) if harness.exact(t.dtype) and (t.is_floating_point() or t.is_complex()) else t  # fmt: skip
+
+
+def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
+    """One sample: output and every gradient, under autograd and by vjp, for every layout of the upstream gradient."""
+    before = [t.detach().clone() for t in sample.tensors()]
+    ours, theirs = harness.run(op, sample), harness.run(sample.builtin, sample)
+    reference = None if exactly else harness.run(sample.builtin, lifted := sample.map(lift))
+    harness.assert_equal(ours, theirs, reference, sample)
+    assert differentiable(ours) == differentiable(theirs), sample
+    explicit, pullback = harness.run(op.vjp, sample)
+    assert not explicit.requires_grad, sample
+    harness.assert_equal(explicit, theirs.detach(), reference, sample)
+    if not differentiable(theirs):
+        return 0
+    passed = [*sample.args, *sample.kwargs.values()]
+    count = 0
+    for layout, dy in harness.upstream(theirs):
+        kept = dy.clone()
+        grads, expected = harness.gradients(ours, sample, dy), harness.gradients(theirs, sample, dy)
+        best = None if reference is None else harness.gradients(reference, lifted, dy.to(reference.dtype))
+        by_hand = pullback(dy)
+        assert len(by_hand) == len(passed), sample
+        by_hand = [g for g, a in zip(by_hand, passed, strict=True) if isinstance(a, torch.Tensor) and a.requires_grad]
+        for i, (a, b, c) in enumerate(zip(grads, expected, by_hand, strict=True)):
+            what = (layout, i, sample)
+            if b is None:  # torch has no gradient there
+                continue
+            r = None if best is None else best[i]
+            harness.assert_equal(a, b, r, what)
+            harness.assert_equal(c, b, r, ("vjp", *what))
+        assert torch.equal(dy.nan_to_num(), kept.nan_to_num()), ("upstream gradient changed", layout, sample)
+        count += 1
+    for t, was in zip(sample.tensors(), before, strict=True):
+        assert torch.equal(t.detach().nan_to_num(), was.nan_to_num()), ("argument changed", sample)
+    return count
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
+@pytest.mark.parametrize("name", NAMES)
+def test_value_and_gradients(name, dtype, record_property):
+    if dtype not in harness.supported(name, backward=True):
+        pytest.skip("torch's function does not take this dtype")
+    op = harness.operation(name)
+    exactly = dtype in (torch.float64, torch.complex128) or name in RANDOM
+    found = harness.samples(name, dtype) if dtype not in COMPLEX else list(harness.database_samples(name, dtype))
+    for sample in found:
+        check_value_and_gradients(op, sample, exactly)
+    assert found or dtype in COMPLEX, f"{name} has neither an entry in PyTorch's database nor hard samples"
+    record_property("samples", len(found))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_non_contiguous(name):
+    from torch.testing._internal.common_utils import noncontiguous_like
+
+    for sample in harness.samples(name, torch.float64):
+        strided = sample.map(lambda t: noncontiguous_like(t.detach()).requires_grad_(t.requires_grad) if t.numel() else t)
+        check_value_and_gradients(harness.operation(name), strided, exactly=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_integers(name):
+    """Where torch's function takes integers or bools, so does ours."""
+    for dtype in harness.supported(name, backward=False):
+        if not (dtype.is_floating_point or dtype.is_complex):
+            for sample in harness.database_samples(name, dtype, requires_grad=False):
+                theirs = harness.run(sample.builtin, sample)
+                harness.assert_equal(harness.run(harness.operation(name), sample), theirs, theirs, sample)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_errors(name):
+    """Each error input of PyTorch's database raises here what it raises there."""
+    for info in harness.opinfos(name):
+        if info.error_inputs_func is None:
+            continue
+        for case in info.error_inputs("cpu"):
+            s = case.sample_input
+            with pytest.raises(case.error_type):
+                harness.operation(name)(s.input, *s.args, **s.kwargs)
+            with pytest.raises(case.error_type):
+                harness.operation(name).vjp(s.input, *s.args, **s.kwargs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_second_derivatives(name):
+    """gradcheck (reverse and forward mode) and gradgradcheck, on every sample of the database."""
+    op = harness.operation(name)
+    for sample in harness.database_samples(name, torch.float64):
+        learning = sample.learning()
+        if not learning or not harness.run(sample.builtin, sample).requires_grad:
+            continue
+
+        def function(*values, sample=sample, learning=learning):
+            swap = dict(zip(map(id, learning), values, strict=True))
+            return harness.run(op, sample.map(lambda t: swap.get(id(t), t)))
+
+        options = {"fast_mode": True, "nondet_tol": 0.0}
+        assert torch.autograd.gradcheck(function, learning, check_forward_ad=True, **options), sample
+        assert torch.autograd.gradgradcheck(function, learning, **options), sample
+
+
+def small(name: str, limit: int) -> list[Sample]:
+    """The smallest samples of the database, of distinct options, that have a gradient."""
+    chosen: dict = {}
+    for sample in sorted(harness.database_samples(name, torch.float64), key=lambda s: sum(t.numel() for t in s.tensors())):
+        options = tree_map(lambda v: v.dim() if isinstance(v, torch.Tensor) else v, (sample.args, sample.kwargs))
+        size = sum(t.numel() for t in sample.learning())
+        if 0 < size <= 150 and all(t.numel() for t in sample.tensors()) and harness.run(sample.builtin, sample).requires_grad:
+            chosen.setdefault(repr(options), sample)
+    return list(chosen.values())[:limit]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_func(name):
+    """grad, vjp, jvp, vmap of grad, jacrev, jacfwd and hessian of the bridge, against torch's function."""
+    op = harness.operation(name)
+    for sample in small(name, 8):
+        learning = sample.learning()
+
+        def bind(function, sample=sample, learning=learning):
+            def bound(*values):
+                swap = dict(zip(map(id, learning), values, strict=True))
+                return harness.run(function, sample.map(lambda t: swap.get(id(t), t)))
+
+            return bound
+
+        ours, theirs = bind(op), bind(sample.builtin)
+        x = tuple(t.detach() for t in learning)
+        which = tuple(range(len(x)))
+        output = theirs(*x)
+        c = torch.randn(output.shape, dtype=output.dtype, generator=torch.Generator().manual_seed(1))
+
+        def close(a, b, sample=sample):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8, equal_nan=True, msg=lambda m: f"{m}\n{sample}")
+
+        def energy(function, c=c):
+            return lambda *v: (c * function(*v)).sum() + (function(*v) ** 2).sum()
+
+        tangents = tuple(torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(2)) for t in x)
+        close(torch.func.jvp(ours, x, tangents), torch.func.jvp(theirs, x, tangents))
+        close(torch.func.vjp(ours, *x)[1](c), torch.func.vjp(theirs, *x)[1](c))
+        close(torch.func.grad(energy(ours), which)(*x), torch.func.grad(energy(theirs), which)(*x))
+        jacobian = torch.func.jacrev(theirs, which)(*x)
+        close(torch.func.jacrev(ours, which)(*x), jacobian)
+        close(torch.func.jacfwd(ours, which, randomness="same")(*x), jacobian)
+        # torch's own second derivative of layer_norm is wrong in places, so autograd through the plain forward is the measure.
+        plain = energy(bind(harness.plain(op)))
+        hessian = torch.func.jacrev(torch.func.jacrev(plain, which), which)(*x)
+        for outer in (torch.func.jacrev, functools.partial(torch.func.jacfwd, randomness="same")):
+            close(outer(torch.func.jacrev(energy(ours), which), which)(*x), hessian)
+            close(outer(torch.func.jacfwd(energy(ours), which, randomness="same"), which)(*x), hessian)
+        batch = tuple(torch.stack([t, t / 2, -t]) for t in x)
+        batched = torch.func.vmap(torch.func.grad(energy(ours), which), randomness="same")(*batch)
+        singly = [torch.func.grad(energy(theirs), which)(*(t[i] for t in batch)) for i in range(3)]
+        close(batched, tuple(torch.stack(parts) for parts in zip(*singly, strict=True)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compile(name):
+    """torch.compile(fullgraph=True): output and gradients are eager's."""
+    op = harness.operation(name)
+    for sample in small(name, 2):
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda *a, **k: op(*a, **k), fullgraph=True, backend="aot_eager")
+        ours, theirs = harness.run(compiled, sample), harness.run(op, sample)
+        harness.assert_equal(ours, theirs, None, sample)
+        _, dy = next(harness.upstream(theirs))
+        for a, b in zip(harness.gradients(ours, sample, dy), harness.gradients(theirs, sample, dy), strict=True):
+            if b is not None:
+                harness.assert_equal(a, b, None, sample)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_grad_and_inference_mode(name):
+    for sample in small(name, 4):
+        theirs = harness.run(sample.builtin, sample)
+        _, dy = next(harness.upstream(theirs))
+        expected = iter(harness.gradients(theirs, sample, dy))
+        expected = [next(expected) if isinstance(a, torch.Tensor) and a.requires_grad else None
+                    for a in (*sample.args, *sample.kwargs.values())]  # fmt: skip
+        for mode in (torch.no_grad, torch.inference_mode):
+            with mode():
+                harness.assert_equal(harness.run(harness.operation(name), sample), theirs.detach(), None, sample)
+                output, pullback = harness.run(harness.operation(name).vjp, sample)
+                harness.assert_equal(output, theirs.detach(), None, sample)
+                for a, b in zip(pullback(dy), expected, strict=True):
+                    if b is not None:
+                        harness.assert_equal(a, b, None, sample)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_needs(name):
+    """A gradient that nobody wants is None; under autograd a frozen argument gets none, and the others keep theirs."""
+    for sample in small(name, 4):
+        output, pullback = harness.run(harness.operation(name).vjp, sample)
+        _, dy = next(harness.upstream(output))
+        everything = pullback(dy)
+        for i, grad in enumerate(everything):
+            alone = pullback(dy, needs=tuple(j == i for j in range(len(everything))))
+            assert all(g is None for j, g in enumerate(alone) if j != i), sample
+            assert grad is None or torch.equal(alone[i], grad), sample
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast(name, device):
+    """Under autocast: the dtype that torch's function gives (on a pretended GPU too), its value, its gradient's dtype."""
+    op = harness.operation(name)
+    dtype = torch.float32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        fake = FakeTensorMode(allow_non_fake_inputs=False)
+        for mixed in (False, True):
+            for sample in list(harness.database_samples(name, dtype))[:6]:
+                if mixed:  # the first argument in half precision, as the layer before would leave it
+                    first = sample.args[0]
+                    if not isinstance(first, torch.Tensor) or not first.is_floating_point():
+                        continue
+                    sample.args = (first.detach().to(torch.bfloat16).requires_grad_(first.requires_grad), *sample.args[1:])
+                if device == "cuda":
+                    sample = sample.map(lambda t: _fake(fake, t))
+                outcome = []
+                with fake if device == "cuda" else torch.enable_grad():
+                    for function in (sample.builtin, op):
+                        try:
+                            torch.set_autocast_enabled(device, True)
+                            torch.set_autocast_dtype(device, torch.bfloat16)
+                            output = harness.run(function, sample)
+                        except RuntimeError as e:
+                            output = e
+                        finally:
+                            torch.set_autocast_enabled(device, False)
+                            torch.clear_autocast_cache()
+                        outcome.append(output)
+                    theirs, ours = outcome
+                    if isinstance(theirs, RuntimeError):
+                        continue  # torch has no such kernel, or forbids it under autocast
+                    assert not isinstance(ours, RuntimeError), (ours, sample)
+                    assert ours.dtype == theirs.dtype, (sample, ours.dtype, theirs.dtype)
+                    if device == "cpu":
+                        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05, equal_nan=True)
+                    if ours.requires_grad and sample.learning():
+                        if device == "cpu":
+                            for g, t in zip(harness.gradients(ours, sample, dy := torch.ones_like(ours)), sample.learning(), strict=True):
+                                assert g is None or g.dtype == t.dtype, sample
+
+
+def _fake(mode, t):
+    with mode:
+        return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cuda").requires_grad_(t.requires_grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fake_cuda(name):
+    """On a pretended GPU nothing is made on the CPU: forward, autograd and vjp, for every sample."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    op, mode = harness.operation(name), FakeTensorMode(allow_non_fake_inputs=False)
+    for sample in harness.samples(name, torch.float32):
+        fake = sample.map(lambda t: _fake(mode, t))
+        with mode:
+            output = harness.run(op, fake)
+            assert output.device.type == "cuda", sample
+            explicit, pullback = harness.run(op.vjp, fake)
+            dy = torch.empty_strided(output.shape, output.stride(), dtype=output.dtype, device="cuda")
+            if output.requires_grad:
+                # The engine asks the driver for a stream, so the node of the bridge is called without it.
+                node = output.grad_fn
+                grads = [*pullback(dy), *(node.apply(dy) if hasattr(node, "op") else ())]
+                assert all(g is None or g.device.type == "cuda" for g in grads), sample
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documented(name):
+    """Forward and gradient state their equations; the public signature is torch's."""
+    op = harness.operation(name)
+    assert "$" in (op.__doc__ or ""), f"{name}: the forward's docstring gives no equation"
+    assert "$" in (op.pull.__doc__ or ""), f"{name}: the gradient's docstring gives no equation"
