@@ -1,0 +1,20 @@
+"""dlref: deep learning twice, once derived by hand and once by torch.nn and autograd, and proof that the two agree."""
+
+from __future__ import annotations
+
+import importlib
+
+from . import builtin, manual
+from .pairs import Pair, pairs
+
+__version__ = "0.1.0"
+__all__ = ["Pair", "builtin", "manual", "pairs"]
+
+# Loaded where they are used: they need lightning, scikit-learn or torchvision, which take seconds to import.
+_LAZY = ("data", "lightning", "models")
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

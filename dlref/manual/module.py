@@ -55,38 +55,40 @@ class Manual:
         parameters' gradients to their `.grad` (frozen ones get none) and returns one gradient per input. `needs`, one
         bool per input, leaves out what nobody wants: `pullback(dy, needs=(False,))` for the first layer of a network.
         """
-        with without_graph():
-            if _has_hooks(self):
-                return _hooked_vjp(self, inputs, kwargs)
-            return self.explicit(*inputs, **kwargs)
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.vjp(*inputs, **kwargs)
+        return _hooked_vjp(self, inputs, kwargs) if _has_hooks(self) else self.explicit(*inputs, **kwargs)
 
     def explicit(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
         """What `vjp` does between the hooks: the module's own output and pullback."""
-        bound = {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
+        own: dict[str, nn.Parameter | None] = self._parameters  # type: ignore[attr-defined]
+        bound = {name: own[at] if at in own else getattr(self, at) for name, at in self.attributes.items()}
+        for name, at in self.attributes.items():
+            if isinstance(bound[name], Tensor) and at not in own and at not in self._buffers:  # type: ignore[attr-defined]
+                raise RuntimeError(f"{at} of {type(self).__name__} is computed from other parameters (a parametrization), "
+                                   "which vjp does not see: call the module under autograd instead")  # fmt: skip
         output, pull = self.op.vjp(*inputs, **kwargs, **bound)
-        parameters = tuple([v if isinstance(v, nn.Parameter) and v.requires_grad else None for v in bound.values()])
-        if hasattr(self, "parametrizations") or any(
-            isinstance(v, Tensor) and v.requires_grad and not isinstance(v, nn.Parameter) for v in bound.values()
-        ):
-            raise RuntimeError(f"a parameter of {type(self).__name__} is computed from others (a parametrization), which "
-                               "vjp does not see: call the module under autograd instead")  # fmt: skip
+        parameters = [own[at] if at in own else None for at in self.attributes.values()]
+        trained = tuple([p is not None and p.requires_grad for p in parameters])
         number = len(inputs) + len(kwargs)
-        trained = tuple([p is not None for p in parameters])
 
         def pullback(dy: Tensor | None = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
             grads = pull(dy, ((True,) * number if needs is None else tuple(needs)) + trained)
-            with without_graph():
-                for parameter, grad in zip(parameters, grads[number:], strict=True):
-                    if parameter is not None and grad is not None:
-                        accumulate(parameter, grad)
+            for i, train in enumerate(trained, number):
+                if train and grads[i] is not None:
+                    accumulate(parameters[i - number], grads[i])  # type: ignore[arg-type]
             return grads[:number]
 
-        pullback.trains = any(trained)  # type: ignore[attr-defined]
+        pullback.trains = True in trained  # type: ignore[attr-defined]
         return output, pullback
 
 
 def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:
     """Add to a parameter's `.grad` as autograd does, its tensor hooks and post-accumulate hooks included."""
+    if torch.is_grad_enabled() or torch.is_inference_mode_enabled():  # a .grad is an ordinary tensor, without a graph
+        with torch.inference_mode(False), torch.no_grad():
+            return accumulate(parameter, grad)
     for hook in tuple((parameter._backward_hooks or {}).values()):
         changed = hook(grad)
         grad = grad if changed is None else changed
@@ -95,13 +97,11 @@ def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:
     else:
         # A tensor of its own, in the parameter's layout: the gradient may be a view of somebody's upstream gradient.
         # In a flattened model it has a place that was kept for it (flat.py).
-        slot = getattr(parameter, "grad_slot", None)
-        if slot is None:
-            with torch.inference_mode(False):
-                slot = torch.empty_like(parameter)
-        parameter.grad = slot.copy_(grad)
+        slot = parameter.__dict__.get("grad_slot")
+        parameter.grad = (torch.empty_like(parameter) if slot is None else slot).copy_(grad)
     for hook in tuple((parameter._post_accumulate_grad_hooks or {}).values()):  # type: ignore[attr-defined]
         hook(parameter)
+    return None
 
 
 def vjp_of(module: nn.Module) -> Callable[..., tuple[Any, Pullback]]:
@@ -142,6 +142,9 @@ def chain(pullbacks: list[Pullback]) -> Pullback:
     trains = [getattr(pullback, "trains", False) for pullback in pullbacks]
 
     def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return pullback(dy, needs)
         wanted = needs is None or any(needs)
         # Where nobody wants the input's gradient, the chain ends at the first layer that learns.
         first = 0 if wanted else next((i for i, trained in enumerate(trains) if trained), len(pullbacks))

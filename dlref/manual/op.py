@@ -142,39 +142,47 @@ class Op:
         one gradient per argument that was passed, None where there is none. `needs`, one bool per argument passed,
         leaves out what nobody wants.
         """
-        passed = (*self.positions[: len(args)], *(self.indices[name] for name in kwargs))
-        with without_graph():
-            values, inplace = self.bind(*args, **kwargs)
-            original = values[0]
-            if inplace:
-                values = (original.clone(), *values[1:])
-            if self.prepared is not None:
-                values = self.prepared(*values)
-                if values is None:
-                    return original, functools.partial(_identity_pullback, original, len(passed))
-            like = [Like(v.shape, v.dtype) if isinstance(v, Tensor) else None for v in values]
-            with _without_autocast(device := _device_type(values)) as disabled:
-                if disabled:
-                    values = self.cast(values, device)
-                output, saved = self.evaluate(values)
-            if inplace:
-                output = original.copy_(output)
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.vjp(*args, **kwargs)
+        values, inplace = self.bind(*args, **kwargs)
+        passed = self.positions[: len(args)]
+        if kwargs:
+            passed += tuple([self.indices[name] for name in kwargs])
+        original = values[0]
+        if inplace:
+            values = (original.clone(), *values[1:])
+        if self.prepared is not None:
+            values = self.prepared(*values)
+            if values is None:
+                return original, functools.partial(_identity_pullback, original, len(passed))
+        like = [Like(v.shape, v.dtype) if isinstance(v, Tensor) else None for v in values]
+        with _without_autocast(device := _device_type(values)) as disabled:
+            if disabled:
+                values = self.cast(values, device)
+            output, saved = self.evaluate(values)
+        if inplace:
+            output = original.copy_(output)
         # The closure below keeps what the gradient reads, and no more.
         values = tuple([v if read else None for v, read in zip(values, self.reads, strict=True)])
         kept = output if self.uses_output or output.numel() == 1 else None
 
         def pullback(dy: Tensor | None = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
-            wants = [li is not None and (li.dtype.is_floating_point or li.dtype.is_complex) for li in like]
-            if needs is not None:
-                if len(needs) != len(passed):
-                    raise ValueError(f"needs must hold one bool for each of the {len(passed)} arguments that were "
-                                     f"passed to {self.__name__}, it holds {len(needs)}")  # fmt: skip
-                wanted = {i for i, need in zip(passed, needs, strict=True) if need}
-                wants = [want and i in wanted for i, want in enumerate(wants)]
-            with without_graph():
-                dy = seed(kept) if dy is None else dy
-                with _without_autocast(dy.device.type):
-                    grads = self.gradients(dy, kept, saved, wants, values, like)
+            if torch.is_grad_enabled():
+                with torch.no_grad():
+                    return pullback(dy, needs)
+            if needs is None:
+                needs = (True,) * len(passed)
+            elif len(needs) != len(passed):
+                raise ValueError(f"needs must hold one bool for each of the {len(passed)} arguments that were passed to "
+                                 f"{self.__name__}, it holds {len(needs)}")  # fmt: skip
+            wants = [False] * len(like)
+            for i, need in zip(passed, needs, strict=True):
+                if need and i is not None and like[i] is not None:
+                    wants[i] = like[i].dtype.is_floating_point or like[i].dtype.is_complex
+            dy = seed(kept) if dy is None else dy
+            with _without_autocast(dy.device.type):
+                grads = self.gradients(dy, kept, saved, wants, values, like)
             return tuple([None if i is None else grads[i] for i in passed])
 
         return output, pullback

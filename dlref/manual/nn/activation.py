@@ -34,7 +34,7 @@ def relu(input):
 @relu.gradient
 def _(dy, output):
     r"""$dx = dy\,[y > 0]$: only the output is kept."""
-    return torch.where(output <= 0, 0, dy)
+    return dy * output.bool().view(torch.uint8)  # a product with 0 or 1: where and > take three times as long on a CPU
 
 
 @relu.hard_samples

@@ -38,60 +38,64 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     $\sum_n w_{t_n}$ for indices and N for probabilities. E = H(q, p) is at least H(q): zero for a one-hot q alone.
     """
     dim = min(input.dim() - 1, 1)
-    top = input.detach().amax(dim, keepdim=True) if input.shape[dim] else input.new_zeros(())
+    classes = input.shape[dim]
+    top = input.detach().amax(dim, keepdim=True) if classes else input.new_zeros(())
     shifted = input - top  # p does not change when all logits move alike, and exp cannot overflow
     log_sum = shifted.exp().sum(dim, keepdim=True).log()
-    log_p = shifted - log_sum
     if target.shape == input.shape:
-        q = _smooth(target, label_smoothing, input.shape[dim])
-        loss = -(log_p * q if weight is None else log_p * q * _along(weight, input)).sum(dim)
-        total = loss.numel()
-    else:
-        index, ignored = _index(target, dim, ignore_index)
-        w = _class_weight(weight, index, ignored, log_p)
-        loss = -w * log_p.gather(dim, index)
-        if label_smoothing:
-            even = log_p if weight is None else log_p * _along(weight, input)
-            even = even.sum(dim, keepdim=True).masked_fill(ignored, 0)
-            loss = (1 - label_smoothing) * loss - label_smoothing / input.shape[dim] * even
-        loss, total = loss.squeeze(dim), w.sum()
-    if reduction == "mean":
-        return loss.sum() / total, (top, log_sum, torch.as_tensor(total, dtype=input.dtype, device=input.device))
-    return reduce_loss(loss, reduction), (top, log_sum)
+        q = _smooth(target, label_smoothing, classes)
+        loss = ((log_sum - shifted) * (q if weight is None else q * _along(weight, input))).sum(dim)
+        return reduce_loss(loss, reduction), (top, log_sum)
+    index = target.long().unsqueeze(dim)
+    ignored = index == ignore_index  # they count nothing; their index is made valid, as gather reads it
+    index = index.masked_fill(ignored, 0)
+    loss = log_sum - shifted.gather(dim, index)
+    if weight is not None:
+        loss = loss * weight[index]
+    if label_smoothing:
+        even = log_sum - shifted
+        even = (even if weight is None else even * _along(weight, input)).sum(dim, keepdim=True)
+        loss = (1 - label_smoothing) * loss + label_smoothing / classes * even
+    loss = loss.masked_fill(ignored, 0).squeeze(dim)
+    if reduction != "mean":
+        return reduce_loss(loss, reduction), (top, log_sum, index, ignored)
+    counted = ignored.logical_not()
+    total = (counted if weight is None else weight[index] * counted).sum()
+    return loss.sum() / total, (top, log_sum, index, ignored, total)
 
 
 @cross_entropy.gradient
-def _(dy, saved, needs, input, target, weight, ignore_index, reduction, label_smoothing):
+def _(dy, saved, needs, input, target, weight, reduction, label_smoothing):
     r"""$dx_{nc} = s_n\,(p_{nc} \sum_k a_{nk} - a_{nc}),\quad a = w \odot q$: of $-\sum_c a_c \log p_c$ with
     $\partial \log p_c / \partial x_k = [c = k] - p_k$; s is dy, for the mean dy over its denominator.
 
     $dq_{nc} = -s_n w_c \log p_{nc}$, so $dt = (1 - \epsilon)\,dq$, where the target is probabilities.
     """
     dim = min(input.dim() - 1, 1)
-    top, log_sum, *total = saved
+    classes = input.shape[dim]
+    top, log_sum, *indexed = saved
     log_p = (input - top) - log_sum
-    scale = dy / total[0] if reduction == "mean" else dy if reduction == "sum" else dy.unsqueeze(dim)
-    if target.shape == input.shape:
-        a = _smooth(target, label_smoothing, input.shape[dim])
-        a = a if weight is None else a * _along(weight, input)
+    if not indexed:
+        scale = dy.unsqueeze(dim) if reduction == "none" else dy
+        scale = scale * (classes / max(input.numel(), 1)) if reduction == "mean" else scale
+        q = _smooth(target, label_smoothing, classes)
+        a = q if weight is None else q * _along(weight, input)
         dx = scale * (log_p.exp() * a.sum(dim, keepdim=True) - a) if needs.input else None
         dq = -scale * log_p if needs.target or needs.weight else None
         dtarget = (1 - label_smoothing) * (dq if weight is None else dq * _along(weight, input)) if needs.target else None
-        dweight = None
-        if needs.weight:
-            over = [d for d in range(input.dim()) if d != dim]
-            dweight = (dq * _smooth(target, label_smoothing, input.shape[dim])).movedim(dim, -1)
-            dweight = dweight.sum(list(range(len(over)))) if over else dweight
+        dweight = (dq * q).movedim(dim, -1) if needs.weight else None
         return dx, dtarget, dweight
     if not needs.input:
         return None
-    index, ignored = _index(target, dim, ignore_index)
-    w = scale * (1 - label_smoothing) * _class_weight(weight, index, ignored, log_p)  # of the one-hot part
-    w = w.masked_fill(ignored, 0)  # once more, as the scale is infinite where all are ignored
+    index, ignored, *total = indexed
+    scale = dy / total[0] if total else dy if reduction == "sum" else dy.unsqueeze(dim)
+    scale = scale.masked_fill(ignored, 0)  # (N, 1, d1, ...); after the division, as 0/0 where all are ignored
+    w = scale if weight is None else scale * weight[index]  # of the one-hot part
     if not label_smoothing:
         return (log_p.exp() * w).scatter_add(dim, index, -w)
-    even = (scale * (label_smoothing / input.shape[dim])).expand(index.shape).masked_fill(ignored, 0)
-    even = even.expand(input.shape) if weight is None else even * _along(weight, input)
+    w = (1 - label_smoothing) * w
+    even = (scale * (label_smoothing / classes)).expand(input.shape)
+    even = even if weight is None else even * _along(weight, input)
     return (log_p.exp() * (w + even.sum(dim, keepdim=True)) - even).scatter_add(dim, index, -w)
 
 
@@ -102,20 +106,6 @@ def _smooth(target, label_smoothing, classes):
 def _along(weight, input):
     """The class weights (C,) along the dimension of the classes."""
     return weight.view(-1, *(1 for _ in input.shape[2:]))
-
-
-def _index(target, dim, ignore_index):
-    """The target with the dimension of the classes, and where it counts nothing (there the index is 0)."""
-    target = target.long().unsqueeze(dim)
-    ignored = target == ignore_index
-    return target.masked_fill(ignored, 0), ignored
-
-
-def _class_weight(weight, index, ignored, like):
-    """$w_{t_n}$, 0 where ignored."""
-    if weight is None:
-        return (~ignored).to(like.dtype)
-    return weight[index].masked_fill(ignored, 0)
 
 
 @cross_entropy.prepare

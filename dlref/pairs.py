@@ -1,0 +1,49 @@
+"""The pairs: each concept's manual side next to its built-in side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .manual import nn
+from .manual.op import OPS, Op
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A concept twice.
+
+    name: as in torch.nn.functional. manual: the operation derived by hand. builtin: torch's function.
+    manual_modules, builtin_modules: the classes of torch.nn that compute it, by hand and torch's own.
+    """
+
+    name: str
+    manual: Op
+    builtin: Callable
+    manual_modules: tuple[type, ...]
+    builtin_modules: tuple[type, ...]
+
+    @property
+    def equation(self) -> str:
+        """The docstring of the forward: one sentence, the equation, shapes, errors, source."""
+        return self.manual.__doc__ or ""
+
+    @property
+    def gradient(self) -> str:
+        """The docstring of the gradient: the derived equation."""
+        return self.manual.pull.__doc__ or ""
+
+
+def pairs() -> dict[str, Pair]:
+    """Every pair, by name."""
+    modules: dict[str, list[type]] = {}
+    for name, value in vars(nn).items():
+        if isinstance(value, type) and isinstance(getattr(value, "op", None), Op) and hasattr(torch.nn, name):
+            modules.setdefault(value.op.__name__, []).append(value)
+    return {
+        name: Pair(name, op, op.builtin, tuple(found := modules.get(name, [])), tuple(m.__mro__[2] for m in found))
+        for name, op in sorted(OPS.items())
+        if op.builtin is not None
+    }
