@@ -366,8 +366,13 @@ def _binder(signature: inspect.Signature, wanted: tuple[str, ...]) -> Callable:
     """
     public = signature.parameters
     folded = {"size_average", "reduce", "inplace", "_stacklevel"} - set(wanted)
-    if set(public) - folded != set(wanted):
-        raise TypeError(f"the operation must take {sorted(set(public) - folded)}, it takes {sorted(wanted)}")
+    if set(public) - folded != set(wanted):  # until its `prepare` is registered, an operation cannot be called
+
+        def refuse(*args, **kwargs):
+            raise TypeError(f"the operation must take {sorted(set(public) - folded)}, it takes {sorted(wanted)}: give it "
+                            "a prepare that takes the former and returns the latter")  # fmt: skip
+
+        return refuse
     values = {name: name for name in wanted}
     if "size_average" in folded and "size_average" in public:
         values["reduction"] = "fold(size_average, reduce, reduction)"
