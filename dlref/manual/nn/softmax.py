@@ -1,0 +1,193 @@
+"""Activations over a dimension: softmax and its kin."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .precision import wide
+
+INF, NAN = float("inf"), float("nan")
+
+
+def _arguments(name, input, dim, dtype):
+    """The dimension (torch's choice, with its warning, where none is given) and the dtype, checked."""
+    if dim is None:
+        warnings.warn(f"{name}() without dim is deprecated, its choice depends on the input: pass dim", stacklevel=4)
+        dim = 0 if input.dim() in (0, 1, 3) else 1
+    if not (dtype or input.dtype).is_floating_point:
+        raise NotImplementedError(f"{name}(): the input, or the dtype asked for, must be floating point; it is "
+                                  f"{dtype or input.dtype}")  # fmt: skip
+    return input, dim, dtype
+
+
+def _shifted(input, dim, dtype):
+    """The input in the dtype asked for, less its maximum over the dimension: so exp cannot overflow."""
+    x = wide(input if dtype is None else input.to(dtype))
+    return x - x.amax(dim, keepdim=True) if x.numel() else x.clone()
+
+
+def _normalized(x, dim):
+    e = x.exp()
+    return e / e.sum(dim, keepdim=True)
+
+
+def _softmax_gradient(dy, y, dim):
+    r"""$y \odot (dy - \sum dy \odot y)$, as $\partial y_i / \partial x_j = y_i ([i = j] - y_j)$."""
+    y = wide(y)
+    g = y * dy
+    return g - y * g.sum(dim, keepdim=True)
+
+
+def _softmax_samples(tensor):
+    x = tensor([[1e4, -1e4, 0.0], [2.0, 2.0, 2.0], [-1e4, -1e4, -1e4], [-INF, 0.0, 1.0]])  # extremes, ties, a mask
+    for dim in (0, 1, -1):
+        yield call(x, dim)
+    yield call(x, 1, dtype=torch.float64)
+    yield call(tensor([[-INF, -INF], [INF, 0.0], [NAN, 0.0]]), 1)  # all masked
+    yield call(tensor(3.0), 0)
+    yield call(tensor([[1.0], [-2.0]]), 1)  # one class
+    for shape in ((0, 3), (3, 0)):
+        yield call(tensor([]).reshape(shape), 1)
+    for shape in ((4,), (2, 2), (2, 2, 1), (1, 2, 2, 1)):
+        yield call(tensor([1.0, 2.0, -1.0, 0.5]).reshape(shape))  # no dimension
+
+
+@op(builtin=F.softmax, autocast={"cuda": "float32"})
+def softmax(input, dim, dtype):
+    r"""Softmax: $y_i = e^{x_i} / \sum_j e^{x_j}$ over the dimension.
+
+    Any shape; output as input, in the dtype asked for. NotImplementedError where that is not floating point, IndexError
+    where there is no such dimension. Bridle 1990.
+    """
+    return _normalized(_shifted(input, dim, dtype), dim).to(dtype or input.dtype)
+
+
+@softmax.gradient
+def _(dy, output, dim):
+    r"""$dx = y \odot (dy - \sum dy \odot y)$: only the output is kept."""
+    return _softmax_gradient(dy, output, dim)
+
+
+@softmax.prepare
+def _(input, dim, dtype):
+    return _arguments("softmax", input, dim, dtype)
+
+
+softmax.hard_samples(_softmax_samples)
+
+
+class Softmax(Manual, torch.nn.Softmax):
+    op = softmax
+
+
+class Softmax2d(Manual, torch.nn.Softmax2d):
+    op = softmax
+    dim = -3  # the channels of (N, C, H, W) or (C, H, W)
+    attributes = {"dim": "dim"}  # noqa: RUF012
+
+    def forward(self, input):
+        return super().forward(self._checked(input))
+
+    def explicit(self, input):
+        return super().explicit(self._checked(input))
+
+    def _checked(self, input):
+        if input.dim() not in (3, 4):
+            raise ValueError(f"Softmax2d: the input must be (C, H, W) or (N, C, H, W), it has {input.dim()} dimensions")
+        return input
+
+
+@op(builtin=F.softmin, autocast={"cuda": "float32"})
+def softmin(input, dim, dtype):
+    r"""Softmax of the negative: $y_i = e^{-x_i} / \sum_j e^{-x_j}$ over the dimension; all else as in `softmax`."""
+    return _normalized(_shifted(-input, dim, dtype), dim).to(dtype or input.dtype)
+
+
+@softmin.gradient
+def _(dy, output, dim):
+    r"""$dx = -y \odot (dy - \sum dy \odot y)$: only the output is kept."""
+    return -_softmax_gradient(dy, output, dim)
+
+
+@softmin.prepare
+def _(input, dim, dtype):
+    return _arguments("softmin", input, dim, dtype)
+
+
+softmin.hard_samples(_softmax_samples)
+
+
+class Softmin(Manual, torch.nn.Softmin):
+    op = softmin
+
+
+@op(builtin=F.log_softmax, autocast={"cuda": "float32"})
+def log_softmax(input, dim, dtype):
+    r"""Logarithm of softmax: $y_i = x_i - \log \sum_j e^{x_j}$ over the dimension; all else as in `softmax`."""
+    x = _shifted(input, dim, dtype)
+    return (x - x.exp().sum(dim, keepdim=True).log()).to(dtype or input.dtype)
+
+
+@log_softmax.gradient
+def _(dy, output, dim):
+    r"""$dx = dy - e^y \sum dy$, as $\partial y_i / \partial x_j = [i = j] - e^{y_j}$: only the output is kept."""
+    return dy - wide(output).exp() * wide(dy).sum(dim, keepdim=True)
+
+
+@log_softmax.prepare
+def _(input, dim, dtype):
+    return _arguments("log_softmax", input, dim, dtype)
+
+
+log_softmax.hard_samples(_softmax_samples)
+
+
+class LogSoftmax(Manual, torch.nn.LogSoftmax):
+    op = log_softmax
+
+
+@op(builtin=F.gumbel_softmax, autocast={"cuda": "float32"})
+def gumbel_softmax(logits, gumbels, tau, hard, dim):
+    r"""A sample of a categorical distribution that can be differentiated: $y = \mathrm{softmax}((x + g) / \tau)$,
+    $g = -\log e,\ e \sim \mathrm{Exp}(1)$; hard: the one-hot vector of its largest element.
+
+    logits of any shape, output as logits. Jang et al. 2017, arXiv:1611.01144, eq. 2; Maddison et al., arXiv:1611.00712.
+    """
+    y = _normalized(_shifted((logits + gumbels) / tau, dim, None), dim)
+    if hard:
+        y = torch.zeros_like(y).scatter(dim, y.argmax(dim, keepdim=True), 1)
+    return y.to(logits.dtype)
+
+
+@gumbel_softmax.gradient
+def _(dy, needs, logits, gumbels, tau, dim):
+    r"""$dx = dz / \tau,\quad d\tau = -\sum dz \odot z / \tau$, $dz$ softmax's gradient at $z = (x + g) / \tau$.
+
+    Of the hard sample too: straight through, as if it were the soft one.
+    """
+    z = (logits + gumbels) / tau
+    dz = _softmax_gradient(dy, _normalized(_shifted(z, dim, None), dim), dim)
+    return dz / tau, None, -(dz * z).sum() / tau if needs.tau else None
+
+
+@gumbel_softmax.prepare
+def _(logits, tau, hard, eps, dim):
+    if eps != 1e-10:
+        warnings.warn("gumbel_softmax(): eps is deprecated and has no effect", stacklevel=3)
+    exponential = torch.empty_like(logits, memory_format=torch.legacy_contiguous_format).exponential_()
+    return logits, -exponential.log(), tau, hard, dim
+
+
+@gumbel_softmax.hard_samples
+def _(tensor):
+    x = tensor([[1e4, -1e4, 0.0], [2.0, 2.0, 2.0], [1.0, 0.0, -1.0]])
+    for hard in (False, True):
+        yield call(x, hard=hard)
+        yield call(x[1:], 0.5, hard, dim=0)
+        yield call(x[:0], hard=hard)
+        yield call(x[0] / 1e4, 10.0, hard)
