@@ -1,0 +1,265 @@
+"""Dropout: what is kept is drawn before the operation, which takes the mask as an argument."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .precision import wide
+
+
+def _identity(input, p, training):
+    """Whether nothing is dropped; the errors that torch raises first."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"the dropout probability must lie in [0, 1], it is {p}")
+    if not training or p == 0 or not input.numel():
+        return True
+    if not (input.is_floating_point() or input.is_complex()):
+        raise RuntimeError(f"the input of dropout must be floating point, it is {input.dtype}: convert it first")
+    return False
+
+
+def _kept(input, p, shape=None):
+    """A mask of bools, each True with probability 1 - p, of the given shape or one for each element of the input.
+
+    Drawn in the order of the input's memory, as torch draws: with the same generator, the same mask on the CPU.
+    """
+    order = sorted(range(input.dim()), key=input.stride, reverse=True) if shape is None else list(range(len(shape)))
+    shape = input.shape if shape is None else shape
+    mask = torch.empty([shape[d] for d in order], dtype=torch.bool, device=input.device)
+    # torch draws nothing where all is dropped
+    mask = torch.zeros_like(mask) if p == 1 else torch.bernoulli(mask, 1 - p)
+    return mask.permute([order.index(d) for d in range(len(order))])
+
+
+def _channels(name, input, batched):
+    """One number for each channel: (N, C, 1, ...), or (C, 1, ...) where there is no batch."""
+    if input.dim() < (2 if batched else 1):
+        raise RuntimeError(f"{name}(): the input must have a dimension of channels, it has {input.dim()} dimensions")
+    kept = 2 if batched else 1
+    return (*input.shape[:kept], *(1 for _ in input.shape[kept:]))
+
+
+def _scale(p):
+    return 1 / (1 - p) if p < 1 else 0.0
+
+
+def _scaled(dy, mask, scale):
+    r"""$dx = dy \odot m / (1 - p)$."""
+    return dy * mask * scale
+
+
+def _samples(tensor, *shapes):
+    x = tensor([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
+    for shape in shapes:
+        for p in (0.0, 0.3, 0.5, 1.0):
+            yield call(x.reshape(shape), p, True)
+        yield call(x.reshape(shape), 0.5, False)
+    image = tensor([[float(i * j) for i in range(6)] for j in range(8)]).reshape(2, 6, 2, 2)
+    yield call(image.contiguous(memory_format=torch.channels_last), 0.4, True)
+    yield call(x[:0].reshape(0, 2, 1, 1), 0.5, True)
+
+
+# --- dropout ----------------------------------------------------------------------------------------------------
+
+
+@op(builtin=F.dropout)
+def dropout(input, mask, scale):
+    r"""In training, $y = x \odot m / (1 - p)$, each element of m 1 with probability 1 - p, else 0; after it $y = x$.
+
+    Any shape; output as input. ValueError where p is no probability. Srivastava et al. 2014 (JMLR 15), section 4.
+    """
+    return input * mask * scale
+
+
+dropout.gradient(_scaled)
+
+
+@dropout.prepare
+def _(input, p, training):
+    return None if _identity(input, p, training) else (input, _kept(input, p), _scale(p))
+
+
+@dropout.hard_samples
+def _(tensor):
+    yield from _samples(tensor, (6,), (2, 3), (3, 1, 2))
+
+
+class Dropout(Manual, torch.nn.Dropout):
+    op = dropout
+
+
+@op(builtin=F.dropout1d)
+def dropout1d(input, mask, scale):
+    r"""`dropout` of whole channels: $y = x \odot m / (1 - p)$, one m for each (n, c) of (N, C, L), or c of (C, L).
+
+    RuntimeError for other dimensions. Tompson et al. 2015, arXiv:1411.4280, section 3.2.
+    """
+    return input * mask * scale
+
+
+dropout1d.gradient(_scaled)
+
+
+@dropout1d.prepare
+def _(input, p, training):
+    identity = _identity(input, p, training)
+    if input.dim() not in (2, 3):
+        raise RuntimeError(f"dropout1d(): the input must be (C, L) or (N, C, L), it has {input.dim()} dimensions")
+    if identity:
+        return None
+    return input, _kept(input, p, _channels("dropout1d", input, input.dim() == 3)), _scale(p)
+
+
+@dropout1d.hard_samples
+def _(tensor):
+    x = tensor([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
+    for shape in ((2, 3), (6, 1), (2, 3, 1), (3, 1, 2)):
+        for p in (0.0, 0.5, 1.0):
+            yield call(x.reshape(shape), p)
+        yield call(x.reshape(shape), 0.5, False)
+    yield call(x[:0].reshape(0, 2, 3))
+
+
+class Dropout1d(Manual, torch.nn.Dropout1d):
+    op = dropout1d
+
+
+@op(builtin=F.dropout2d)
+def dropout2d(input, mask, scale):
+    r"""`dropout` of whole channels: $y = x \odot m / (1 - p)$, one m for each (n, c) of (N, C, H, W).
+
+    Three dimensions are (N, C, L), with torch's warning. RuntimeError where there are no channels.
+    """
+    return input * mask * scale
+
+
+dropout2d.gradient(_scaled)
+
+
+@dropout2d.prepare
+def _(input, p, training):
+    identity = _identity(input, p, training)
+    if input.dim() != 4:
+        meant = "it is taken for (N, C, L): use dropout1d" if input.dim() == 3 else "this is deprecated: use dropout"
+        warnings.warn(f"dropout2d(): the input should be (N, C, H, W), it has {input.dim()} dimensions; {meant}",
+                      stacklevel=3)  # fmt: skip
+    return None if identity else (input, _kept(input, p, _channels("dropout2d", input, True)), _scale(p))
+
+
+@dropout2d.hard_samples
+def _(tensor):
+    yield from _samples(tensor, (2, 3), (3, 1, 2), (1, 3, 2, 1))
+
+
+class Dropout2d(Manual, torch.nn.Dropout2d):
+    op = dropout2d
+
+
+@op(builtin=F.dropout3d)
+def dropout3d(input, mask, scale):
+    r"""`dropout` of whole channels: $y = x \odot m / (1 - p)$, one m for each (n, c) of (N, C, D, H, W), or c of
+    (C, D, H, W).
+    """
+    return input * mask * scale
+
+
+dropout3d.gradient(_scaled)
+
+
+@dropout3d.prepare
+def _(input, p, training):
+    identity = _identity(input, p, training)
+    if input.dim() not in (4, 5):
+        warnings.warn("dropout3d(): the input should be (C, D, H, W) or (N, C, D, H, W); with "
+                      f"{input.dim()} dimensions this is deprecated: use dropout", stacklevel=3)  # fmt: skip
+    return None if identity else (input, _kept(input, p, _channels("dropout3d", input, input.dim() == 5)), _scale(p))
+
+
+@dropout3d.hard_samples
+def _(tensor):
+    yield from _samples(tensor, (2, 3), (3, 1, 2, 1), (1, 3, 2, 1, 1))
+
+
+class Dropout3d(Manual, torch.nn.Dropout3d):
+    op = dropout3d
+
+
+# --- dropout that keeps mean and variance -----------------------------------------------------------------------
+
+SATURATION = -1.7580993408473766  # -lambda alpha of SELU, its limit at -infinity
+
+
+def _affine(p):
+    r"""a and b of alpha dropout, 0 where all is dropped."""
+    if p == 1:
+        return 0.0, 0.0
+    a = ((1 - p) * (1 + p * SATURATION**2)) ** -0.5
+    return a, -a * p * SATURATION
+
+
+@op(builtin=F.alpha_dropout)
+def alpha_dropout(input, mask, scale, shift):
+    r"""Dropout after SELU: in training $y = a\,(x \odot m + \alpha' (1 - m)) + b$, m 1 with probability 1 - p, else 0.
+
+    $\alpha' = -\lambda \alpha$ is what SELU saturates at, $a = ((1 - p)(1 + p \alpha'^2))^{-1/2},\ b = -a p \alpha'$ keep
+    mean 0 and variance 1. Any shape; output as input. Klambauer et al. 2017, arXiv:1706.02515, section 3.
+    """
+    return (torch.where(mask, wide(input), SATURATION) * scale + shift).to(input.dtype)
+
+
+@alpha_dropout.gradient
+def _(dy, mask, scale):
+    r"""$dx = a\,dy \odot m$."""
+    return dy * mask * scale
+
+
+@alpha_dropout.prepare
+def _(input, p, training):
+    return None if _identity(input, p, training) else (input, _kept(input, p), *_affine(p))
+
+
+@alpha_dropout.hard_samples
+def _(tensor):
+    yield from _samples(tensor, (6,), (2, 3), (3, 1, 2))
+
+
+class AlphaDropout(Manual, torch.nn.AlphaDropout):
+    op = alpha_dropout
+    attributes = {"p": "p", "training": "training"}  # noqa: RUF012  (torch's module does not work in place either)
+
+
+@op(builtin=F.feature_alpha_dropout)
+def feature_alpha_dropout(input, mask, scale, shift):
+    r"""`alpha_dropout` of channels: $y = a\,(x \odot m + \alpha' (1 - m)) + b$, one m for each (n, c) of (N, C, *).
+
+    RuntimeError where there are no channels.
+    """
+    return (torch.where(mask, wide(input), SATURATION) * scale + shift).to(input.dtype)
+
+
+@feature_alpha_dropout.gradient
+def _(dy, mask, scale):
+    r"""$dx = a\,dy \odot m$."""
+    return dy * mask * scale
+
+
+@feature_alpha_dropout.prepare
+def _(input, p, training):
+    if _identity(input, p, training):
+        return None
+    return input, _kept(input, p, _channels("feature_alpha_dropout", input, True)), *_affine(p)
+
+
+@feature_alpha_dropout.hard_samples
+def _(tensor):
+    yield from _samples(tensor, (2, 3), (3, 1, 2), (1, 3, 2, 1))
+
+
+class FeatureAlphaDropout(Manual, torch.nn.FeatureAlphaDropout):
+    op = feature_alpha_dropout
+    attributes = {"p": "p", "training": "training"}  # noqa: RUF012
