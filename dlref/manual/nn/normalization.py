@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
+from .precision import wide
 
 
 def _check(name, input, normalized_shape, **affine):
@@ -30,7 +31,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     input (*, *S), weight $\gamma$ and bias $\beta$ of shape S, mean and (biased) variance over S; output as input.
     RuntimeError where the input does not end in S. Ba et al. 2016, arXiv:1607.06450, eq. 4.
     """
-    x = input.float() if input.dtype in HALF else input  # statistics in at least float32
+    x = wide(input)  # statistics in at least float32
     dims = _dims(normalized_shape)
     mean = x.mean(dims, keepdim=True)
     centred = x - mean
@@ -76,12 +77,60 @@ def _(tensor):
     yield call(tensor([[[1.0, 2.0], [3.0, 5.0]]]), (2, 2), tensor([[1.0, 2.0], [3.0, 4.0]]))  # S of two dimensions
 
 
-HALF = (torch.float16, torch.bfloat16)
-
-
 def _dims(normalized_shape):
     return tuple(range(-len(normalized_shape), 0))
 
 
 class LayerNorm(Manual, torch.nn.LayerNorm):
     op = layer_norm
+
+
+@op(builtin=F.rms_norm, autocast={"cuda": "float32"})
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    r"""Root-mean-square norm: $y = x\,\rho \odot \gamma,\quad \rho = (\overline{x^2} + \epsilon)^{-1/2}$.
+
+    input (*, *S), weight $\gamma$ of shape S, mean over S; output as input. eps is by default the machine epsilon of
+    what is computed in (at least float32). RuntimeError where the input does not end in S. Zhang & Sennrich 2019,
+    arXiv:1910.07467, eq. 4.
+    """
+    x = wide(input)
+    rstd = (x.square().mean(_dims(normalized_shape), keepdim=True) + eps).rsqrt()
+    y = x * rstd if weight is None else x * rstd * weight
+    return y.to(input.dtype), (rstd,)
+
+
+@rms_norm.gradient
+def _(dy, saved, needs, input, normalized_shape, weight):
+    r"""With $g = dy \odot \gamma,\ \hat x = x \rho$, means over S: $dx = \rho\,(g - \hat x\,\overline{g \odot \hat x})$,
+    $d\gamma = \sum dy \odot \hat x$, as $\partial \hat x_i / \partial x_j = \rho\,([i = j] - \hat x_i \hat x_j / n)$.
+    """
+    (rstd,) = saved
+    x_hat = (wide(input) * rstd).conj()
+    dx = None
+    if needs.input:
+        g = wide(dy) if weight is None else dy * wide(weight).conj()
+        dx = rstd.conj() * (g - x_hat * (g * x_hat).mean(_dims(normalized_shape), keepdim=True))
+    return dx, None, dy * x_hat if needs.weight else None
+
+
+@rms_norm.prepare
+def _(input, normalized_shape, weight, eps):
+    _check("rms_norm", input, normalized_shape, weight=weight)
+    eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps if eps is None else eps
+    return input, normalized_shape, weight, eps
+
+
+@rms_norm.hard_samples
+def _(tensor):
+    yield call(tensor([[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]), (3,))  # no length
+    yield call(tensor([[5.0], [-1.0]]), (1,), tensor([2.0]))  # one feature
+    yield call(tensor([[1e4, -1e4, 0.0]]), (3,), tensor([1.0, 0.0, -1.0]))  # large
+    yield call(tensor([[1e-3, -1e-3, 2e-3]]), (3,), None, 1e-12)  # small
+    yield call(tensor([[1e-4, 1e-4]]), (2,), tensor([1.0, 2.0]), 1e-2)  # below eps
+    yield call(tensor([]).reshape(0, 2), (2,), tensor([1.0, 2.0]))  # an empty batch
+    yield call(tensor([[[1.0, 2.0], [3.0, 5.0]]]), (2, 2), tensor([[1.0, 2.0], [3.0, 4.0]]))  # S of two dimensions
+
+
+class RMSNorm(Manual, torch.nn.RMSNorm):
+    op = rms_norm
+    attributes = {"normalized_shape": "normalized_shape", "weight": "weight", "eps": "eps"}  # noqa: RUF012

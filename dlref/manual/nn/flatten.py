@@ -1,0 +1,67 @@
+"""Shapes: several dimensions as one, and one as several."""
+
+from __future__ import annotations
+
+import torch
+
+from ..module import Manual
+from ..op import call, op
+
+
+@op(builtin=torch.flatten, view=True)
+def flatten(input, start_dim=0, end_dim=-1):
+    r"""The dimensions from the first to the last given as one: $(*, S_1, \dots, S_k, *) \to (*, S_1 \cdots S_k, *)$.
+
+    A view where the layout allows one. IndexError where there is no such dimension, RuntimeError where start is past end.
+    """
+    return input.flatten(start_dim, end_dim)
+
+
+@flatten.gradient
+def _(dy, input):
+    r"""$dx = dy$ in the input's shape."""
+    return dy.reshape(input.shape)
+
+
+@flatten.hard_samples
+def _(tensor):
+    x = tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    yield call(x)
+    yield call(x, 1)
+    yield call(x, 0, 1)
+    yield call(x.transpose(1, 2), -2, -1)  # no view
+    yield call(tensor(1.0))  # a dimension out of none
+    yield call(tensor([]).reshape(2, 0, 3), 1)
+
+
+class Flatten(Manual, torch.nn.Flatten):
+    op = flatten
+
+
+@op(builtin=torch.unflatten, view=True)
+def unflatten(input, dim, sizes):
+    r"""One dimension as several: $(*, S_1 \cdots S_k, *) \to (*, S_1, \dots, S_k, *)$; one size may be -1.
+
+    A view. IndexError where there is no such dimension, RuntimeError where the sizes do not multiply to it.
+    """
+    return input.unflatten(dim, sizes)
+
+
+@unflatten.gradient
+def _(dy, input):
+    r"""$dx = dy$ in the input's shape."""
+    return dy.reshape(input.shape)
+
+
+@unflatten.hard_samples
+def _(tensor):
+    x = tensor([[1.0, 2.0, 3.0, 4.0]])
+    yield call(x, 1, (2, 2))
+    yield call(x, -1, (2, -1, 1))
+    yield call(x, 0, [1, 1])
+    yield call(tensor([]).reshape(0, 3), 0, (0, 2))
+
+
+class Unflatten(Manual, torch.nn.Unflatten):
+    op = unflatten
+    attributes = {"dim": "dim", "sizes": "unflattened_size"}  # noqa: RUF012
