@@ -40,8 +40,8 @@ def pairs() -> dict[str, Pair]:
     """Every pair, by name."""
     modules: dict[str, list[type]] = {}
     for name, value in vars(nn).items():
-        if isinstance(value, type) and isinstance(getattr(value, "op", None), Op) and hasattr(torch.nn, name):
-            modules.setdefault(value.op.__name__, []).append(value)
+        if isinstance(op := getattr(value, "op", None), Op) and hasattr(torch.nn, name):
+            modules.setdefault(op.__name__, []).append(value)
     return {
         name: Pair(name, op, op.builtin, tuple(found := modules.get(name, [])), tuple(m.__mro__[2] for m in found))
         for name, op in sorted(OPS.items())

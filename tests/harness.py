@@ -70,7 +70,7 @@ def database_samples(name: str, dtype: torch.dtype, requires_grad: bool = True) 
     for info in opinfos(name):
         if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
             for i, s in enumerate(info.sample_inputs("cpu", dtype, requires_grad=requires_grad)):
-                yield Sample(info.op, (s.input, *s.args), s.kwargs, f"{info.full_name if hasattr(info, 'full_name') else name} {i}")
+                yield Sample(info.op, (s.input, *s.args), s.kwargs, f"{info.full_name} {i}")
 
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
@@ -152,7 +152,9 @@ def assert_equal(actual: Tensor, builtin: Tensor, reference: Tensor | None, what
         assert error(actual, builtin) <= 1e-12, (what, error(actual, builtin), actual, builtin)
     else:
         reference = builtin if reference is None else reference.to(exact(actual.dtype))
-        if (ours := error(actual, reference)) > (bound := 2 * error(builtin, reference) + 8 * torch.finfo(actual.dtype).eps):
+        if (ours := error(actual, reference)) > (
+            bound := 2 * error(builtin, reference) + 8 * torch.finfo(actual.dtype).eps
+        ):
             # Where float64 does not overflow and this dtype does, the built-in at this dtype is the measure.
             same = error(actual, builtin)
             assert same <= 8 * torch.finfo(actual.dtype).eps, (what, ours, bound, same, actual, builtin)

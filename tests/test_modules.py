@@ -44,7 +44,9 @@ def cases(name: str, training: bool = True) -> list:
     """(constructor arguments, keyword arguments, inputs, input keyword arguments) in float64."""
     found = []
     for info in harness.module_infos(name):
-        for case in info.module_inputs_func(info, device="cpu", dtype=torch.float64, requires_grad=True, training=training):
+        for case in info.module_inputs_func(
+            info, device="cpu", dtype=torch.float64, requires_grad=True, training=training
+        ):
             made, called = case.constructor_input, case.forward_input
             found.append((made.args, made.kwargs, called.args, called.kwargs))
     found += [(*case, {}) for case in EXTRA.get(name, [])]
@@ -122,8 +124,10 @@ def test_module(name, training, record_property):
                     continue
                 by_hand = pullback(dy)
             assert len(by_hand) == len(inputs) + len(named)
-            passed = [t for t in (*inputs, *named.values())]
-            by_hand = [g for g, t in zip(by_hand, passed, strict=True) if isinstance(t, torch.Tensor) and t.requires_grad]
+            passed = [*inputs, *named.values()]
+            by_hand = [
+                g for g, t in zip(by_hand, passed, strict=True) if isinstance(t, torch.Tensor) and t.requires_grad
+            ]
             for a, b in zip([*by_hand, *(p.grad for p in ours.parameters())], grads, strict=True):
                 assert b is None or harness.error(a, b) <= 1e-12, (mode, what)
         # The gradients accumulate, frozen parameters get none.
@@ -163,7 +167,9 @@ def test_errors(name):
     for info in harness.module_infos(name):
         if info.module_error_inputs_func is None:
             continue
-        for case in info.module_error_inputs_func(info, device="cpu", dtype=torch.float64, requires_grad=False, training=True):
+        for case in info.module_error_inputs_func(
+            info, device="cpu", dtype=torch.float64, requires_grad=False, training=True
+        ):
             made, called = case.module_error_input.constructor_input, case.module_error_input.forward_input
             with pytest.raises(case.error_type):
                 module = build(manual_nn, name, made.args, made.kwargs, True)

@@ -21,7 +21,9 @@ def differentiable(output) -> bool:
 
 def lift(t):
     """A tensor in the reference precision, with the same values."""
-    return t.detach().to(harness.exact(t.dtype)).requires_grad_(t.requires_grad) if harness.exact(t.dtype) and (t.is_floating_point() or t.is_complex()) else t  # fmt: skip
+    if not (t.is_floating_point() or t.is_complex()):
+        return t
+    return t.detach().to(harness.exact(t.dtype)).requires_grad_(t.requires_grad)
 
 
 def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
@@ -78,7 +80,9 @@ def test_non_contiguous(name):
     from torch.testing._internal.common_utils import noncontiguous_like
 
     for sample in harness.samples(name, torch.float64):
-        strided = sample.map(lambda t: noncontiguous_like(t.detach()).requires_grad_(t.requires_grad) if t.numel() else t)
+        strided = sample.map(
+            lambda t: noncontiguous_like(t.detach()).requires_grad_(t.requires_grad) if t.numel() else t
+        )
         check_value_and_gradients(harness.operation(name), strided, exactly=True)
 
 
@@ -127,10 +131,16 @@ def test_second_derivatives(name):
 def small(name: str, limit: int) -> list[Sample]:
     """The smallest samples of the database, of distinct options, that have a gradient."""
     chosen: dict = {}
-    for sample in sorted(harness.database_samples(name, torch.float64), key=lambda s: sum(t.numel() for t in s.tensors())):
+    for sample in sorted(
+        harness.database_samples(name, torch.float64), key=lambda s: sum(t.numel() for t in s.tensors())
+    ):
         options = tree_map(lambda v: v.dim() if isinstance(v, torch.Tensor) else v, (sample.args, sample.kwargs))
         size = sum(t.numel() for t in sample.learning())
-        if 0 < size <= 150 and all(t.numel() for t in sample.tensors()) and harness.run(sample.builtin, sample).requires_grad:
+        if (
+            0 < size <= 150
+            and all(t.numel() for t in sample.tensors())
+            and harness.run(sample.builtin, sample).requires_grad
+        ):
             chosen.setdefault(repr(options), sample)
     return list(chosen.values())[:limit]
 
@@ -145,7 +155,7 @@ def test_torch_func(name):
         def bind(function, sample=sample, learning=learning):
             def bound(*values):
                 swap = dict(zip(map(id, learning), values, strict=True))
-                return harness.run(function, sample.map(lambda t: swap.get(id(t), t)))
+                return harness.run(function, sample.map(lambda t: swap.get(id(t), t)))  # noqa: B023
 
             return bound
 
@@ -243,7 +253,10 @@ def test_autocast(name, device):
                     first = sample.args[0]
                     if not isinstance(first, torch.Tensor) or not first.is_floating_point():
                         continue
-                    sample.args = (first.detach().to(torch.bfloat16).requires_grad_(first.requires_grad), *sample.args[1:])
+                    sample.args = (
+                        first.detach().to(torch.bfloat16).requires_grad_(first.requires_grad),
+                        *sample.args[1:],
+                    )
                 if device == "cuda":
                     sample = sample.map(lambda t: _fake(fake, t))
                 outcome = []
@@ -266,10 +279,10 @@ def test_autocast(name, device):
                     assert ours.dtype == theirs.dtype, (sample, ours.dtype, theirs.dtype)
                     if device == "cpu":
                         torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05, equal_nan=True)
-                    if ours.requires_grad and sample.learning():
-                        if device == "cpu":
-                            for g, t in zip(harness.gradients(ours, sample, dy := torch.ones_like(ours)), sample.learning(), strict=True):
-                                assert g is None or g.dtype == t.dtype, sample
+                    if ours.requires_grad and device == "cpu":
+                        grads = harness.gradients(ours, sample, torch.ones_like(ours))
+                        for g, t in zip(grads, sample.learning(), strict=True):
+                            assert g is None or g.dtype == t.dtype, sample
 
 
 def _fake(mode, t):
@@ -288,7 +301,7 @@ def test_fake_cuda(name):
         with mode:
             output = harness.run(op, fake)
             assert output.device.type == "cuda", sample
-            explicit, pullback = harness.run(op.vjp, fake)
+            _, pullback = harness.run(op.vjp, fake)
             dy = torch.empty_strided(output.shape, output.stride(), dtype=output.dtype, device="cuda")
             if output.requires_grad:
                 # The engine asks the driver for a stream, so the node of the bridge is called without it.

@@ -2,7 +2,7 @@
 
 from torch import flatten, unflatten
 from torch.nn import functional as _torch
-from torch.nn.functional import *  # noqa: F403
+from torch.nn.functional import *
 
 
 def __getattr__(name: str):

@@ -3,8 +3,8 @@
     class Sigmoid(Manual, torch.nn.Sigmoid):
         op = sigmoid
 
-Constructor, parameters, state_dict, repr, pickling are torch's own; forward and `vjp` call the operation, whose arguments
-are the module's inputs and, by name, its attributes.
+Constructor, parameters, state_dict, repr, pickling are torch's own; forward and `vjp` call the operation, whose
+arguments are the module's inputs and, by name, its attributes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Manual:
     """Mixin in front of a torch.nn class: its mathematics by an operation, explicit gradients by `vjp`.
 
     op: the operation.
-    attributes: {argument of the operation: attribute of the module}; by default every argument that torch's forward does
-        not take, under its own name.
+    attributes: {argument of the operation: attribute of the module}; by default every argument that torch's forward
+        does not take, under its own name.
     """
 
     op: ClassVar[Op]
@@ -66,10 +66,12 @@ class Manual:
         bound = {name: own[at] if at in own else getattr(self, at) for name, at in self.attributes.items()}
         for name, at in self.attributes.items():
             if isinstance(bound[name], Tensor) and at not in own and at not in self._buffers:  # type: ignore[attr-defined]
-                raise RuntimeError(f"{at} of {type(self).__name__} is computed from other parameters (a parametrization), "
-                                   "which vjp does not see: call the module under autograd instead")  # fmt: skip
+                raise RuntimeError(
+                    f"{at} of {type(self).__name__} is computed from other parameters (a parametrization), which vjp "
+                    "does not see: call the module under autograd instead"
+                )
         output, pull = self.op.vjp(*inputs, **kwargs, **bound)
-        parameters = [own[at] if at in own else None for at in self.attributes.values()]
+        parameters = [own.get(at) for at in self.attributes.values()]
         trained = tuple([p is not None and p.requires_grad for p in parameters])
         number = len(inputs) + len(kwargs)
 
@@ -108,8 +110,10 @@ def vjp_of(module: nn.Module) -> Callable[..., tuple[Any, Pullback]]:
     """The module's `vjp`, or an error that says what to do."""
     vjp = getattr(module, "vjp", None)
     if vjp is None:
-        raise TypeError(f"{type(module).__module__}.{type(module).__name__} has no vjp: build the network of "
-                        "dlref.manual.nn, give the module a vjp(*inputs) -> (output, pullback), or train under autograd")  # fmt: skip
+        raise TypeError(
+            f"{type(module).__module__}.{type(module).__name__} has no vjp: build the network of dlref.manual.nn, give the "
+            "module a vjp(*inputs) -> (output, pullback), or train under autograd"
+        )
     return vjp
 
 
@@ -188,8 +192,8 @@ def _hooked_vjp(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
         return (*args, *(kw[name] for name in names))
 
     def after(*values):
-        *values, output = values if single else (*values[:-number], values[-number:])
-        args, kw = values[: len(values) - len(names)], dict(zip(names, values[len(values) - len(names) :], strict=True))
+        *passed, output = values if single else (*values[:-number], values[-number:])
+        args, kw = passed[: len(passed) - len(names)], dict(zip(names, passed[len(passed) - len(names) :], strict=True))
         for key, hook in {**torch_module._global_forward_hooks, **module._forward_hooks}.items():
             with_kwargs = key in {**torch_module._global_forward_hooks_with_kwargs, **module._forward_hooks_with_kwargs}
             answer = hook(module, tuple(args), kw, output) if with_kwargs else hook(module, tuple(args), output)
@@ -221,8 +225,8 @@ def _hooked_vjp(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
             *direct, own = _split(pull_after(grad_output), number)
             grads = pull(own[0] if single else own)
             grads = tuple(_add(g, d) for g, d in zip(grads, direct, strict=True))
-            hooks = sum(module._get_backward_hooks(), []) if _backward_hooks(module) else ()
-            for hook in hooks:
+            full, legacy = module._get_backward_hooks() if _backward_hooks(module) else ((), ())
+            for hook in (*full, *legacy):
                 answer = hook(module, grads, grad_output)
                 grads = grads if answer is None else answer if isinstance(answer, tuple) else (answer,)
             grads = pull_before(grads)

@@ -26,8 +26,8 @@ import contextlib
 import functools
 import inspect
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,15 @@ from torch.nn import _reduction
 
 RESERVED = ("dy", "output", "saved", "needs")
 OPS: dict[str, Op] = {}
-Like = namedtuple("Like", "shape dtype")
+
+
+class Like(NamedTuple):
+    """What a gradient must look like."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+
+
 call = lambda *args, **kwargs: (args, kwargs)  # noqa: E731  (a sample reads as the call that it is)
 
 
@@ -54,6 +62,8 @@ def op(
 
 class Op:
     """A forward with its gradient: call it under autograd, or `vjp` it without."""
+
+    __name__: str
 
     def __init__(self, forward: Callable, builtin: Callable | None, autocast: str | dict[str, str] | None, view: bool):
         functools.update_wrapper(self, forward)
@@ -178,8 +188,8 @@ class Op:
                                  f"{self.__name__}, it holds {len(needs)}")  # fmt: skip
             wants = [False] * len(like)
             for i, need in zip(passed, needs, strict=True):
-                if need and i is not None and like[i] is not None:
-                    wants[i] = like[i].dtype.is_floating_point or like[i].dtype.is_complex
+                if need and i is not None and (li := like[i]) is not None:
+                    wants[i] = li.dtype.is_floating_point or li.dtype.is_complex
             dy = seed(kept) if dy is None else dy
             with _without_autocast(dy.device.type):
                 grads = self.gradients(dy, kept, saved, wants, values, like)
@@ -316,10 +326,9 @@ class BridgeWithJvp(Bridge):
         # the derivative of this derivative miss it.
         op = ctx.op
         output, values, saved = _restore(ctx)
+        fresh: tuple = ()
         if op.uses_saved:
             output, fresh = op.evaluate(values)
-        else:
-            fresh = ()
         needs = [t is not None for t in tangents]
 
         def transposed(u):
@@ -330,7 +339,7 @@ class BridgeWithJvp(Bridge):
         given = tuple(t for t in tangents if t is not None)
         shape, dtype = ctx.like_output
         _, transpose = torch.func.vjp(transposed, given[0].new_zeros(shape, dtype=dtype))
-        return *transpose(given), *(None for _ in saved)
+        return (*transpose(given), *(None for _ in saved))  # the saved tensors are outputs too, without tangents
 
 
 def _restore(ctx) -> tuple[Tensor | None, list, tuple]:

@@ -1,0 +1,27 @@
+"""The same algorithm by autograd: the loop of dlref.manual.training round the step that every PyTorch program has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from ..manual import training as manual
+
+evaluate, minibatches = manual.evaluate, manual.minibatches
+
+
+def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max_norm: float | None = None) -> Tensor:
+    """One step of the algorithm by autograd. Returns the error."""
+    optimizer.zero_grad()
+    z = network(x)  # a. forward
+    error = criterion(z, y)  # b. error
+    error.backward()  # c. chain rule
+    if max_norm is not None:
+        clip_grad_norm_(network.parameters(), max_norm)
+    optimizer.step()  # d. update
+    return error
+
+
+fit = manual.fit_by(step)

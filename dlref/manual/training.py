@@ -1,0 +1,155 @@
+r"""The backpropagation algorithm, as a loop that one can read.
+
+Given a network $z = f(x; W)$ and an error $E(z, y)$, find weights of small error on the training data:
+
+    repeat, until converged or told to stop
+        for each mini-batch (x, y), in a new random order each epoch
+            a. forward        z = f(x; W)
+            b. error          E = E(z, y)
+            c. chain rule     from the last layer to the first: dE/dW_l = dE/dz_l * dz_l/dW_l, then dE/dz_{l-1}
+            d. update         W <- W - lr * dE/dW, or what the optimizer makes of the gradient
+
+For an affine layer $z_l = W_l a_{l-1} + b_l$ with activation $a_l = \phi(z_l)$ and $\delta_l = \partial E / \partial z_l$:
+
+    dE/dW_l = delta_l a_{l-1}^T,   dE/db_l = delta_l,   delta_{l-1} = (W_l^T delta_l) * phi'(z_{l-1})
+
+(Rumelhart, Hinton and Williams 1986). Worth knowing:
+
+- delta is a gradient: it points up the error, and the minus sign of the update goes down;
+- a mini-batch is a compromise: its gradient is an unbiased estimate of the whole's, whose variance falls as 1/batch;
+- what is reached is a point of small gradient, a local minimum at best;
+- the validation data never enter a gradient: they tell when to stop.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .flat import flatten
+from .nn.utils import clip_grad_norm_
+
+Data = tuple[Tensor, Tensor]
+Step = Callable[[Any, Any, Any, Tensor, Tensor, float | None], Tensor]
+
+
+def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max_norm: float | None = None) -> Tensor:
+    """One step of the algorithm by explicit gradients: no autograd, no graph. Returns the error."""
+    optimizer.zero_grad()
+    z, network_pullback = network.vjp(x)  # a. forward
+    error, error_pullback = criterion.vjp(z, y)  # b. error
+    network_pullback(error_pullback()[0], needs=(False,))  # c. chain rule; nobody wants dE/dx
+    if max_norm is not None:
+        clip_grad_norm_(network.parameters(), max_norm)
+    optimizer.step()  # d. update
+    return error
+
+
+def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> Callable[..., list[dict[str, float]]]:
+    """The algorithm round a step, which is all in which the two namespaces differ. before: called with the network."""
+
+    def fit(
+        network: Any,
+        criterion: Any,
+        optimizer: Any,
+        train: Data,
+        validation: Data | None = None,
+        *,
+        epochs: int = 100,
+        batch_size: int = 200,
+        tolerance: float | None = 1e-4,
+        patience: int = 10,
+        schedule: Any = None,
+        max_norm: float | None = None,
+        seed: int = 0,
+        callback: Callable[[dict[str, float]], bool | None] | None = None,
+    ) -> list[dict[str, float]]:
+        """Train the network by mini-batches; return the history.
+
+        train, validation: (x, y), whole, on the network's device. criterion: called as criterion(output, y), a mean
+            over the batch.
+        tolerance, patience: converged when the training error has not fallen by more than tolerance in patience
+            epochs; None: never.
+        schedule: a learning-rate scheduler, stepped after each epoch. max_norm: what gradients are clipped to.
+        seed: of the order of the samples; the same seed gives the same batches in both namespaces.
+        callback: called with the epoch's record; what it returns, if true, ends the training. So does Ctrl-C.
+        Returns a record an epoch: epoch, loss (mean over the training data, while they were learnt), seconds; with
+            validation data their loss and, for classes, accuracy.
+        ValueError where a number is not positive or data do not fit together.
+        """
+        _check(train, validation, epochs, batch_size, patience)
+        before(network)
+        generator = torch.Generator().manual_seed(seed)
+        history: list[dict[str, float]] = []
+        best, waited = math.inf, 0
+        try:
+            for epoch in range(1, epochs + 1):
+                network.train()
+                start, total = time.perf_counter(), torch.zeros((), device=train[0].device)
+                for x, y in minibatches(train, batch_size, generator):
+                    total += step(network, criterion, optimizer, x, y, max_norm).detach() * len(x)
+                loss = total.item() / len(train[0])
+                record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
+                if validation is not None:
+                    record |= {f"validation_{k}": v for k, v in evaluate(network, criterion, validation).items()}
+                history.append(record)
+                if schedule is not None:
+                    plateau = isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)
+                    schedule.step(record.get("validation_loss", loss)) if plateau else schedule.step()
+                if callback is not None and callback(record):
+                    break
+                if not math.isfinite(loss):
+                    warnings.warn(f"the error is {loss} in epoch {epoch}: lower the learning rate", stacklevel=2)
+                    break
+                if tolerance is not None:
+                    waited = 0 if loss < best - tolerance else waited + 1
+                    best = min(best, loss)
+                    if waited >= patience:
+                        break
+        except KeyboardInterrupt:
+            pass  # told to stop: what has been learnt so far is in the network
+        return history
+
+    return fit
+
+
+# Before the first step the parameters are laid into one tensor, so that one update runs for them all.
+fit = fit_by(step, before=flatten)
+
+
+def minibatches(data: Data, batch_size: int, generator: torch.Generator) -> Iterator[Data]:
+    """The samples in a random order, batch_size at a time; the last batch may be smaller."""
+    x, y = data
+    for indices in torch.randperm(len(x), generator=generator).split(batch_size):
+        indices = indices.to(x.device)
+        yield x[indices], y[indices]
+
+
+@torch.no_grad()
+def evaluate(network: Any, criterion: Any, data: Data) -> dict[str, float]:
+    """Loss and, for classes, accuracy, in evaluation mode."""
+    x, y = data
+    training = network.training
+    network.eval()
+    output = network(x)
+    network.train(training)
+    result = {"loss": criterion(output, y).item()}
+    if not y.is_floating_point() and output.dim() == 2:
+        result["accuracy"] = (output.argmax(1) == y).double().mean().item()
+    return result
+
+
+def _check(train: Data, validation: Data | None, epochs: int, batch_size: int, patience: int) -> None:
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, it is {value}")
+    for name, data in (("train", train), ("validation", validation)):
+        if data is not None and (len(data[0]) != len(data[1]) or not len(data[0])):
+            raise ValueError(f"{name} must hold as many inputs as targets, and at least one; it holds {len(data[0])} and "
+                             f"{len(data[1])}")  # fmt: skip
