@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .precision import wide
+from .common import warn, wide
 
 
 def _identity(input, p, training):
@@ -146,8 +144,7 @@ def _(input, p, training):
     identity = _identity(input, p, training)
     if input.dim() != 4:
         meant = "it is taken for (N, C, L): use dropout1d" if input.dim() == 3 else "this is deprecated: use dropout"
-        warnings.warn(f"dropout2d(): the input should be (N, C, H, W), it has {input.dim()} dimensions; {meant}",
-                      stacklevel=3)  # fmt: skip
+        warn(f"dropout2d(): the input should be (N, C, H, W), it has {input.dim()} dimensions; {meant}")
     return None if identity else (input, _kept(input, p, _channels("dropout2d", input, True)), _scale(p))
 
 
@@ -175,8 +172,8 @@ dropout3d.gradient(_scaled)
 def _(input, p, training):
     identity = _identity(input, p, training)
     if input.dim() not in (4, 5):
-        warnings.warn("dropout3d(): the input should be (C, D, H, W) or (N, C, D, H, W); with "
-                      f"{input.dim()} dimensions this is deprecated: use dropout", stacklevel=3)  # fmt: skip
+        warn("dropout3d(): the input should be (C, D, H, W) or (N, C, D, H, W), it has "
+             f"{input.dim()} dimensions; this is deprecated: use dropout")  # fmt: skip
     return None if identity else (input, _kept(input, p, _channels("dropout3d", input, input.dim() == 5)), _scale(p))
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .precision import wide
+from .common import wide
 
 
 def _check(name, input, normalized_shape, **affine):
@@ -94,6 +94,7 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     arXiv:1910.07467, eq. 4.
     """
     x = wide(input)
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
     rstd = (x.square().mean(_dims(normalized_shape), keepdim=True) + eps).rsqrt()
     y = x * rstd if weight is None else x * rstd * weight
     return y.to(input.dtype), (rstd,)
@@ -116,7 +117,6 @@ def _(dy, saved, needs, input, normalized_shape, weight):
 @rms_norm.prepare
 def _(input, normalized_shape, weight, eps):
     _check("rms_norm", input, normalized_shape, weight=weight)
-    eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps if eps is None else eps
     return input, normalized_shape, weight, eps
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .precision import wide
+from .common import wide
 
 INF, NAN = float("inf"), float("nan")
 

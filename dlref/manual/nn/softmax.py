@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .precision import wide
+from .common import warn, wide
 
 INF, NAN = float("inf"), float("nan")
 
 
-def _arguments(name, input, dim, dtype):
-    """The dimension (torch's choice, with its warning, where none is given) and the dtype, checked."""
+def _checked(name, input, dim, dtype):
+    """The dtype checked, and the dimension: torch's choice where none is given."""
     if dim is None:
-        warnings.warn(f"{name}() without dim is deprecated, its choice depends on the input: pass dim", stacklevel=4)
         dim = 0 if input.dim() in (0, 1, 3) else 1
     if not (dtype or input.dtype).is_floating_point:
         raise NotImplementedError(f"{name}(): the input, or the dtype asked for, must be floating point; it is "
@@ -51,9 +48,9 @@ def _softmax_samples(tensor):
     yield call(tensor([[-INF, -INF], [INF, 0.0], [NAN, 0.0]]), 1)  # all masked
     yield call(tensor(3.0), 0)
     yield call(tensor([[1.0], [-2.0]]), 1)  # one class
-    for shape in ((0, 3), (3, 0)):
+    for shape in ([0, 3], [3, 0]):
         yield call(tensor([]).reshape(shape), 1)
-    for shape in ((4,), (2, 2), (2, 2, 1), (1, 2, 2, 1)):
+    for shape in ([4], [2, 2], [2, 2, 1], [1, 2, 2, 1]):
         yield call(tensor([1.0, 2.0, -1.0, 0.5]).reshape(shape))  # no dimension
 
 
@@ -75,7 +72,9 @@ def _(dy, output, dim):
 
 @softmax.prepare
 def _(input, dim, dtype):
-    return _arguments("softmax", input, dim, dtype)
+    if dim is None:
+        warn("softmax() without dim is deprecated, its choice depends on the input: pass dim")
+    return _checked("softmax", input, dim, dtype)
 
 
 softmax.hard_samples(_softmax_samples)
@@ -116,7 +115,9 @@ def _(dy, output, dim):
 
 @softmin.prepare
 def _(input, dim, dtype):
-    return _arguments("softmin", input, dim, dtype)
+    if dim is None:
+        warn("softmin() without dim is deprecated, its choice depends on the input: pass dim")
+    return _checked("softmin", input, dim, dtype)
 
 
 softmin.hard_samples(_softmax_samples)
@@ -141,7 +142,9 @@ def _(dy, output, dim):
 
 @log_softmax.prepare
 def _(input, dim, dtype):
-    return _arguments("log_softmax", input, dim, dtype)
+    if dim is None:
+        warn("log_softmax() without dim is deprecated, its choice depends on the input: pass dim")
+    return _checked("log_softmax", input, dim, dtype)
 
 
 log_softmax.hard_samples(_softmax_samples)
@@ -178,7 +181,7 @@ def _(dy, needs, logits, gumbels, tau, dim):
 @gumbel_softmax.prepare
 def _(logits, tau, hard, eps, dim):
     if eps != 1e-10:
-        warnings.warn("gumbel_softmax(): eps is deprecated and has no effect", stacklevel=3)
+        warn("gumbel_softmax(): eps is deprecated and has no effect")
     exponential = torch.empty_like(logits, memory_format=torch.legacy_contiguous_format).exponential_()
     return logits, -exponential.log(), tau, hard, dim
 

@@ -1,6 +1,8 @@
-"""The precision that an operation computes in."""
+"""What operations of every family share: the precision they compute in, and how they warn."""
 
 from __future__ import annotations
+
+import warnings
 
 import torch
 from torch import Tensor
@@ -18,3 +20,9 @@ def wide(tensor: Tensor) -> Tensor:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         raise NotImplementedError(f"the input must be floating point, it is {tensor.dtype}: convert it first")
     return tensor
+
+
+def warn(message: str) -> None:
+    """Warn from an operation's `prepare`, in the name of the line that calls the operation; not while it is compiled."""
+    if not torch.compiler.is_compiling():  # Dynamo cannot trace it
+        warnings.warn(message, stacklevel=4)
