@@ -112,4 +112,6 @@ def split(
     def part_of(indices: list[int]) -> TensorDataset:
         return TensorDataset(((x[indices] - mean) / std).to(dtype), targets[indices])
 
-    return Split(part_of(rest), part_of(parts[1]), part_of(parts[0]), x.shape[1], classes, mean.to(dtype), std.to(dtype))
+    return Split(
+        part_of(rest), part_of(parts[1]), part_of(parts[0]), x.shape[1], classes, mean.to(dtype), std.to(dtype)
+    )

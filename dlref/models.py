@@ -64,7 +64,11 @@ def activations() -> list[str]:
 
     def elementwise(name: str) -> bool:
         theirs = getattr(torch.nn, name, None)
-        if getattr(theirs, "__module__", "") != "torch.nn.modules.activation" or "max" in name.lower() or name in ("GLU", "Softmin"):
+        if (
+            getattr(theirs, "__module__", "") != "torch.nn.modules.activation"
+            or "max" in name.lower()
+            or name in ("GLU", "Softmin")
+        ):
             return False
         return all(p.default is not p.empty for p in inspect.signature(theirs).parameters.values())
 

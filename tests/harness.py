@@ -22,6 +22,10 @@ with warnings.catch_warnings():
 NAMES = sorted(OPS)
 RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
           "rrelu"}  # fmt: skip
+# Where torch's own float64 result is worse than float64: how much worse, and why.
+TORCH_ERROR = {
+    "hardsigmoid": 4e-8,  # its gradient multiplies by 1/6 rounded to float32
+}
 MODULES = sorted(
     name for name in dir(torch.nn)
     if name != "Sequential" and isinstance(theirs := getattr(torch.nn, name), type)
@@ -70,7 +74,9 @@ def database_samples(name: str, dtype: torch.dtype, requires_grad: bool = True) 
     for info in opinfos(name):
         if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
             for i, s in enumerate(info.sample_inputs("cpu", dtype, requires_grad=requires_grad)):
-                yield Sample(info.op, (s.input, *s.args), s.kwargs, f"{info.full_name} {i}")
+                # The database's own wrapper of a random operation draws from a seed of its own.
+                builtin = OPS[name].builtin if name in RANDOM else info.op
+                yield Sample(builtin, (s.input, *s.args), s.kwargs, f"{info.full_name} {i}")
 
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
@@ -141,7 +147,7 @@ def error(actual: Tensor, reference: Tensor) -> float:
     return float(difference.max() / scale.max().clamp(min=1)) if difference.numel() else 0.0
 
 
-def assert_equal(actual: Tensor, builtin: Tensor, reference: Tensor | None, what: Any) -> None:
+def assert_equal(actual: Tensor, builtin: Tensor, reference: Tensor | None, what: Any, bound64: float = 1e-12) -> None:
     """float64: equal to the built-in within rounding. Less: no further from float64 than twice the built-in, and a few units."""
     assert actual.dtype == builtin.dtype, (what, actual.dtype, builtin.dtype)
     assert actual.shape == builtin.shape, (what, actual.shape, builtin.shape)
@@ -149,7 +155,7 @@ def assert_equal(actual: Tensor, builtin: Tensor, reference: Tensor | None, what
     if not (actual.is_floating_point() or actual.is_complex()):
         assert torch.equal(actual, builtin), what
     elif actual.dtype in (torch.float64, torch.complex128):
-        assert error(actual, builtin) <= 1e-12, (what, error(actual, builtin), actual, builtin)
+        assert error(actual, builtin) <= bound64, (what, error(actual, builtin), actual, builtin)
     else:
         reference = builtin if reference is None else reference.to(exact(actual.dtype))
         if (ours := error(actual, reference)) > (

@@ -34,12 +34,12 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
     harness.assert_equal(ours, theirs, reference, sample)
     assert differentiable(ours) == differentiable(theirs), sample
     explicit, pullback = harness.run(op.vjp, sample)
-    assert not explicit.requires_grad, sample
+    assert not explicit.requires_grad or explicit is sample.args[0], sample
     harness.assert_equal(explicit, theirs.detach(), reference, sample)
     if not differentiable(theirs):
         return 0
     passed = [*sample.args, *sample.kwargs.values()]
-    count = 0
+    count, bound = 0, harness.TORCH_ERROR.get(op.__name__, 1e-12)
     for layout, dy in harness.upstream(theirs):
         kept = dy.clone()
         grads, expected = harness.gradients(ours, sample, dy), harness.gradients(theirs, sample, dy)
@@ -52,8 +52,8 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
             if b is None:  # torch has no gradient there
                 continue
             r = None if best is None else best[i]
-            harness.assert_equal(a, b, r, what)
-            harness.assert_equal(c, b, r, ("vjp", *what))
+            harness.assert_equal(a, b, r, what, bound)
+            harness.assert_equal(c, b, r, ("vjp", *what), bound)
         assert torch.equal(dy.nan_to_num(), kept.nan_to_num()), ("upstream gradient changed", layout, sample)
         count += 1
     for t, was in zip(sample.tensors(), before, strict=True):
@@ -166,7 +166,8 @@ def test_torch_func(name):
         c = torch.randn(output.shape, dtype=output.dtype, generator=torch.Generator().manual_seed(1))
 
         def close(a, b, sample=sample):
-            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8, equal_nan=True, msg=lambda m: f"{m}\n{sample}")
+            bound = max(1e-8, 10 * harness.TORCH_ERROR.get(name, 0))
+            torch.testing.assert_close(a, b, rtol=bound, atol=bound, equal_nan=True, msg=lambda m: f"{m}\n{sample}")
 
         def energy(function, c=c):
             return lambda *v: (c * function(*v)).sum() + (function(*v) ** 2).sum()
@@ -220,7 +221,7 @@ def test_no_grad_and_inference_mode(name):
                 harness.assert_equal(output, theirs.detach(), None, sample)
                 for a, b in zip(pullback(dy), expected, strict=True):
                     if b is not None:
-                        harness.assert_equal(a, b, None, sample)
+                        harness.assert_equal(a, b, None, sample, harness.TORCH_ERROR.get(name, 1e-12))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -84,7 +84,9 @@ def test_logistic_regression():
     ours, theirs = twins(lambda ns: models.logistic_regression(ns, 30).double())
     for ns, network in ((dlref.manual, ours), (dlref.builtin, theirs)):
         optimizer = ns.optim.SGD(network.parameters(), lr=0.1)
-        ns.training.fit(network, ns.nn.BCEWithLogitsLoss(), optimizer, (x, y.double()[:, None]), epochs=30, batch_size=64)
+        ns.training.fit(
+            network, ns.nn.BCEWithLogitsLoss(), optimizer, (x, y.double()[:, None]), epochs=30, batch_size=64
+        )
     assert largest_difference(ours, theirs) <= 1e-12
     assert ((ours(x)[:, 0] > 0) == (y == 1)).double().mean() > 0.97
 

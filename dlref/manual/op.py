@@ -173,6 +173,8 @@ class Op:
             output, saved = self.evaluate(values)
         if inplace:
             output = original.copy_(output)
+        if self.view:  # a view of a leaf would still be known to autograd
+            output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
         values = tuple([v if read else None for v, read in zip(values, self.reads, strict=True)])
         kept = output if self.uses_output or output.numel() == 1 else None
@@ -266,7 +268,8 @@ def _without_autocast(device: str):
 
 
 def _identity_pullback(output: Tensor, passed: int, dy: Tensor | None = None, needs=None) -> tuple[Tensor | None, ...]:
-    return (seed(output) if dy is None else dy, *(None for _ in range(passed - 1)))
+    dy = seed(output) if dy is None else dy
+    return (dy if needs is None or needs[0] else None, *(None for _ in range(passed - 1)))
 
 
 def _device_type(values: tuple) -> str:
