@@ -64,8 +64,9 @@ class Tanh(Manual, torch.nn.Tanh):
 
 
 def _softplus(x):
-    r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation."""
-    return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
+    r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation, differentiable at 0 too."""
+    positive = x > 0
+    return torch.where(positive, x, 0) + torch.log1p(torch.exp(torch.where(positive, -x, x)))
 
 
 @op(builtin=F.logsigmoid)
