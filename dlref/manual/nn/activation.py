@@ -21,6 +21,8 @@ INF, NAN = float("inf"), float("nan")
 
 def _integral(input, *numbers):
     """The numbers as they meet the input: rounded towards zero where it holds integers."""
+    if input.dtype == torch.bool:
+        raise NotImplementedError("the input must hold numbers, it holds bools: convert it first")
     return numbers if input.is_floating_point() or input.is_complex() else tuple(int(number) for number in numbers)
 
 
@@ -54,7 +56,7 @@ class ReLU(Manual, torch.nn.ReLU):
 @op(builtin=F.relu6)
 def relu6(input):
     r"""Rectified linear unit that saturates: $y = \min(\max(x, 0), 6)$. Krizhevsky 2010."""
-    return input.clamp(0, 6)
+    return input.clamp(*_integral(input, 0, 6))
 
 
 @relu6.gradient
@@ -350,8 +352,6 @@ def _(dy, input, min_val, max_val):
 def _(input, min_val, max_val):
     if min_val > max_val:
         raise ValueError(f"hardtanh(): min_val must not exceed max_val, they are {min_val} and {max_val}")
-    if input.dtype == torch.bool:
-        raise NotImplementedError("hardtanh(): the input must hold numbers, it holds bools")
     return input, min_val, max_val
 
 
