@@ -27,7 +27,7 @@ import functools
 import inspect
 from collections import namedtuple
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,13 +35,6 @@ from torch.nn import _reduction
 
 RESERVED = ("dy", "output", "saved", "needs")
 OPS: dict[str, Op] = {}
-
-
-class Like(NamedTuple):
-    """What a gradient must look like."""
-
-    shape: torch.Size
-    dtype: torch.dtype
 
 
 call = lambda *args, **kwargs: (args, kwargs)  # noqa: E731  (a sample reads as the call that it is)
@@ -125,9 +118,10 @@ class Op:
             values = self.prepared(*values)
             if values is None:
                 return original
-        with _without_autocast(device := _device_type(values)) as disabled:
-            if disabled:
-                values = self.cast(values, device)
+        if torch.is_autocast_enabled(device := _device_type(values)):
+            with torch.autocast(device, enabled=False):
+                output = self.apply(self.cast(values, device))
+        else:
             output = self.apply(values)
         return original.copy_(output) if inplace else output
 
@@ -166,10 +160,12 @@ class Op:
             values = self.prepared(*values)
             if values is None:
                 return original, functools.partial(_identity_pullback, original, len(passed))
-        like = [Like(v.shape, v.dtype) if isinstance(v, Tensor) else None for v in values]
-        with _without_autocast(device := _device_type(values)) as disabled:
-            if disabled:
+        like = _likes(values)
+        if torch.is_autocast_enabled(device := _device_type(values)):
+            with torch.autocast(device, enabled=False):
                 values = self.cast(values, device)
+                output, saved = self.evaluate(values)
+        else:
             output, saved = self.evaluate(values)
         if inplace:
             output = original.copy_(output)
@@ -190,18 +186,20 @@ class Op:
                                  f"{self.__name__}, it holds {len(needs)}")  # fmt: skip
             wants = [False] * len(like)
             for i, need in zip(passed, needs, strict=True):
-                if need and i is not None and (li := like[i]) is not None:
-                    wants[i] = li.dtype.is_floating_point or li.dtype.is_complex
+                if need and i is not None:
+                    wants[i] = like[i] is not None
             dy = seed(kept) if dy is None else dy
-            with _without_autocast(dy.device.type):
-                grads = self.gradients(dy, kept, saved, wants, values, like)
+            grads = self.gradients(dy, kept, saved, wants, values, like)
             return tuple([None if i is None else grads[i] for i in passed])
 
         return output, pullback
 
     def gradients(self, dy, output, saved, needs, values, like) -> list[Tensor | None]:
         """The gradients of the forward's arguments, each in its argument's shape and dtype."""
-        grads = self.call_pull(self.pull, dy, output, saved, self.Needs(*needs), *values)
+        if torch.is_autocast_enabled(device := dy.device.type):
+            with torch.autocast(device, enabled=False):
+                return self.gradients(dy, output, saved, needs, values, like)
+        grads = self.call_pull(self.pull, dy, output, saved, self.Needs._make(needs), *values)
         if not isinstance(grads, tuple):
             grads = (grads,)
         fitted: list[Tensor | None] = [None] * len(needs)
@@ -262,14 +260,16 @@ def without_graph():
     return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
 
 
-def _without_autocast(device: str):
-    """Autocast off, for what an operation does inside; yields None where it is off already."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _NOTHING
-
-
 def _identity_pullback(output: Tensor, passed: int, dy: Tensor | None = None, needs=None) -> tuple[Tensor | None, ...]:
     dy = seed(output) if dy is None else dy
     return (dy if needs is None or needs[0] else None, *(None for _ in range(passed - 1)))
+
+
+def _likes(values: tuple | list) -> list[tuple[torch.Size, torch.dtype] | None]:
+    """Shape and dtype that each argument's gradient must have; None where it can have none."""
+    return [
+        (v.shape, v.dtype) if isinstance(v, Tensor) and (v.is_floating_point() or v.is_complex()) else None for v in values
+    ]
 
 
 def _device_type(values: tuple) -> str:
@@ -299,8 +299,8 @@ class Bridge(torch.autograd.Function):
         ctx.mark_non_differentiable(*saved)
         ctx.set_materialize_grads(False)
         ctx.op = op
-        ctx.like = [Like(v.shape, v.dtype) if isinstance(v, Tensor) else None for v in values]
-        ctx.like_output = Like(output.shape, output.dtype)
+        ctx.like = _likes(values)
+        ctx.like_output = output.shape, output.dtype
         ctx.values = [None if isinstance(v, Tensor) else v for v in _plain(values)]
         kept = [v if keep and isinstance(v, Tensor) else None for v, keep in zip(values, op.keeps, strict=True)]
         tensors = (output if op.uses_output else None, *kept, *saved)
@@ -316,8 +316,7 @@ class Bridge(torch.autograd.Function):
         if torch.is_grad_enabled() and op.uses_saved:
             # Somebody wants a second derivative: what the forward saved must be part of the graph.
             output, saved = op.evaluate(values)
-        with _without_autocast(dy.device.type):
-            return None, *op.gradients(dy, output, saved, ctx.needs_input_grad[1:], values, ctx.like)
+        return None, *op.gradients(dy, output, saved, ctx.needs_input_grad[1:], values, ctx.like)
 
 
 class BridgeWithJvp(Bridge):
