@@ -58,12 +58,13 @@ def cases(name: str, training: bool = True) -> list:
     return [(args, kwargs, *tree_map(leaf, (inputs, named))) for args, kwargs, inputs, named in found]
 
 
-def build(namespace, name: str, args: tuple, kwargs: dict, training: bool):
+def build(namespace, name: str, args: tuple, kwargs: dict, training: bool, dtype=torch.float64):
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "dtype")}
-        return getattr(namespace, name)(*args, **kwargs).double().train(training)
+        module = getattr(namespace, name)(*args, **kwargs).train(training)
+        return module if dtype is None else module.to(dtype)
 
 
 def call(function, args, kwargs):
@@ -189,3 +190,28 @@ def test_compile(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_cases_exist(name):
     assert cases(name) or name in ("NLLLoss2d",), f"no input for {name}: add one to EXTRA"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_fake_cuda(name):
+    """Made and run on a pretended GPU, forward and pullback; nothing is made on the CPU."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    for args, kwargs, inputs, named in cases(name):
+        mode = FakeTensorMode(allow_non_fake_inputs=False)
+
+        def fake(t, mode=mode):
+            if not isinstance(t, torch.Tensor):
+                return t
+            with mode:
+                dtype = torch.float32 if t.is_floating_point() else t.dtype
+                return torch.empty_strided(t.shape, t.stride(), dtype=dtype, device="cuda")
+
+        args, kwargs, inputs, named = tree_map(fake, (args, kwargs, inputs, named))
+        with mode, torch.device("cuda"):
+            module = build(manual_nn, name, args, kwargs, True, dtype=None)
+            assert call(module, inputs, named).device.type == "cuda"
+            output, pullback = call(module.vjp, inputs, named)
+            grads = pullback(torch.empty_like(output)) if output.is_floating_point() else ()
+        assert output.device.type == "cuda"
+        assert all(g is None or g.device.type == "cuda" for g in (*grads, *(p.grad for p in module.parameters())))
