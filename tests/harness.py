@@ -148,7 +148,7 @@ def error(actual: Tensor, reference: Tensor) -> float:
 
 
 def assert_equal(actual: Tensor, builtin: Tensor, reference: Tensor | None, what: Any, bound64: float = 1e-12) -> None:
-    """float64: equal to the built-in within rounding. Less: no further from float64 than twice the built-in, and a few units."""
+    """float64: equal to the built-in within rounding. Less: no further from float64 than twice it, and a few units."""
     assert actual.dtype == builtin.dtype, (what, actual.dtype, builtin.dtype)
     assert actual.shape == builtin.shape, (what, actual.shape, builtin.shape)
     assert actual.device == builtin.device, (what, actual.device, builtin.device)

@@ -76,10 +76,11 @@ def test_value_and_gradients(name, dtype, record_property):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_non_contiguous(name):
+def test_non_contiguous(name, record_property):
     from torch.testing._internal.common_utils import noncontiguous_like
 
-    for sample in harness.samples(name, torch.float64):
+    record_property("samples", len(found := harness.samples(name, torch.float64)))
+    for sample in found:
         strided = sample.map(
             lambda t: noncontiguous_like(t.detach()).requires_grad_(t.requires_grad) if t.numel() else t
         )
@@ -97,23 +98,26 @@ def test_integers(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_errors(name):
+def test_errors(name, record_property):
     """Each error input of PyTorch's database raises here what it raises there."""
+    count = 0
     for info in harness.opinfos(name):
         if info.error_inputs_func is None:
             continue
         for case in info.error_inputs("cpu"):
-            s = case.sample_input
+            s, count = case.sample_input, count + 1
             with pytest.raises(case.error_type):
                 harness.operation(name)(s.input, *s.args, **s.kwargs)
             with pytest.raises(case.error_type):
                 harness.operation(name).vjp(s.input, *s.args, **s.kwargs)
+    record_property("error inputs", count)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_second_derivatives(name):
+def test_second_derivatives(name, record_property):
     """gradcheck (reverse and forward mode) and gradgradcheck, on every sample of the database."""
     op = harness.operation(name)
+    count = 0
     for sample in harness.database_samples(name, torch.float64):
         learning = sample.learning()
         if not learning or not harness.run(sample.builtin, sample).requires_grad:
@@ -126,6 +130,8 @@ def test_second_derivatives(name):
         options = {"fast_mode": True, "nondet_tol": 0.0}
         assert torch.autograd.gradcheck(function, learning, check_forward_ad=True, **options), sample
         assert torch.autograd.gradgradcheck(function, learning, **options), sample
+        count += 1
+    record_property("samples", count)
 
 
 def small(name: str, limit: int) -> list[Sample]:
@@ -146,10 +152,11 @@ def small(name: str, limit: int) -> list[Sample]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_torch_func(name):
+def test_torch_func(name, record_property):
     """grad, vjp, jvp, vmap of grad, jacrev, jacfwd and hessian of the bridge, against torch's function."""
     op = harness.operation(name)
-    for sample in small(name, 8):
+    record_property("samples", len(found := small(name, 8)))
+    for sample in found:
         learning = sample.learning()
 
         def bind(function, sample=sample, learning=learning):
@@ -192,10 +199,11 @@ def test_torch_func(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_compile(name):
+def test_compile(name, record_property):
     """torch.compile(fullgraph=True): output and gradients are eager's."""
     op = harness.operation(name)
-    for sample in small(name, 2):
+    record_property("samples", len(found := small(name, 2)))
+    for sample in found:
         torch._dynamo.reset()
         compiled = torch.compile(lambda *a, **k: op(*a, **k), fullgraph=True, backend="aot_eager")
         ours, theirs = harness.run(compiled, sample), harness.run(op, sample)
@@ -292,12 +300,13 @@ def _fake(mode, t):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fake_cuda(name):
+def test_fake_cuda(name, record_property):
     """On a pretended GPU nothing is made on the CPU: forward, autograd and vjp, for every sample."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     op, mode = harness.operation(name), FakeTensorMode(allow_non_fake_inputs=False)
-    for sample in harness.samples(name, torch.float32):
+    record_property("samples", len(found := harness.samples(name, torch.float32)))
+    for sample in found:
         fake = sample.map(lambda t: _fake(mode, t))
         with mode:
             output = harness.run(op, fake)
