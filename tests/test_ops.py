@@ -99,7 +99,7 @@ def test_integers(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_errors(name, record_property):
-    """Each error input of PyTorch's database raises here what it raises there."""
+    """Each error input of PyTorch's database, and of the operation's own, raises here what it raises there."""
     count = 0
     for info in harness.opinfos(name):
         if info.error_inputs_func is None:
@@ -110,6 +110,12 @@ def test_errors(name, record_property):
                 harness.operation(name)(s.input, *s.args, **s.kwargs)
             with pytest.raises(case.error_type):
                 harness.operation(name).vjp(s.input, *s.args, **s.kwargs)
+    if (op := harness.operation(name)).errors is not None:
+        for error, (args, kwargs) in op.errors(torch.tensor):
+            for function in (op.builtin, op, op.vjp):
+                with pytest.raises(error), warnings.catch_warnings(action="ignore"):
+                    function(*args, **kwargs)
+            count += 1
     record_property("error inputs", count)
 
 

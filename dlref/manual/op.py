@@ -64,6 +64,7 @@ class Op:
         self.names = tuple(inspect.signature(forward).parameters)
         self.Needs = namedtuple("Needs", self.names)  # type: ignore[misc]
         self.samples: Callable | None = None
+        self.errors: Callable | None = None
         self.set_prepare(None)
         OPS[self.__name__] = self
 
@@ -94,6 +95,11 @@ class Op:
     def hard_samples(self, function: Callable) -> Callable:
         """Register a generator of samples: it takes tensor(data) (of the dtype and device under test), yields call(...)."""
         self.samples = function
+        return function
+
+    def error_samples(self, function: Callable) -> Callable:
+        """Register a generator of wrong calls: it takes tensor(data), yields (the exception's type, call(...))."""
+        self.errors = function
         return function
 
     def set_prepare(self, function: Callable | None) -> None:
@@ -268,7 +274,8 @@ def _identity_pullback(output: Tensor, passed: int, dy: Tensor | None = None, ne
 def _likes(values: tuple | list) -> list[tuple[torch.Size, torch.dtype] | None]:
     """Shape and dtype that each argument's gradient must have; None where it can have none."""
     return [
-        (v.shape, v.dtype) if isinstance(v, Tensor) and (v.is_floating_point() or v.is_complex()) else None for v in values
+        (v.shape, v.dtype) if isinstance(v, Tensor) and (v.is_floating_point() or v.is_complex()) else None
+        for v in values
     ]
 
 

@@ -47,6 +47,15 @@ def _(tensor):
     yield call(tensor([[[1e4, -1e4]]]), tensor([[1e-4, 1.0], [1.0, 1.0]]))  # cancellation, three dimensions
 
 
+@linear.error_samples
+def _(tensor):
+    x = tensor([[1.0, 2.0]])
+    yield RuntimeError, call(x, tensor([[1.0, 2.0, 3.0]]))  # features
+    yield RuntimeError, call(x, tensor([[1.0, 2.0]]), tensor([1.0, 2.0]))  # bias
+    yield RuntimeError, call(x, tensor([[1, 2]]))  # dtypes
+    yield TypeError, call(x)
+
+
 class Linear(Manual, torch.nn.Linear):
     op = linear
 
@@ -88,6 +97,15 @@ def _(tensor):
     yield call(tensor([[1.0, -2.0]]), tensor([[3.0]]), tensor([[[0.5], [1.0]]]), tensor([2.0]))
     yield call(tensor([1.0, -2.0]), tensor([3.0]), tensor([[[0.5], [1.0]]]))  # no batch, no bias
     yield call(tensor([]).reshape(0, 2), tensor([]).reshape(0, 1), tensor([[[0.5], [1.0]]]))  # an empty batch
+
+
+@bilinear.error_samples
+def _(tensor):
+    x, y, w = tensor([[1.0, 2.0]]), tensor([[1.0]]), tensor([[[1.0], [2.0]]])
+    yield RuntimeError, call(x, tensor([1.0]), w)  # dimensions
+    yield RuntimeError, call(x, y.expand(2, 1), w)  # batch
+    yield RuntimeError, call(y, x, w)  # features
+    yield RuntimeError, call(x, y, w, tensor([1.0, 2.0]))  # bias
 
 
 class Bilinear(Manual, torch.nn.Bilinear):

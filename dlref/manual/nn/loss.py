@@ -25,6 +25,16 @@ def expand_reduced(dy, like, reduction):
     return (dy / like.numel() if reduction == "mean" else dy).expand(like.shape)
 
 
+def pick(x, dim, index):
+    """The entries of the classes; IndexError, as torch's losses raise it, where there is no such class."""
+    try:
+        return x.gather(dim, index)
+    except RuntimeError as error:
+        if "out of bounds" not in str(error):
+            raise
+        raise IndexError(f"class indices must lie in [0, {x.shape[dim]}): {error}") from None
+
+
 # --- cross entropy ----------------------------------------------------------------------------------------------
 
 
@@ -49,7 +59,7 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     index = target.long().unsqueeze(dim)
     ignored = index == ignore_index  # they count nothing; their index is made valid, as gather reads it
     index = index.masked_fill(ignored, 0)
-    loss = log_sum - shifted.gather(dim, index)
+    loss = log_sum - pick(shifted, dim, index)
     if weight is not None:
         loss = loss * weight[index]
     if label_smoothing:
@@ -82,7 +92,9 @@ def _(dy, saved, needs, input, target, weight, reduction, label_smoothing):
         a = q if weight is None else q * _along(weight, input)
         dx = scale * (log_p.exp() * a.sum(dim, keepdim=True) - a) if needs.input else None
         dq = -scale * log_p if needs.target or needs.weight else None
-        dtarget = (1 - label_smoothing) * (dq if weight is None else dq * _along(weight, input)) if needs.target else None
+        dtarget = (
+            (1 - label_smoothing) * (dq if weight is None else dq * _along(weight, input)) if needs.target else None
+        )
         dweight = (dq * q).movedim(dim, -1) if needs.weight else None
         return dx, dtarget, dweight
     if not needs.input:
@@ -120,7 +132,9 @@ def _(input, target, weight, ignore_index, reduction, label_smoothing):
             raise RuntimeError(f"a target of the input's shape holds class probabilities and must be floating point; it is "
                                f"{target.dtype}: class indices have no dimension of classes")  # fmt: skip
         if ignore_index >= 0:
-            raise RuntimeError(f"ignore_index must not be a class where the target is probabilities, it is {ignore_index}")
+            raise RuntimeError(
+                f"ignore_index must not be a class where the target is probabilities, it is {ignore_index}"
+            )
     else:
         check_index_target(input, target)
     if weight is not None and tuple(weight.shape) != (classes,):
@@ -158,6 +172,19 @@ def _(tensor):
     yield call(x[0], y[0])  # no batch
     yield call(x[:0], y[:0], reduction="none")  # an empty batch
     yield call(x.t().reshape(1, 3, 3), y.reshape(1, 3), label_smoothing=1.0)  # a dimension after the classes
+
+
+@cross_entropy.error_samples
+def _(tensor):
+    x, y = tensor([[1.0, 2.0], [0.0, 1.0]]), tensor([0, 1])
+    yield ValueError, call(x, y, reduction="total")
+    yield RuntimeError, call(x, y, label_smoothing=1.5)
+    yield RuntimeError, call(x, y.int())
+    yield ValueError, call(x, tensor([0]))  # batch
+    yield RuntimeError, call(x, tensor([[0, 1], [1, 0]]))  # integers where there must be probabilities
+    yield RuntimeError, call(x, y, tensor([1.0]))  # weight
+    yield RuntimeError, call(x, x, ignore_index=1)
+    yield IndexError, call(x, tensor([0, 2]))  # no such class
 
 
 class CrossEntropyLoss(Manual, torch.nn.CrossEntropyLoss):

@@ -81,6 +81,15 @@ def _dims(normalized_shape):
     return tuple(range(-len(normalized_shape), 0))
 
 
+@layer_norm.error_samples
+def _(tensor):
+    x = tensor([[1.0, 2.0]])
+    yield RuntimeError, call(x, (3,))
+    yield RuntimeError, call(x, ())
+    yield RuntimeError, call(x, (2,), tensor([1.0]))
+    yield RuntimeError, call(x, (2,), None, tensor([1.0, 2.0, 3.0]))
+
+
 class LayerNorm(Manual, torch.nn.LayerNorm):
     op = layer_norm
 

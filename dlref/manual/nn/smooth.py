@@ -301,5 +301,12 @@ def _(tensor):
     yield call(tensor([INF, -1.0, 1.0, 1.0]))
 
 
+@glu.error_samples
+def _(tensor):
+    yield RuntimeError, call(tensor(1.0))  # no dimension to halve
+    yield RuntimeError, call(tensor([1.0, 2.0, 3.0]))  # an odd one
+    yield IndexError, call(tensor([1.0, 2.0]), 1)
+
+
 class GLU(Manual, torch.nn.GLU):
     op = glu
