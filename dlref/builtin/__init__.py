@@ -4,4 +4,4 @@ from torch import nn
 
 from . import functional
 
-__all__ = ["functional", "nn"]
+__all__ = ["functional", "nn", "optim"]

@@ -1,5 +1,5 @@
 """Deep learning derived by hand: torch tensors, explicit gradients, no autograd."""
 
-from . import functional, nn
+from . import functional, nn, optim
 
-__all__ = ["functional", "nn"]
+__all__ = ["functional", "nn", "optim"]
