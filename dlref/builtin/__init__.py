@@ -2,6 +2,6 @@
 
 from torch import nn
 
-from . import functional
+from . import functional, optim
 
 __all__ = ["functional", "nn", "optim"]

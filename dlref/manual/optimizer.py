@@ -82,9 +82,22 @@ class Manual(torch.optim.Optimizer):
         return torch.tensor(value, dtype=torch_optimizer._get_scalar_dtype(fused), device=device)
 
     @staticmethod
-    def value(scalar: Tensor) -> Any:
-        """The number itself; while compiling the tensor, as the number would be a constant of the graph."""
-        return scalar if torch.compiler.is_compiling() else scalar.item()
+    def number(scalar: Tensor, group: Group) -> Any:
+        """The number itself; a tensor where it must not become a constant of a captured graph."""
+        return scalar if group.get("capturable") or torch.compiler.is_compiling() else scalar.item()
+
+    @staticmethod
+    def descend(p: Tensor, rate: Any, direction: Tensor, denominator: Tensor | None = None) -> None:
+        r"""$\theta \leftarrow \theta - r\,d$, or $\theta - r\,d / q$; the rate is a number or a tensor."""
+        if isinstance(rate, Tensor) and (rate.requires_grad or not rate.is_cpu or torch.compiler.is_compiling()):
+            if denominator is None:
+                p.addcmul_(direction, rate, value=-1)
+            else:
+                p.addcdiv_(direction * rate, denominator, value=-1)
+        elif denominator is None:
+            p.add_(direction, alpha=-rate)
+        else:
+            p.addcdiv_(direction, denominator, value=-rate)
 
     # --- the step -----------------------------------------------------------------------------------------------
 
@@ -139,12 +152,19 @@ class Manual(torch.optim.Optimizer):
                 g = g.addcmul(p.clone(), decay)
             else:
                 g = g.add(p, alpha=decay)
-        if p.is_complex() and not g.is_sparse:
-            real = {k: torch.view_as_real(v) if _is_complex(v) else v for k, v in state.items()}
-            self.update(torch.view_as_real(p), torch.view_as_real(g), real, group)
-            state.update({k: torch.view_as_complex(v) for k, v in real.items() if state.get(k) is None})
-        else:
+        differentiable, pairs = group["differentiable"], p.is_complex() and not g.is_sparse
+        if not (differentiable or pairs):
             self.update(p, g, state, group)
+        else:
+            # The graph of one step saves tensors that the next step would write into.
+            work = {k: v.clone() for k, v in state.items()} if differentiable else dict(state)
+            if pairs:
+                p, g = torch.view_as_real(p), torch.view_as_real(g.resolve_conj())
+                work = {k: v if k in self.scalars else torch.view_as_real(v) for k, v in work.items()}
+            self.update(p, g, work, group)
+            for k, v in work.items():
+                if differentiable or k not in state:
+                    state[k] = torch.view_as_complex(v) if pairs and k not in self.scalars else v
         run.settle(self.state)
 
     def _overflowed(self) -> bool:
@@ -170,6 +190,8 @@ class Manual(torch.optim.Optimizer):
                 state = self.state.get(p, {})
                 if not state and (state := self.init(p, group)):
                     self.state[p] = state
+                if group["differentiable"] and "step" in state and state["step"].requires_grad:
+                    raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
                 members.append((p, g, state))
         together = self.elementwise and not group["differentiable"] and not torch.compiler.is_compiling()
         runs: list[Run] = []
@@ -315,10 +337,6 @@ def _whole(members: list[Member], scalars: tuple[str, ...]) -> Run | None:
         else:
             whole[key] = flat
     return Run(members, p, g, whole, tuple(shared))
-
-
-def _is_complex(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_complex()
 
 
 def _alone(value: Any) -> Any:

@@ -24,7 +24,7 @@ class SGD(Manual, torch.optim.SGD):
     sparse = True
 
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
-        momentum, lr = group["momentum"], group["lr"]
+        momentum = group["momentum"]
         if momentum != 0:
             b = state.get("momentum_buffer")
             if b is None:
@@ -32,7 +32,4 @@ class SGD(Manual, torch.optim.SGD):
             else:
                 b.mul_(momentum).add_(g, alpha=1 - group["dampening"])
             g = g.add(b, alpha=momentum) if group["nesterov"] else b
-        if isinstance(lr, Tensor) and lr.requires_grad:
-            p.addcmul_(g, lr, value=-1)
-        else:
-            p.add_(g, alpha=-lr)
+        self.descend(p, group["lr"], g)
