@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from torch.testing._internal.common_methods_invocations import op_db
     from torch.testing._internal.common_modules import module_db
 
-NAMES = sorted(OPS)
+NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
           "rrelu"}  # fmt: skip
 # Where torch's own float64 result is worse than float64: how much worse, and why.

@@ -26,3 +26,9 @@ def warn(message: str) -> None:
     """Warn from an operation's `prepare`, in the name of the line that calls the operation; not while it is compiled."""
     if not torch.compiler.is_compiling():  # Dynamo cannot trace it
         warnings.warn(message, stacklevel=4)
+
+
+def concrete(tensor: Tensor) -> bool:
+    """Whether its values can be looked at: not while it is compiled, faked, or inside a transform of torch.func."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    return plain and torch._C._functorch.maybe_current_level() is None

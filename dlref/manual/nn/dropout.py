@@ -227,7 +227,7 @@ def _(tensor):
 
 class AlphaDropout(Manual, torch.nn.AlphaDropout):
     op = alpha_dropout
-    attributes = {"p": "p", "training": "training"}  # noqa: RUF012  (torch's module does not work in place either)
+    attributes = {"p": "p", "training": "training"}  # torch's module does not work in place either
 
 
 @op(builtin=F.feature_alpha_dropout)
@@ -259,4 +259,4 @@ def _(tensor):
 
 class FeatureAlphaDropout(Manual, torch.nn.FeatureAlphaDropout):
     op = feature_alpha_dropout
-    attributes = {"p": "p", "training": "training"}  # noqa: RUF012
+    attributes = {"p": "p", "training": "training"}

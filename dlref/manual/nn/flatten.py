@@ -64,4 +64,4 @@ def _(tensor):
 
 class Unflatten(Manual, torch.nn.Unflatten):
     op = unflatten
-    attributes = {"dim": "dim", "sizes": "unflattened_size"}  # noqa: RUF012
+    attributes = {"dim": "dim", "sizes": "unflattened_size"}

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
+from .common import warn
 
 
 def reduce_loss(loss, reduction):
@@ -15,14 +16,12 @@ def reduce_loss(loss, reduction):
         return loss.mean()
     if reduction == "sum":
         return loss.sum()
-    if reduction == "none":
-        return loss
-    raise ValueError(f"reduction must be 'none', 'mean' or 'sum', it is {reduction!r}")
+    return loss
 
 
-def expand_reduced(dy, like, reduction):
-    """The gradient of `reduce_loss`: dy spread over the elements, dy/n each for the mean."""
-    return (dy / like.numel() if reduction == "mean" else dy).expand(like.shape)
+def check_reduction(reduction):
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', it is {reduction!r}")
 
 
 def pick(x, dim, index):
@@ -122,11 +121,9 @@ def _along(weight, input):
 
 @cross_entropy.prepare
 def _(input, target, weight, ignore_index, reduction, label_smoothing):
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', it is {reduction!r}")
+    check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must lie in [0, 1], it is {label_smoothing}")
-    classes = input.shape[min(input.dim() - 1, 1)]
     if target.shape == input.shape:
         if not target.is_floating_point():
             raise RuntimeError(f"a target of the input's shape holds class probabilities and must be floating point; it is "
@@ -137,10 +134,15 @@ def _(input, target, weight, ignore_index, reduction, label_smoothing):
             )
     else:
         check_index_target(input, target)
+    check_class_weight(input, weight)
+    return input, target, weight, ignore_index, reduction, label_smoothing
+
+
+def check_class_weight(input, weight):
+    classes = input.shape[min(input.dim() - 1, 1)]
     if weight is not None and tuple(weight.shape) != (classes,):
         raise RuntimeError(f"weight must have one entry for each of the {classes} classes, it has shape "
                            f"{tuple(weight.shape)}")  # fmt: skip
-    return input, target, weight, ignore_index, reduction, label_smoothing
 
 
 def check_index_target(input, target):
@@ -189,3 +191,121 @@ def _(tensor):
 
 class CrossEntropyLoss(Manual, torch.nn.CrossEntropyLoss):
     op = cross_entropy
+
+
+# --- negative log-likelihood and Kullback-Leibler divergence ----------------------------------------------------
+
+
+@op(builtin=F.nll_loss, autocast="float32")
+def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
+    r"""Negative log-likelihood of classes: $l_n = -w_{t_n} x_{n t_n}$, the mean $\sum l_n / \sum w_{t_n}$.
+
+    input (C), (N, C) or (N, C, d1, ...): log-probabilities; target class indices without C; weight (C,). A target of
+    ignore_index counts nothing.
+    """
+    dim = min(input.dim() - 1, 1)
+    index, ignored = _valid(target, dim, ignore_index)
+    loss = -pick(input, dim, index)
+    loss = (loss if weight is None else loss * weight[index]).masked_fill(ignored, 0).squeeze(dim)
+    return loss.sum() / _total(weight, index, ignored) if reduction == "mean" else reduce_loss(loss, reduction)
+
+
+def _valid(target, dim, ignore_index):
+    """The target with the dimension of the classes, valid throughout, and where it counts nothing."""
+    index = target.long().unsqueeze(dim)
+    ignored = index == ignore_index
+    return index.masked_fill(ignored, 0), ignored
+
+
+def _total(weight, index, ignored):
+    counted = ignored.logical_not()
+    return (counted if weight is None else weight[index] * counted).sum()
+
+
+@nll_loss.prepare
+def _(input, target, weight, ignore_index, reduction):
+    check_reduction(reduction)
+    check_index_target(input, target)
+    check_class_weight(input, weight)
+    return input, target, weight, ignore_index, reduction
+
+
+@nll_loss.gradient
+def _(dy, input, target, weight, ignore_index, reduction):
+    r"""$dx_{nc} = -s_n w_c [c = t_n]$; s is dy, for the mean dy over its denominator, 0 where ignored."""
+    dim = min(input.dim() - 1, 1)
+    index, ignored = _valid(target, dim, ignore_index)
+    s = dy.unsqueeze(dim) if reduction == "none" else dy
+    s = s / _total(weight, index, ignored) if reduction == "mean" else s
+    s = (s if weight is None else s * weight[index]).expand(index.shape).masked_fill(ignored, 0)
+    return torch.zeros_like(input, dtype=s.dtype).scatter_add(dim, index, -s)
+
+
+@nll_loss.hard_samples
+def _(tensor):
+    x, w = tensor([[-1e4, 0.0, -3.0], [-1.0, -1.0, -1.0]]), tensor([1.0, 0.0, 2.0])
+    y = torch.tensor([0, 2], device=x.device)
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, y, reduction=reduction)
+        yield call(x, y, w, ignore_index=2, reduction=reduction)
+    yield call(x, torch.ones_like(y), ignore_index=1)  # all ignored: 0/0
+    yield call(x[0], y[0])
+    yield call(x.view(1, 3, 2), y.view(1, 2))
+
+
+class NLLLoss(Manual, torch.nn.NLLLoss):
+    op = nll_loss
+
+
+@op(builtin=F.kl_div, autocast="float32")
+def kl_div(input, target, reduction="mean", log_target=False):
+    r"""Kullback-Leibler divergence, elementwise: $l = q (\log q - x)$ of log-probabilities x and probabilities q.
+
+    input and target broadcast to each other, target $\log q$ with log_target. "batchmean" divides by the batch alone,
+    which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. Kullback & Leibler 1951.
+    """
+    loss = target.exp() * (target - input) if log_target else torch.special.xlogy(target, target) - target * input
+    if reduction == "batchmean":
+        return loss.sum() / input.shape[0] if input.dim() else loss.sum()
+    return reduce_loss(loss, reduction)
+
+
+@kl_div.prepare
+def _(input, target, reduction, log_target):
+    if reduction != "batchmean":
+        check_reduction(reduction)
+    if reduction == "mean":
+        warn(
+            "kl_div: reduction 'mean' divides by batch and classes; the divergence divides by the batch: use 'batchmean'"
+        )
+    return input, target, reduction, log_target
+
+
+@kl_div.gradient
+def _(dy, needs, input, target, reduction, log_target):
+    r"""$dx = -s\,q$; $dq = s\,(\log q + 1 - x)$, and of $\log q$: $s\,q\,(\log q + 1 - x)$."""
+    if reduction == "batchmean":
+        s = dy / input.shape[0] if input.dim() else dy
+    else:
+        elements = torch.broadcast_shapes(input.shape, target.shape).numel()
+        s = dy / elements if reduction == "mean" else dy
+    q = target.exp() if log_target else target
+    if not needs.target:
+        return (-s * q).expand(torch.broadcast_shapes(q.shape, input.shape)) if reduction != "none" else -s * q
+    slope = (target if log_target else q.log()) + 1 - input
+    dx = (-s * q).expand(slope.shape)
+    return dx, s * slope * (q if log_target else 1)
+
+
+@kl_div.hard_samples
+def _(tensor):
+    x, q = tensor([[-1.0, -2.0, -1e4], [0.0, -3.0, -3.0]]), tensor([[0.5, 0.5, 1e-6], [1.0, 1e-6, 0.25]])
+    for reduction in ("none", "mean", "sum", "batchmean"):
+        yield call(x, q, reduction=reduction)
+        yield call(x, q.log(), reduction=reduction, log_target=True)
+    yield call(x, q[:1], reduction="sum")
+    yield call(x[0, 0], q[0, 0], reduction="batchmean")
+
+
+class KLDivLoss(Manual, torch.nn.KLDivLoss):
+    op = kl_div

@@ -142,4 +142,4 @@ def _(tensor):
 
 class RMSNorm(Manual, torch.nn.RMSNorm):
     op = rms_norm
-    attributes = {"normalized_shape": "normalized_shape", "weight": "weight", "eps": "eps"}  # noqa: RUF012
+    attributes = {"normalized_shape": "normalized_shape", "weight": "weight", "eps": "eps"}

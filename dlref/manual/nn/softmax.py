@@ -87,7 +87,7 @@ class Softmax(Manual, torch.nn.Softmax):
 class Softmax2d(Manual, torch.nn.Softmax2d):
     op = softmax
     dim = -3  # the channels of (N, C, H, W) or (C, H, W)
-    attributes = {"dim": "dim"}  # noqa: RUF012
+    attributes = {"dim": "dim"}
 
     def forward(self, input):
         return super().forward(self._checked(input))

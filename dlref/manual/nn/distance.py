@@ -1,0 +1,210 @@
+"""Norms and what is measured with them: pairwise distance, cosine similarity, normalisation; and one-hot vectors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .common import concrete, wide
+
+
+def norm(v, p, dim):
+    r"""$n = (\sum |v_i|^p)^{1/p}$ along dim, which is kept; the largest $|v_i|$ for p = inf, the count of them for p = 0."""
+    size = v.abs()
+    if p == 0:
+        return (size != 0).sum(dim, keepdim=True).to(size.dtype)
+    if p == 1:
+        return size.sum(dim, keepdim=True)
+    if p == 2:
+        return size.square().sum(dim, keepdim=True).sqrt()
+    if math.isinf(p):
+        return size.amax(dim, keepdim=True) if p > 0 else size.amin(dim, keepdim=True)
+    return size.pow(p).sum(dim, keepdim=True).pow(1 / p)
+
+
+def norm_gradient(v, n, p, dim):
+    r"""$dn/dv = \mathrm{sgn}(v)\,(|v| / n)^{p-1}$, 0 where n = 0; shared by ties of the extreme for p = inf."""
+    if p == 0:
+        return torch.zeros_like(v)
+    if p == 1:
+        return v.sgn()
+    if math.isinf(p):
+        extreme = (v.abs() == n).to(n.dtype)
+        return v.sgn() * (extreme / extreme.sum(dim, keepdim=True))
+    nowhere = n == 0
+    if p == 2:
+        return (v / n.masked_fill(nowhere, 1)).masked_fill(nowhere, 0)
+    size = v.abs()
+    zero = size == 0  # its power is infinite where p < 1
+    return v.sgn() * (size.masked_fill(zero, 1) / n.masked_fill(nowhere, 1)).pow(p - 1).masked_fill(zero, 0)
+
+
+@op(builtin=F.pairwise_distance)
+def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
+    r"""Distance of rows: $y = \lVert x_1 - x_2 + \epsilon \rVert_p$ over the last dimension.
+
+    x1, x2 (*, D), broadcast to each other; output (*), or (*, 1) with keepdim.
+    """
+    y = norm(wide(x1) - wide(x2) + eps, p, -1)
+    return (y if keepdim else y.squeeze(-1)).to(torch.promote_types(x1.dtype, x2.dtype).to_real())
+
+
+@pairwise_distance.gradient
+def _(dy, x1, x2, p, eps, keepdim):
+    r"""$dx_1 = dy\,\partial \lVert v \rVert_p / \partial v = -dx_2$ at $v = x_1 - x_2 + \epsilon$."""
+    v = wide(x1) - wide(x2) + eps
+    dv = (dy if keepdim else dy.unsqueeze(-1)) * norm_gradient(v, norm(v, p, -1), p, -1)
+    return dv, -dv
+
+
+@pairwise_distance.hard_samples
+def _(tensor):
+    x, y = tensor([[1.0, -2.0, 3.0], [0.5, 0.5, 0.5]]), tensor([[1.0, -2.0, 3.0], [2.5, -1.5, 0.5]])
+    for p in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, math.inf):
+        yield call(x, y, p, 0.0)  # a distance of 0, ties of the largest
+        yield call(x, y, p, keepdim=True)
+    yield call(x, y[:1])
+    yield call(x[:0], y[:0])
+
+
+class PairwiseDistance(Manual, torch.nn.PairwiseDistance):
+    op = pairwise_distance
+    attributes = {"p": "norm", "eps": "eps", "keepdim": "keepdim"}
+
+
+def _floor(n, eps):
+    """n, at least eps."""
+    return n.clamp(min=eps)
+
+
+@op(builtin=F.cosine_similarity, autocast={"cuda": "float32"})
+def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+    r"""Cosine of the angle: $y = \sum a\,b,\quad a = x_1 / \max(\lVert x_1 \rVert, \epsilon)$, b of $x_2$ likewise.
+
+    x1, x2 broadcast to each other; the sum over dim, which the output lacks. RuntimeError where dim is not there.
+    """
+    a, b = wide(x1), wide(x2)
+    a, b = torch.broadcast_tensors(a, b)
+    y = ((a / _floor(norm(a, 2, dim), eps)) * (b / _floor(norm(b, 2, dim), eps))).sum(dim)
+    return y.to(torch.promote_types(x1.dtype, x2.dtype))
+
+
+@cosine_similarity.gradient
+def _(dy, needs, x1, x2, dim, eps):
+    r"""$dx_1 = dy\,(b - y\,\hat x_1) / \max(\lVert x_1 \rVert, \epsilon)$, $\hat x = x / \lVert x \rVert$; $dx_2$ likewise.
+
+    As in torch the bound eps is a constant that does not stop the gradient of the norm.
+    """
+    x1, x2 = torch.broadcast_tensors(wide(x1), wide(x2))
+    n1, n2 = norm(x1, 2, dim), norm(x2, 2, dim)
+    a, b = x1 / _floor(n1, eps), x2 / _floor(n2, eps)
+    dy = dy.unsqueeze(dim)
+    y = (a * b).sum(dim, keepdim=True)
+    dx1 = dy * (b - y * norm_gradient(x1, n1, 2, dim)) / _floor(n1, eps) if needs.x1 else None
+    dx2 = dy * (a - y * norm_gradient(x2, n2, 2, dim)) / _floor(n2, eps) if needs.x2 else None
+    return dx1, dx2
+
+
+@cosine_similarity.hard_samples
+def _(tensor):
+    x, y = tensor([[3.0, 4.0], [0.0, 0.0], [1e-3, 1e-3]]), tensor([[4.0, -3.0], [1.0, 2.0], [2.0, 2.0]])
+    yield call(x, y)  # right angle, no angle, parallel
+    yield call(x, y, 0)
+    yield call(x, y[:1], -1, 1e-2)  # below eps
+    yield call(x[:0], y[:0])
+
+
+class CosineSimilarity(Manual, torch.nn.CosineSimilarity):
+    op = cosine_similarity
+
+
+@op(builtin=F.normalize)
+def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+    r"""Unit vectors: $y = x / \max(\lVert x \rVert_p, \epsilon)$ along dim.
+
+    Any shape with that dimension; output as input, written to `out` where it is given (then without a gradient).
+    """
+    x = wide(input)
+    y = (x / _floor(norm(x, p, dim), eps)).to(input.dtype)
+    return y if out is None else out.resize_(y.shape).copy_(y)
+
+
+@normalize.prepare
+def _(input, p, dim, eps, out):
+    if out is not None and torch.is_grad_enabled() and (input.requires_grad or out.requires_grad):
+        raise RuntimeError(
+            "normalize(): out= has no gradient, but an argument requires one: detach it, or leave out= out"
+        )
+    return input, p, dim, eps, out
+
+
+@normalize.gradient
+def _(dy, input, p, dim, eps):
+    r"""$dx = dy / n - [n \ge \epsilon]\,\frac{\sum dy\,x}{n^2}\,\partial \lVert x \rVert_p / \partial x$, n the denominator."""
+    x = wide(input)
+    size = norm(x, p, dim)
+    n = _floor(size, eps)
+    along = (dy * x.conj()).sum(dim, keepdim=True) / n.square()
+    along = along.real if along.is_complex() else along
+    return dy / n - torch.where(size >= eps, along, 0) * norm_gradient(x, size, p, dim)
+
+
+@normalize.hard_samples
+def _(tensor):
+    x = tensor([[3.0, 4.0, -4.0], [0.0, 0.0, 0.0], [1e-3, 0.0, -1e-3]])
+    for p in (1.0, 2.0, 3.0, math.inf):
+        yield call(x, p)
+        yield call(x, p, 0, 1e-2)
+    yield call(x[:0])
+
+
+@op(builtin=F.one_hot)
+def one_hot(tensor, num_classes=-1):
+    r"""One-hot vectors: $y_{nc} = [x_n = c]$.
+
+    tensor (*) int64 classes, output (*, num_classes) int64; num_classes -1 means the largest class and one. It has no
+    gradient. RuntimeError where a class is negative or not below num_classes.
+    """
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+
+
+@one_hot.prepare
+def _(tensor, num_classes=-1):
+    if tensor.dtype != torch.int64:
+        raise RuntimeError(f"one_hot(): classes must be int64, they are {tensor.dtype}: convert them by .long()")
+    if num_classes == 0 or num_classes < -1 or (num_classes == -1 and not tensor.numel()):
+        raise RuntimeError(
+            f"one_hot(): num_classes must be positive, or -1 for classes that are there; it is {num_classes}"
+        )
+    if concrete(tensor) and tensor.numel():
+        low, high = tensor.min(), tensor.max()
+        if low < 0 or (num_classes > 0 and high >= num_classes):
+            raise RuntimeError(f"one_hot(): classes must lie in [0, {num_classes}), they lie in [{low}, {high}]")
+    return tensor, int(tensor.max()) + 1 if num_classes == -1 else num_classes
+
+
+@one_hot.gradient
+def _(dy):
+    """$dx = 0$: classes are integers and have no gradient."""
+
+
+@one_hot.hard_samples
+def _(tensor):
+    classes = torch.arange(4, device=tensor([]).device).view(2, 2)
+    yield call(classes, 4)
+    yield call(classes, 7)
+    yield call(classes[:0], 3)
+    yield call(classes[1, 1], 4)
+
+
+@one_hot.error_samples
+def _(tensor):
+    yield RuntimeError, call(tensor([-1]))
+    yield RuntimeError, call(tensor([3]), 3)
+    yield RuntimeError, call(tensor([1.0]))
+    yield RuntimeError, call(tensor([1]), 0)
+    yield RuntimeError, call(tensor([]).long())

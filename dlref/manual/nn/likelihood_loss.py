@@ -1,0 +1,321 @@
+"""Negative log-likelihoods of two classes, of counts and of normal values."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .common import concrete, wide
+from .loss import check_reduction, reduce_loss
+
+
+def _softplus(x):
+    r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$, which neither overflows nor loses small values."""
+    return x.clamp(min=0) + (-x.abs()).exp().log1p()
+
+
+def _scale(dy, elements, reduction):
+    return dy / max(elements, 1) if reduction == "mean" else dy
+
+
+# --- two classes ------------------------------------------------------------------------------------------------
+
+
+@op(builtin=F.binary_cross_entropy, autocast={"cpu": "float32"})
+def binary_cross_entropy(input, target, weight=None, reduction="mean"):
+    r"""Of probabilities p: $l = -w\,(t \log p + (1 - t) \log(1 - p))$, each logarithm at least -100.
+
+    input and target of one shape, input in [0, 1]; weight broadcast to it. Prefer the logits: p near 1 has lost
+    what tells it from 1. ValueError where shapes differ, RuntimeError where p is no probability (on the CPU).
+    """
+    p = wide(input)
+    loss = (target - 1) * (-p).log1p().clamp(min=-100) - target * p.log().clamp(min=-100)
+    return reduce_loss(loss if weight is None else loss * weight, reduction).to(input.dtype)
+
+
+@binary_cross_entropy.prepare
+def _(input, target, weight, reduction):
+    check_reduction(reduction)
+    if target.shape != input.shape:
+        raise ValueError(f"binary_cross_entropy: the target must have the input's shape {tuple(input.shape)}, it has "
+                         f"{tuple(target.shape)}")  # fmt: skip
+    if weight is not None:
+        torch.broadcast_shapes(target.shape, weight.shape)
+    if concrete(input) and input.device.type == "cpu" and not ((input >= 0) & (input <= 1)).all():
+        raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1, as probabilities are; "
+                           "of logits use binary_cross_entropy_with_logits")  # fmt: skip
+    if torch.is_autocast_enabled("cuda") and input.is_cuda:
+        raise RuntimeError(
+            "binary_cross_entropy is unsafe to autocast: use binary_cross_entropy_with_logits, or disable it"
+        )
+    return input, target, weight, reduction
+
+
+@binary_cross_entropy.gradient
+def _(dy, needs, input, target, weight, reduction):
+    r"""$dp = s\,w\,(p - t) / p(1 - p)$, the denominator at least $10^{-12}$; $dt = s\,w\,(\log(1 - p) - \log p)$."""
+    p = wide(input)
+    s = _scale(dy, input.numel(), reduction)
+    s = s if weight is None else s * weight
+    dp = s * (p - target) / ((1 - p) * p).clamp(min=1e-12) if needs.input else None
+    return dp, s * ((-p).log1p() - p.log()) if needs.target else None
+
+
+@binary_cross_entropy.hard_samples
+def _(tensor):
+    p, t = tensor([[0.5, 0.25, 0.75], [1e-3, 0.999, 0.5]]), tensor([[0.0, 1.0, 0.5], [1.0, 0.0, 0.25]])
+    for reduction in ("none", "mean", "sum"):
+        yield call(p, t, reduction=reduction)
+        yield call(p, t, tensor([1.0, 0.0, 2.0]), reduction=reduction)
+    yield call(p[:0], t[:0], reduction="sum")
+
+
+class BCELoss(Manual, torch.nn.BCELoss):
+    op = binary_cross_entropy
+
+
+@op(builtin=F.binary_cross_entropy_with_logits, autocast="float32")
+def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
+    r"""Of logits x: $l = w\,(c\,t\,\zeta(-x) + (1 - t)\,\zeta(x)),\quad \zeta(x) = \log(1 + e^x)$.
+
+    $\zeta(-x) = -\log \sigma(x)$, so this is the binary cross entropy of $\sigma(x)$, exact where that is 0 or 1. input
+    and target of one shape; weight w and pos_weight c broadcast to it. ValueError where shapes differ.
+    """
+    loss = _binary(wide(input), target, pos_weight)
+    return reduce_loss(loss if weight is None else loss * weight, reduction).to(input.dtype)
+
+
+def _binary(x, t, c):
+    # c t zeta(-x) + (1 - t) zeta(x) with zeta(x) = x + zeta(-x)
+    return (1 - t) * x + (1 if c is None else 1 + (c - 1) * t) * _softplus(-x)
+
+
+@binary_cross_entropy_with_logits.prepare
+def _(input, target, weight, reduction, pos_weight):
+    check_reduction(reduction)
+    if target.shape != input.shape:
+        raise ValueError(f"binary_cross_entropy_with_logits: the target must have the input's shape {tuple(input.shape)}, "
+                         f"it has {tuple(target.shape)}")  # fmt: skip
+    return input, target, weight, reduction, pos_weight
+
+
+@binary_cross_entropy_with_logits.gradient
+def _(dy, needs, input, target, weight, reduction, pos_weight):
+    r"""$dx = s\,w\,(\sigma(x)(1 - t + c t) - c t)$, as $\zeta' = \sigma$; $dt = s\,w\,(c\,\zeta(-x) - \zeta(x))$,
+    $dw = s\,l / w,\ dc = s\,w\,t\,\zeta(-x)$.
+    """
+    x = wide(input)
+    c = 1 if pos_weight is None else pos_weight
+    shape = torch.broadcast_shapes(input.shape, *(v.shape for v in (weight, pos_weight) if v is not None))
+    s = _scale(dy, shape.numel(), reduction)
+    sw = s if weight is None else s * weight
+    dx = sw * (torch.sigmoid(x) * (1 - target + c * target) - c * target) if needs.input else None
+    dt = sw * (c * _softplus(-x) - _softplus(x)) if needs.target else None
+    dw = s * _binary(x, target, pos_weight) if needs.weight else None
+    return dx, dt, dw, None, sw * target * _softplus(-x) if needs.pos_weight else None
+
+
+@binary_cross_entropy_with_logits.hard_samples
+def _(tensor):
+    x, t = tensor([[0.0, 1e4, -1e4], [50.0, -50.0, 3.0]]), tensor([[0.5, 0.0, 1.0], [1.0, 0.0, 0.25]])
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, t, reduction=reduction)
+        yield call(x, t, tensor([1.0, 0.0, 2.0]), reduction=reduction, pos_weight=tensor([1.0, 3.0, 0.0]))
+
+
+class BCEWithLogitsLoss(Manual, torch.nn.BCEWithLogitsLoss):
+    op = binary_cross_entropy_with_logits
+
+
+@op(builtin=F.soft_margin_loss, autocast="float32")
+def soft_margin_loss(input, target, reduction="mean"):
+    r"""Logistic loss of targets 1 and -1: $l = \log(1 + e^{-t x})$. Two tensors broadcast to each other."""
+    return reduce_loss(_softplus(-target * wide(input)), reduction).to(input.dtype)
+
+
+@soft_margin_loss.prepare
+def _(input, target, reduction):
+    check_reduction(reduction)
+    return input, target, reduction
+
+
+@soft_margin_loss.gradient
+def _(dy, needs, input, target, reduction):
+    r"""$dx = -s\,t\,\sigma(-t x),\quad dt = -s\,x\,\sigma(-t x)$."""
+    x = wide(input)
+    p = torch.sigmoid(-target * x)
+    s = _scale(dy, p.numel(), reduction)
+    return -s * target * p, -s * x * p if needs.target else None
+
+
+@soft_margin_loss.hard_samples
+def _(tensor):
+    x, t = tensor([[0.0, 8.0, -8.0], [2.0, -2.0, 3.0]]), tensor([[1.0, -1.0, 1.0], [1.0, -1.0, -1.0]])
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, t, reduction=reduction)
+    yield call(x[:0], t[:0], reduction="sum")
+
+
+class SoftMarginLoss(Manual, torch.nn.SoftMarginLoss):
+    op = soft_margin_loss
+
+
+@op(builtin=F.multilabel_soft_margin_loss)
+def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
+    r"""Binary cross entropies of C labels, their mean: $l_n = \frac1C \sum_c w_c\,(\zeta(x_{nc}) - t_{nc} x_{nc})$.
+
+    input and target (*, C), weight broadcast to them; output a number, or (*).
+    """
+    loss = _softplus(wide(input)) - target * input
+    loss = (loss if weight is None else loss * weight).sum(-1) / input.shape[-1]
+    return reduce_loss(loss, reduction).to(torch.promote_types(input.dtype, target.dtype))
+
+
+@multilabel_soft_margin_loss.prepare
+def _(input, target, weight, reduction):
+    check_reduction(reduction)
+    return input, target, weight, reduction
+
+
+@multilabel_soft_margin_loss.gradient
+def _(dy, needs, input, target, weight, reduction):
+    r"""$dx = \frac{s\,w}{C} (\sigma(x) - t),\quad dt = -\frac{s\,w}{C} x,\quad dw = \frac{s}{C} (\zeta(x) - t x)$."""
+    x = wide(input)
+    s = dy.unsqueeze(-1) if reduction == "none" else _scale(dy, input.numel() // max(input.shape[-1], 1), reduction)
+    s = s / input.shape[-1]
+    sw = s if weight is None else s * weight
+    return sw * (torch.sigmoid(x) - target), -sw * x, s * (_softplus(x) - target * x) if needs.weight else None
+
+
+@multilabel_soft_margin_loss.hard_samples
+def _(tensor):
+    x, t = tensor([[0.0, 8.0, -8.0], [2.0, -2.0, 3.0]]), tensor([[1.0, 0.0, 1.0], [1.0, 0.5, 0.0]])
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, t, reduction=reduction)
+        yield call(x, t, tensor([1.0, 0.0, 2.0]), reduction=reduction)
+
+
+class MultiLabelSoftMarginLoss(Manual, torch.nn.MultiLabelSoftMarginLoss):
+    op = multilabel_soft_margin_loss
+
+
+# --- counts and normal values -----------------------------------------------------------------------------------
+
+
+@op(builtin=F.poisson_nll_loss, autocast="float32")
+def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduction="mean"):
+    r"""Of counts t with mean $\lambda$: $l = \lambda - t \log \lambda$, with full $+\,\log t!$ by Stirling where t > 1.
+
+    input x is $\log \lambda$, or $\lambda$ itself (then $\log(\lambda + \epsilon)$); target broadcast to it.
+    """
+    x = wide(input)
+    loss = x.exp() - target * x if log_input else x - target * (x + eps).log()
+    if full:
+        t = target.masked_fill(target <= 1, 1)
+        stirling = t * t.log() - t + 0.5 * (2 * math.pi * t).log()
+        loss = loss + stirling.masked_fill(target <= 1, 0)
+    return reduce_loss(loss, reduction).to(torch.promote_types(input.dtype, target.dtype))
+
+
+@poisson_nll_loss.prepare
+def _(input, target, log_input, full, eps, reduction):
+    check_reduction(reduction)
+    torch.broadcast_shapes(input.shape, target.shape)
+    return input, target, log_input, full, eps, reduction
+
+
+@poisson_nll_loss.gradient
+def _(dy, needs, input, target, log_input, full, eps, reduction):
+    r"""$dx = s\,(e^x - t)$, or $s\,(1 - t / (x + \epsilon))$; $dt = -s \log \lambda$, with full $+\,s (\log t + 1 / 2t)$."""
+    x = wide(input)
+    s = _scale(dy, torch.broadcast_shapes(input.shape, target.shape).numel(), reduction)
+    dx = s * (x.exp() - target if log_input else 1 - target / (x + eps))
+    dt = None
+    if needs.target:
+        slope = -x if log_input else -(x + eps).log()
+        if full:
+            t = target.masked_fill(target <= 1, 1)
+            slope = slope + (t.log() + 0.5 / t).masked_fill(target <= 1, 0)
+        dt = s * slope
+    return dx, dt
+
+
+@poisson_nll_loss.hard_samples
+def _(tensor):
+    x, t = tensor([[0.0, 1.0, 8.0], [2.0, 3.0, 0.5]]), tensor([[0.0, 1.0, 2.0], [5.0, 0.5, 1.5]])
+    for log_input in (True, False):
+        for full in (False, True):
+            yield call(x, t, log_input, full, 1e-2)
+            yield call(x, t, log_input, full, 1e-2, reduction="none")
+    yield call(x, t, reduction="sum")
+
+
+class PoissonNLLLoss(Manual, torch.nn.PoissonNLLLoss):
+    op = poisson_nll_loss
+    attributes = {name: name for name in ("log_input", "full", "eps", "reduction")}
+
+
+@op(builtin=F.gaussian_nll_loss)
+def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
+    r"""Of normal values t with mean x and variance v: $l = \frac12 (\log v + (x - t)^2 / v)$, with full $+\frac12 \log 2\pi$.
+
+    var of the input's shape, or with one dimension 1 or missing at the end, or a number; v is var, at least eps (as in
+    torch the bound does not stop var's gradient). ValueError where var's shape does not fit or it is negative.
+    """
+    v = _variance(input, var, eps)
+    loss = 0.5 * (v.log() + (input - target).square() / v)
+    return reduce_loss(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+
+
+def _variance(input, var, eps):
+    if not isinstance(var, torch.Tensor):
+        var = input.new_full((), var)
+    return (var.unsqueeze(-1) if 0 < var.dim() < input.dim() else var).clamp(min=eps)
+
+
+@gaussian_nll_loss.prepare
+def _(input, target, var, full, eps, reduction):
+    check_reduction(reduction)
+    if not isinstance(var, torch.Tensor):
+        if var < 0:
+            raise ValueError(f"gaussian_nll_loss: var must not be negative, it is {var}")
+        return input, target, float(var), full, eps, reduction
+    if concrete(var) and (var < 0).any():
+        raise ValueError("gaussian_nll_loss: var must not be negative, it has negative entries")
+    if var.shape != input.shape and var.shape != input.shape[:-1]:
+        other = [v for i, v in zip(input.shape, var.shape, strict=False) if i != v]
+        if var.dim() != input.dim() or sum(other) != 1:
+            raise ValueError(f"gaussian_nll_loss: var must have the input's shape {tuple(input.shape)}, with at most one "
+                             f"dimension 1 or the last one missing; it has {tuple(var.shape)}")  # fmt: skip
+    return input, target, var, full, eps, reduction
+
+
+@gaussian_nll_loss.gradient
+def _(dy, needs, input, target, var, eps, reduction):
+    r"""$dx = s\,(x - t) / v = -dt,\quad dv = \frac{s}{2} (1 - (x - t)^2 / v) / v$."""
+    v = _variance(input, var, eps)
+    difference = input - target
+    s = _scale(dy, torch.broadcast_shapes(difference.shape, v.shape).numel(), reduction)
+    dx = s * difference / v
+    dv = None
+    if needs.var:
+        dv = s * 0.5 * (1 - difference.square() / v) / v
+        dv = dv.sum(-1) if var.dim() < input.dim() else dv
+    return dx, -dx, dv
+
+
+@gaussian_nll_loss.hard_samples
+def _(tensor):
+    x, t = tensor([[0.0, 1.0, 8.0], [2.0, -3.0, 0.5]]), tensor([[0.0, 2.0, -8.0], [5.0, 0.5, 1.5]])
+    for var in (tensor([[1.0, 0.0, 4.0], [0.5, 1e-3, 2.0]]), tensor([[1.0], [0.5]]), tensor([1.0, 0.5]), 2.0):
+        for reduction in ("none", "mean", "sum"):
+            yield call(x, t, var, reduction=reduction, eps=1e-2)
+            yield call(x, t, var, True, reduction=reduction, eps=1e-2)
+
+
+class GaussianNLLLoss(Manual, torch.nn.GaussianNLLLoss):
+    op = gaussian_nll_loss

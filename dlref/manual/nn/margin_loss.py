@@ -1,0 +1,422 @@
+"""Losses that want a margin: between a class and the others, between pairs, between triplets."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .common import wide
+from .distance import norm, norm_gradient, pairwise_distance
+from .loss import check_reduction, pick, reduce_loss
+
+
+def _scale(dy, elements, reduction):
+    """The gradient of every element's loss, where the loss was reduced."""
+    return dy / elements if reduction == "mean" else dy
+
+
+# --- one score, two scores --------------------------------------------------------------------------------------
+
+
+@op(builtin=F.hinge_embedding_loss, autocast="float32")
+def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
+    r"""Hinge of a distance x: $l = x$ for target 1, $\max(0, m - x)$ for target -1.
+
+    input and target broadcast to each other; output a number, or elementwise. Any other target gets both terms.
+    """
+    near = torch.where(target != -1, input, 0)
+    return reduce_loss(near + torch.where(target != 1, (margin - input).clamp(min=0), 0), reduction)
+
+
+@hinge_embedding_loss.prepare
+def _(input, target, margin, reduction):
+    check_reduction(reduction)
+    return input, target, margin, reduction
+
+
+@hinge_embedding_loss.gradient
+def _(dy, input, target, margin, reduction):
+    r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x \ge 0])$; s is dy, for the mean dy/n."""
+    slope = (target != -1).to(input.dtype) - ((target != 1) & (margin - input >= 0)).to(input.dtype)
+    return _scale(dy, slope.numel(), reduction) * slope
+
+
+@hinge_embedding_loss.hard_samples
+def _(tensor):
+    x, y = tensor([0.0, 1.0, 0.5, 1e4, -1e4, 2.0]), tensor([1.0, -1.0, -1.0, 1.0, -1.0, 0.0])
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, y, reduction=reduction)
+    yield call(x, y, margin=0.5)
+    yield call(x[:0], y[:0], reduction="sum")
+
+
+class HingeEmbeddingLoss(Manual, torch.nn.HingeEmbeddingLoss):
+    op = hinge_embedding_loss
+
+
+@op(builtin=F.margin_ranking_loss, autocast="float32")
+def margin_ranking_loss(input1, input2, target, margin=0, reduction="mean"):
+    r"""Ranking: $l = \max(0, -t (x_1 - x_2) + m)$; t = 1 wants $x_1$ above $x_2$ by the margin, t = -1 below.
+
+    Three tensors of one number of dimensions, broadcast to each other; RuntimeError where they have not.
+    """
+    return reduce_loss((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+
+
+@margin_ranking_loss.prepare
+def _(input1, input2, target, margin, reduction):
+    check_reduction(reduction)
+    if not input1.dim() == input2.dim() == target.dim():
+        raise RuntimeError("margin_ranking_loss: input1, input2 and target must have one number of dimensions, they have "
+                           f"shapes {tuple(input1.shape)}, {tuple(input2.shape)}, {tuple(target.shape)}")  # fmt: skip
+    return input1, input2, target, margin, reduction
+
+
+@margin_ranking_loss.gradient
+def _(dy, input1, input2, target, margin, reduction):
+    r"""$dx_1 = -s\,t\,[l \ge 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l \ge 0]$; s is dy, for the mean dy/n."""
+    difference = input1 - input2
+    z = -target * difference + margin
+    s = _scale(dy, z.numel(), reduction) * (z >= 0).to(z.dtype)
+    return -s * target, s * target, -s * difference
+
+
+@margin_ranking_loss.hard_samples
+def _(tensor):
+    x, y, t = tensor([0.0, 1.0, 2.0, 1e4]), tensor([0.0, 2.0, 1.0, -1e4]), tensor([1.0, 1.0, -1.0, 1.0])
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, y, t, reduction=reduction)
+        yield call(x, y, t, 1.0, reduction=reduction)  # on the boundary
+
+
+class MarginRankingLoss(Manual, torch.nn.MarginRankingLoss):
+    op = margin_ranking_loss
+
+
+@op(builtin=F.cosine_embedding_loss, autocast="float32")
+def cosine_embedding_loss(input1, input2, target, margin=0, reduction="mean"):
+    r"""Of the cosine c of two vectors: $l = 1 - c$ for target 1, $\max(0, c - m)$ for target -1, else 0.
+
+    $c = \sum x_1 x_2 / \sqrt{q_1 q_2},\quad q = \sum x^2 + 10^{-12}$. input1, input2 (N, D), target (N); or (D) and ().
+    """
+    c = _cosine(wide(input1), wide(input2), target.dim())[0]
+    loss = torch.where(target == 1, 1 - c, 0) + torch.where(target == -1, (c - margin).clamp(min=0), 0)
+    return reduce_loss(loss, reduction).to(torch.promote_types(input1.dtype, input2.dtype))
+
+
+def _cosine(x1, x2, dim):
+    """The cosine along dim and, with the dimension kept, the squared lengths."""
+    q1, q2 = (x.square().sum(dim, keepdim=True) + 1e-12 for x in (x1, x2))
+    return (x1 * x2).sum(dim) / (q1 * q2).sqrt().squeeze(dim), q1, q2
+
+
+@cosine_embedding_loss.prepare
+def _(input1, input2, target, margin, reduction):
+    check_reduction(reduction)
+    if target.dim() > 1 or not input1.dim() == input2.dim() == target.dim() + 1:
+        raise RuntimeError("cosine_embedding_loss: the target must be (N) for inputs (N, D), or a number for inputs (D); "
+                           f"they have shapes {tuple(target.shape)}, {tuple(input1.shape)}, {tuple(input2.shape)}")  # fmt: skip
+    return input1, input2, target, margin, reduction
+
+
+@cosine_embedding_loss.gradient
+def _(dy, input1, input2, target, margin, reduction):
+    r"""$dx_1 = dc\,(x_2 / \sqrt{q_1 q_2} - c\,x_1 / q_1)$, $dx_2$ likewise; $dc = s\,([t = -1][c \ge m] - [t = 1])$."""
+    dim = target.dim()
+    x1, x2 = wide(input1), wide(input2)
+    c, q1, q2 = _cosine(x1, x2, dim)
+    slope = ((target == -1) & (c - margin >= 0)).to(c.dtype) - (target == 1).to(c.dtype)
+    dc = (_scale(dy, slope.numel(), reduction) * slope).unsqueeze(dim)
+    c, length = c.unsqueeze(dim), (q1 * q2).sqrt()
+    return dc * (x2 / length - c * x1 / q1), dc * (x1 / length - c * x2 / q2)
+
+
+@cosine_embedding_loss.hard_samples
+def _(tensor):
+    x, y = tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]]), tensor([[4.0, -3.0], [2.0, 0.0], [1.0, 1.0]])
+    for t in ([1, 1, 1], [-1, -1, -1], [1, -1, 0]):
+        for reduction in ("none", "mean", "sum"):
+            yield call(x, y, torch.tensor(t, device=x.device), reduction=reduction)
+    yield call(x[0], y[1], torch.tensor(-1, device=x.device), 0.5)
+
+
+class CosineEmbeddingLoss(Manual, torch.nn.CosineEmbeddingLoss):
+    op = cosine_embedding_loss
+
+
+# --- a class and the others -------------------------------------------------------------------------------------
+
+
+def _check_rows(name, input):
+    if not (0 < input.dim() <= 2 and input.shape[-1] > 0):
+        raise RuntimeError(f"{name}: the input must be (C) or (N, C) with at least one class, it has shape "
+                           f"{tuple(input.shape)}")  # fmt: skip
+
+
+@op(builtin=F.multi_margin_loss, autocast="float32")
+def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="mean"):
+    r"""Multi-class hinge: $l = \frac{w_y}{C} \sum_{i \ne y} \max(0, z_i)^p,\quad z_i = m - x_y + x_i$.
+
+    input (N, C) or (C), target (N) or () int64 classes, p 1 or 2, weight (C). Crammer & Singer 2001.
+    """
+    z, w, _ = _hinges(input, target, margin, weight)
+    return reduce_loss((w * z.clamp(min=0).pow(p)).sum(-1) / input.shape[-1], reduction)
+
+
+def _hinges(input, target, margin, weight):
+    """z (N, C), very low at the class itself; the weight of each sample (N, 1); the class (N, 1)."""
+    index = target.reshape(input.shape[:-1]).unsqueeze(-1)
+    z = margin - pick(input, -1, index) + input
+    w = input.new_ones(()) if weight is None else weight[index]
+    return z.scatter(-1, index, -1.0), w, index
+
+
+@multi_margin_loss.prepare
+def _(input, target, p, margin, weight, reduction):
+    check_reduction(reduction)
+    if p not in (1, 2):
+        raise ValueError(f"multi_margin_loss: p must be 1 or 2, it is {p}")
+    if weight is not None and weight.dim() != 1:
+        raise ValueError(f"multi_margin_loss: weight must have one dimension, it has {weight.dim()}")
+    _check_rows("multi_margin_loss", input)
+    if target.dim() > 1 or target.numel() != math.prod(input.shape[:-1]):
+        raise RuntimeError(f"multi_margin_loss: the target must have shape {tuple(input.shape[:-1])}, it has "
+                           f"{tuple(target.shape)}")  # fmt: skip
+    if target.dtype != torch.int64:
+        raise RuntimeError(f"multi_margin_loss: classes must be int64, they are {target.dtype}")
+    if weight is not None and weight.numel() != input.shape[-1]:
+        raise RuntimeError(f"multi_margin_loss: weight must have one entry for each of the {input.shape[-1]} classes, it "
+                           f"has {weight.numel()}")  # fmt: skip
+    return input, target, p, margin, weight, reduction
+
+
+@multi_margin_loss.gradient
+def _(dy, input, target, p, margin, weight, reduction):
+    r"""$dx_i = g_i = s\,\frac{w_y}{C}\,p\,z_i^{p-1} [z_i > 0]$ for $i \ne y$, and $dx_y = -\sum g_i$."""
+    z, w, index = _hinges(input, target, margin, weight)
+    s = _scale(dy, max(math.prod(input.shape[:-1]), 1), reduction)
+    s = s.unsqueeze(-1) if reduction == "none" else s
+    g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z if p == 2 else 1)
+    return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
+
+
+@multi_margin_loss.hard_samples
+def _(tensor):
+    x = tensor([[1.0, 0.0, 2.0], [0.5, 0.5, 0.5], [1e4, -1e4, 0.0]])
+    y, w = torch.tensor([0, 1, 2], device=x.device), tensor([0.5, 1.0, 0.0])
+    for p in (1, 2):
+        for reduction in ("none", "mean", "sum"):
+            yield call(x, y, p, reduction=reduction)
+            yield call(x, y, p, 0.5, w, reduction=reduction)
+    yield call(x[0], y[0])
+
+
+class MultiMarginLoss(Manual, torch.nn.MultiMarginLoss):
+    op = multi_margin_loss
+
+
+@op(builtin=F.multilabel_margin_loss, autocast="float32")
+def multilabel_margin_loss(input, target, reduction="mean"):
+    r"""Multi-label hinge: $l = \frac1C \sum_{j \in T} \sum_{i \notin T} \max(0, z_{ji}),\quad z_{ji} = 1 - x_j + x_i$.
+
+    input (N, C) or (C); target of its shape, int64: the classes of T, ended by the first -1.
+    """
+    z, wanted, _ = _pairs(input, target)
+    return reduce_loss((z.clamp(min=0) * wanted).sum((-2, -1)) / input.shape[-1], reduction)
+
+
+def _pairs(input, target):
+    """z (N, C, C) of each target and each class; which pairs count; the targets, 0 after the first -1."""
+    target = target.reshape(input.shape)
+    there = (target < 0).cumsum(-1) == 0
+    index = target.masked_fill(~there, 0)
+    inside = torch.zeros_like(input).scatter_add(-1, index, there.to(input.dtype)) > 0
+    z = 1 - input.gather(-1, index).unsqueeze(-1) + input.unsqueeze(-2)
+    return z, (there.unsqueeze(-1) & ~inside.unsqueeze(-2)).to(input.dtype), index
+
+
+@multilabel_margin_loss.prepare
+def _(input, target, reduction):
+    check_reduction(reduction)
+    _check_rows("multilabel_margin_loss", input)
+    if (input.dim() > 1 and target.shape != input.shape) or target.numel() != input.numel() or target.dim() > 2:
+        raise RuntimeError(f"multilabel_margin_loss: the target must have the input's shape {tuple(input.shape)}, it has "
+                           f"{tuple(target.shape)}")  # fmt: skip
+    if target.dtype != torch.int64:
+        raise RuntimeError(f"multilabel_margin_loss: classes must be int64, they are {target.dtype}")
+    return input, target, reduction
+
+
+@multilabel_margin_loss.gradient
+def _(dy, input, target, reduction):
+    r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$: $dx_i = \sum_j g_{ji}$ for $i \notin T$, $dx_j = -\sum_i g_{ji}$ in T."""
+    z, wanted, index = _pairs(input, target)
+    s = _scale(dy, max(math.prod(input.shape[:-1]), 1), reduction)
+    s = s[..., None, None] if reduction == "none" else s
+    g = s / input.shape[-1] * wanted * (z > 0).to(z.dtype)
+    return g.sum(-2).scatter_add(-1, index, -g.sum(-1))
+
+
+@multilabel_margin_loss.hard_samples
+def _(tensor):
+    x = tensor([[1.0, 0.0, 2.0, 3.0], [0.5, 0.5, 0.5, 0.5], [1e4, -1e4, 0.0, 1.0]])
+    y = torch.tensor([[3, 0, -1, 1], [-1, 0, 1, 2], [0, 1, 2, 3]], device=x.device)
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, y, reduction=reduction)
+    yield call(x[0], y[0])
+
+
+class MultiLabelMarginLoss(Manual, torch.nn.MultiLabelMarginLoss):
+    op = multilabel_margin_loss
+
+
+# --- triplets ---------------------------------------------------------------------------------------------------
+
+
+def _check_triplet(anchor, positive, negative, margin, reduction):
+    check_reduction(reduction)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, it is {margin}")
+    if not anchor.dim() == positive.dim() == negative.dim():
+        raise RuntimeError("anchor, positive and negative must have one number of dimensions, they have "
+                           f"{anchor.dim()}, {positive.dim()} and {negative.dim()}")  # fmt: skip
+
+
+@op(builtin=F.triplet_margin_loss, autocast="float32")
+def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, reduction="mean"):
+    r"""Triplets: $l = \max(0, m + d(a, p) - d(a, n)),\quad d(x, y) = \lVert x - y + \epsilon \rVert_p$.
+
+    Three tensors (*, D) broadcast to each other; with swap d(a, n) is $\min(d(a, n), d(p, n))$. ValueError where the
+    margin is not positive. Balntas et al. 2016.
+    """
+    distances = [norm(v, p, -1).squeeze(-1) for v in _sides(anchor, positive, negative, eps)]
+    loss = (margin + distances[0] - _nearer(*distances[1:], swap)).clamp(min=0)
+    dtype = torch.promote_types(torch.promote_types(anchor.dtype, positive.dtype), negative.dtype)
+    return reduce_loss(loss, reduction).to(dtype.to_real())
+
+
+def _sides(anchor, positive, negative, eps):
+    a, p, n = wide(anchor), wide(positive), wide(negative)
+    return a - p + eps, a - n + eps, p - n + eps
+
+
+def _nearer(from_anchor, from_positive, swap):
+    return torch.minimum(from_anchor, from_positive) if swap else from_anchor
+
+
+@triplet_margin_loss.prepare
+def _(anchor, positive, negative, margin, p, eps, swap, reduction):
+    _check_triplet(anchor, positive, negative, margin, reduction)
+    return anchor, positive, negative, margin, p, eps, swap, reduction
+
+
+@triplet_margin_loss.gradient
+def _(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
+    r"""With $u = \partial d / \partial(x - y)$ of each side: $da = g (u_{ap} - u_{an}),\ dp = -g u_{ap},\ dn = g u_{an}$.
+
+    $g = s\,[l \ge 0]$; where the swapped distance is the smaller one (half where they are equal), $u_{pn}$ stands for
+    $u_{an}$, of p in place of a.
+    """
+    sides = _sides(anchor, positive, negative, eps)
+    norms = [norm(v, p, -1) for v in sides]
+    u_ap, u_an, u_pn = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
+    active = margin + norms[0] - _nearer(*norms[1:], swap) >= 0
+    s = _scale(dy, active.numel(), reduction)
+    g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
+    if not swap:
+        return g * (u_ap - u_an), -g * u_ap, g * u_an
+    kept = (norms[1] < norms[2]).to(g.dtype) + 0.5 * (norms[1] == norms[2]).to(g.dtype)
+    u_an, u_pn = kept * u_an, (1 - kept) * u_pn
+    return g * (u_ap - u_an), -g * (u_ap + u_pn), g * (u_an + u_pn)
+
+
+@triplet_margin_loss.hard_samples
+def _(tensor):
+    a, p, n = tensor([[1.0, 2.0], [0.0, 0.0]]), tensor([[1.0, 2.0], [0.5, 0.0]]), tensor([[4.0, 6.0], [0.0, 1.0]])
+    for norm_p in (1.0, 2.0, 3.0):
+        for swap in (False, True):
+            yield call(a, p, n, 2.0, norm_p, swap=swap)
+            yield call(a, p, n, 1.0, norm_p, swap=swap, reduction="none")
+    yield call(a, p, n, 5.0, swap=True, reduction="sum")  # a = p: equal distances
+
+
+class TripletMarginLoss(Manual, torch.nn.TripletMarginLoss):
+    op = triplet_margin_loss
+
+
+@op()
+def triplet_hinge(from_positive, from_negative, between, margin, reduction):
+    r"""$l = \max(0, m + d_{ap} - \min(d_{an}, d_{pn}))$ of distances of one shape; between $d_{pn}$ may be None."""
+    nearer = from_negative if between is None else torch.minimum(from_negative, between)
+    return reduce_loss((margin + from_positive - nearer).clamp(min=0), reduction)
+
+
+@triplet_hinge.gradient
+def _(dy, from_positive, from_negative, between, margin, reduction):
+    r"""$dd_{ap} = s\,[l \ge 0]$, and its negative to the smaller of the others, half to each where they are equal."""
+    nearer = from_negative if between is None else torch.minimum(from_negative, between)
+    active = margin + from_positive - nearer >= 0
+    g = _scale(dy, active.numel(), reduction) * active.to(nearer.dtype)
+    if between is None:
+        return g, -g
+    kept = (from_negative < between).to(g.dtype) + 0.5 * (from_negative == between).to(g.dtype)
+    return g, -g * kept, -g * (1 - kept)
+
+
+def triplet_margin_with_distance_loss(
+    anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"
+):
+    r"""Triplets by a distance of one's own: $l = \max(0, m + d(a, p) - d(a, n))$, with swap $\min(d(a, n), d(p, n))$.
+
+    distance_function: of two tensors, by default pairwise_distance. In `vjp` its own `vjp` gives its gradient, and
+    where it has none torch.func does: it is its author's code.
+    """
+    distance = pairwise_distance if distance_function is None else distance_function
+    _check_triplet(anchor, positive, negative, margin, reduction)
+    between = distance(positive, negative) if swap else None
+    return triplet_hinge(distance(anchor, positive), distance(anchor, negative), between, margin, reduction)
+
+
+def _triplet_vjp(anchor, positive, negative, **options):
+    output, pullback = _explicit_triplet(anchor, positive, negative, **options)
+    return output, lambda dy=None, needs=None: (*pullback(dy, needs), *(None for _ in options))
+
+
+def _explicit_triplet(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
+    distance = pairwise_distance if distance_function is None else distance_function
+    _check_triplet(anchor, positive, negative, margin, reduction)
+    measure = getattr(distance, "vjp", functools.partial(torch.func.vjp, distance))
+    sides = [(0, 1), (0, 2), *([(1, 2)] if swap else [])]
+    tensors = [t.detach() for t in (anchor, positive, negative)]
+    distances, pulls = zip(*(measure(tensors[i], tensors[j]) for i, j in sides), strict=True)
+    output, pull = triplet_hinge.vjp(*distances, *(() if swap else (None,)), margin, reduction)
+
+    def pullback(dy=None, needs=None):
+        grads = [torch.zeros_like(t) for t in tensors]
+        for (i, j), side, g in zip(sides, pulls, pull(dy), strict=False):
+            for k, part in zip((i, j), side(g), strict=True):
+                grads[k] = grads[k] + part
+        needs = (True,) * 3 if needs is None else needs[:3]
+        return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
+
+    return output, pullback
+
+
+triplet_margin_with_distance_loss.vjp = _triplet_vjp  # type: ignore[attr-defined]
+
+
+class TripletMarginWithDistanceLoss(Manual, torch.nn.TripletMarginWithDistanceLoss):
+    def forward(self, anchor, positive, negative):
+        return triplet_margin_with_distance_loss(anchor, positive, negative, **self._options())
+
+    def explicit(self, anchor, positive, negative):
+        return _explicit_triplet(anchor, positive, negative, **self._options())
+
+    def _options(self):
+        named = self.distance_function, self.margin, self.swap, self.reduction
+        return dict(zip(("distance_function", "margin", "swap", "reduction"), named, strict=True))

@@ -1,0 +1,232 @@
+"""Losses of a difference: absolute, squared, and the two that are squared near zero and absolute beyond."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .common import warn, wide
+from .loss import check_reduction, reduce_loss
+
+
+def _check(name, input, target, reduction, weight=None):
+    """What these losses ask of their arguments, and torch's advice where they are broadcast."""
+    check_reduction(reduction)
+    if target.shape != input.shape:
+        warn(f"{name}: input has shape {tuple(input.shape)}, target {tuple(target.shape)}; they are broadcast, which is "
+             "seldom what is meant: give them one shape")  # fmt: skip
+    torch.broadcast_shapes(input.shape, target.shape)
+    if weight is not None and weight.shape != input.shape:
+        raise ValueError(
+            f"{name}: weight must have the input's shape {tuple(input.shape)}, it has {tuple(weight.shape)}"
+        )
+
+
+def _difference(input, target):
+    return wide(input) - wide(target)
+
+
+def _reduce(loss, reduction, weight, input, target, normalised=True):
+    """The reduction, weighted: the mean is $\\sum w l / \\sum w$ where normalised, else $\\sum w l / n$."""
+    if weight is None:
+        loss = reduce_loss(loss, reduction)
+    elif reduction == "mean" and normalised:
+        loss = (loss * weight).sum() / weight.sum()
+    else:
+        loss = reduce_loss(loss * weight, reduction)
+    return loss.to(torch.promote_types(input.dtype, target.dtype).to_real())
+
+
+def _pull(dy, loss, slope, reduction, weight, needs, normalised=True):
+    r"""Gradients of `_reduce`, given the elements' losses and slopes $dl/d(input)$: of input, target $(= -)$ and weight.
+
+    $dw = s\,l$, for the normalised mean $s\,(l - E)$ with $E = \sum w l / \sum w$.
+    """
+    dweight = None
+    if reduction == "mean":
+        dy = dy / (weight.sum() if weight is not None and normalised else loss.numel())
+    if weight is not None and needs.weight:
+        spread = loss - (loss * weight).sum() / weight.sum() if reduction == "mean" and normalised else loss
+        dweight = dy * spread
+    dinput = dy * slope if weight is None else dy * weight * slope
+    return dinput, -dinput, dweight
+
+
+# --- absolute and squared ---------------------------------------------------------------------------------------
+
+
+@op(builtin=F.l1_loss, autocast="float32")
+def l1_loss(input, target, reduction="mean", weight=None):
+    r"""Absolute error: $l = |x - y|$, its mean or sum, weighted where there is a weight (mean $\sum w l / \sum w$).
+
+    input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
+    "none" as the input. ValueError where reduction or weight is wrong.
+    """
+    return _reduce(_difference(input, target).abs(), reduction, weight, input, target)
+
+
+@l1_loss.prepare
+def _(input, target, reduction, weight):
+    _check("l1_loss", input, target, reduction, weight)
+    return input, target, reduction, weight
+
+
+@l1_loss.gradient
+def _(dy, needs, input, target, reduction, weight):
+    r"""$dx = s\,w\,\mathrm{sign}(x - y) = -dy$, 0 where they are equal; s is dy, for the mean dy over its denominator."""
+    difference = _difference(input, target)
+    dinput, dtarget, dweight = _pull(dy, difference.abs(), difference.sgn(), reduction, weight, needs)
+    return dinput, dtarget, None, dweight
+
+
+@op(builtin=F.mse_loss, autocast="float32")
+def mse_loss(input, target, reduction="mean", weight=None):
+    r"""Squared error: $l = (x - y)^2$, its mean or sum, weighted where there is a weight (mean $\sum w l / \sum w$).
+
+    input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
+    "none" as the input. It grows without bound, so that one outlier may outweigh all else. ValueError as l1_loss.
+    """
+    return _reduce(_difference(input, target).square(), reduction, weight, input, target)
+
+
+@mse_loss.prepare
+def _(input, target, reduction, weight):
+    _check("mse_loss", input, target, reduction, weight)
+    return input, target, reduction, weight
+
+
+@mse_loss.gradient
+def _(dy, needs, input, target, reduction, weight):
+    r"""$dx = 2\,s\,w\,(x - y) = -dy$; s is dy, for the mean dy over its denominator."""
+    difference = _difference(input, target)
+    dinput, dtarget, dweight = _pull(dy, difference.square(), 2 * difference, reduction, weight, needs)
+    return dinput, dtarget, None, dweight
+
+
+# --- squared near zero, absolute beyond -------------------------------------------------------------------------
+
+
+@op(builtin=F.smooth_l1_loss, autocast="float32")
+def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
+    r"""Smooth absolute error: $l = d^2 / 2\beta$ where $|d| < \beta$, else $|d| - \beta / 2$, of $d = x - y$.
+
+    input and target of one shape (others are broadcast, with a warning); beta 0 is l1_loss. Girshick 2015,
+    arXiv:1504.08083, eq. 3. RuntimeError where beta is negative.
+    """
+    size = _difference(input, target).abs()
+    loss = torch.where(size < beta, 0.5 * size.square() / beta, size - 0.5 * beta) if beta else size
+    return _reduce(loss, reduction, None, input, target)
+
+
+@smooth_l1_loss.prepare
+def _(input, target, reduction, beta):
+    _check("smooth_l1_loss", input, target, reduction)
+    if beta < 0:
+        raise RuntimeError(f"smooth_l1_loss: beta must not be negative, it is {beta}")
+    return input, target, reduction, beta
+
+
+@smooth_l1_loss.gradient
+def _(dy, needs, input, target, reduction, beta):
+    r"""$dx = s\,\mathrm{clamp}(d / \beta, -1, 1)$; s is dy, for the mean dy/n."""
+    difference = _difference(input, target)
+    slope = (difference / beta).clamp(-1, 1) if beta else difference.sgn()
+    return _pull(dy, difference, slope, reduction, None, needs)[:2]
+
+
+@op(builtin=F.huber_loss, autocast={"cpu": "float32", "cuda": "float32"})
+def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
+    r"""Huber's loss: $l = d^2 / 2$ where $|d| \le \delta$, else $\delta (|d| - \delta / 2)$, of $d = x - y$.
+
+    input and target of one shape (others are broadcast, with a warning), weight of the input's (the mean is
+    $\sum w l / n$). Huber 1964. RuntimeError where delta is not positive.
+    """
+    size = _difference(input, target).abs()
+    loss = torch.where(size <= delta, 0.5 * size.square(), delta * (size - 0.5 * delta))
+    return _reduce(loss, reduction, weight, input, target, normalised=False)
+
+
+@huber_loss.prepare
+def _(input, target, reduction, delta, weight):
+    _check("huber_loss", input, target, reduction, weight)
+    if delta <= 0:
+        raise RuntimeError(f"huber_loss: delta must be positive, it is {delta}")
+    return input, target, reduction, delta, weight
+
+
+@huber_loss.gradient
+def _(dy, needs, input, target, reduction, delta, weight):
+    r"""$dx = s\,w\,\mathrm{clamp}(d, -\delta, \delta)$; s is dy, for the mean dy/n."""
+    difference = _difference(input, target)
+    size = difference.abs()
+    loss = torch.where(size <= delta, 0.5 * size.square(), delta * (size - 0.5 * delta))
+    slope = difference.clamp(-delta, delta)
+    dinput, dtarget, dweight = _pull(dy, loss, slope, reduction, weight, needs, normalised=False)
+    return dinput, dtarget, None, None, dweight
+
+
+# --- samples and modules ----------------------------------------------------------------------------------------
+
+
+def _samples(tensor):
+    """Equal values, the boundary of the pieces at 1, both sides of it, extremes, no elements, broadcasting."""
+    x, y = tensor([[0.0, 1.0, -1.0, 0.5], [2.0, 1e4, -1e4, 1.5]]), tensor([[0.0, 0.0, 0.0, 0.0], [1.0, -1e4, 1e4, 3.5]])
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, y, reduction=reduction)
+    yield call(x[0], y)
+    yield call(x[:, :1], y[:1], reduction="sum")
+    yield call(x[:0], y[:0], reduction="sum")
+    yield call(x[0, 1], y[0, 1])
+
+
+def _weighted(tensor):
+    yield from _samples(tensor)
+    x, y, w = tensor([[0.0, 1.0], [2.0, -0.5]]), tensor([[0.0, 0.0], [1.0, 1.5]]), tensor([[1.0, 0.0], [0.5, 2.0]])
+    for reduction in ("none", "mean", "sum"):
+        yield call(x, y, reduction=reduction, weight=w)
+
+
+@smooth_l1_loss.hard_samples
+def _(tensor):
+    yield from _samples(tensor)
+    yield call(tensor([0.0, 0.5, -0.5, 0.4]), tensor([0.0, 0.0, 0.0, 0.0]), beta=0.5)
+    yield call(tensor([0.0, 0.5, -0.5]), tensor([0.0, 0.0, 0.0]), beta=0)
+
+
+@huber_loss.hard_samples
+def _(tensor):
+    yield from _weighted(tensor)
+    yield call(tensor([0.0, 0.5, -0.5, 0.4, 2.0]), tensor([0.0, 0.0, 0.0, 0.0, 0.0]), delta=0.5)
+
+
+def _wrong(tensor):
+    x = tensor([[1.0, 2.0]])
+    yield ValueError, call(x, x, reduction="total")
+    yield RuntimeError, call(x, tensor([1.0, 2.0, 3.0]))
+
+
+for _loss in (l1_loss, mse_loss):
+    _loss.hard_samples(_weighted)
+for _loss in (l1_loss, mse_loss, smooth_l1_loss, huber_loss):
+    _loss.error_samples(_wrong)
+
+
+class L1Loss(Manual, torch.nn.L1Loss):
+    op = l1_loss
+    attributes = {"reduction": "reduction"}
+
+
+class MSELoss(Manual, torch.nn.MSELoss):
+    op = mse_loss
+    attributes = {"reduction": "reduction"}
+
+
+class SmoothL1Loss(Manual, torch.nn.SmoothL1Loss):
+    op = smooth_l1_loss
+
+
+class HuberLoss(Manual, torch.nn.HuberLoss):
+    op = huber_loss
+    attributes = {"reduction": "reduction", "delta": "delta"}
