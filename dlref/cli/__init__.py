@@ -1,0 +1,38 @@
+"""The command line: dlref COMMAND ...; a command is a module's function of the command's name and arguments."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+# command: (module, what it does). The module is imported when the command is run.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("dlref.cli.train", "train a model, with checkpoints and logs, in a new folder of runs/"),
+    "validate": ("dlref.cli.train", "loss and accuracy on the validation part"),
+    "test": ("dlref.cli.train", "loss and accuracy on the test part"),
+    "predict": ("dlref.cli.train", "classes and probabilities of the test part, as CSV"),
+}
+
+
+def register(command: str, module: str, help: str) -> None:
+    """Add a command: `dlref COMMAND ARGUMENTS` calls main("COMMAND", [ARGUMENTS]) of the module."""
+    COMMANDS[command] = (module, help)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the arguments (by default the command line's) name."""
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("-h", "--help"):
+        print(
+            "usage: dlref COMMAND ...\n\nDeep learning twice: by hand-derived gradients, and by torch.nn and autograd.\n"
+        )
+        print("\n".join(f"  {name:10} {help}" for name, (_, help) in COMMANDS.items()))
+        print("\ndlref COMMAND --help lists the options of a command.")
+        return
+    from .common import fail, told_in_one_line
+
+    if command not in COMMANDS:
+        fail(f"the command must be one of {', '.join(COMMANDS)}; it is {command!r} (see --help)")
+    with told_in_one_line():
+        importlib.import_module(COMMANDS[command][0]).main(command, rest)

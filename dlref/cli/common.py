@@ -1,0 +1,84 @@
+"""What every command and script shares: wrong use ends in one clear line, and each run has a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jsonargparse
+import torch
+
+DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
+
+
+class OneLine:
+    """Mixin for jsonargparse's parsers: a wrong argument is told in one line, without the usage before it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error or os.environ.get(DEBUG):  # type: ignore[attr-defined]
+            super().error(message, ex)  # type: ignore[misc]
+        fail(f"{message} (see --help)")
+
+
+class Parser(OneLine, jsonargparse.ArgumentParser):
+    """jsonargparse's parser, brief when it is used wrongly."""
+
+
+def fail(message: object) -> NoReturn:
+    """Say in one line what is wrong, and exit with status 2."""
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(message).split())}\n")
+    sys.exit(2)
+
+
+@contextlib.contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn what wrong use raises, ValueError and OSError, into one line and exit status 2; Ctrl-C into status 130."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get(DEBUG):
+            raise
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def script(function: Callable[..., Any]) -> None:
+    """Run a script's function; its parameters are the command line's options, its docstring their help."""
+    with told_in_one_line():
+        jsonargparse.auto_cli(function, as_positional=False, parser_class=Parser)
+
+
+def new_run(parent: str | Path, name: str) -> Path:
+    """A new folder parent/NNN-name, numbered after those that are there; an existing one is never used again."""
+    try:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        number = max((int(n) for p in Path(parent).iterdir() if (n := p.name.split("-")[0]).isdecimal()), default=0)
+        while True:
+            number += 1
+            with contextlib.suppress(FileExistsError):  # another run took the number in between
+                (folder := Path(parent, f"{number:03d}-{name}")).mkdir()
+                return folder
+    except OSError as error:
+        raise ValueError(
+            f"the run folder must be writable, {parent} is not ({error.strerror}): choose another"
+        ) from None
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name, or "auto": the GPU where there is one. ValueError where it can't be had."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"device must be one that this machine has, as cpu or auto; it is {name!r}: {reason}"
+        ) from None
+    return device

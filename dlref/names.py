@@ -1,0 +1,40 @@
+"""Things that are asked for by name, from a configuration or a command line."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from . import manual
+
+
+def one_of(what: str, name: Any, known: Any) -> None:
+    """ValueError with the nearest names where the name is not among the known ones."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.4) or sorted(known)
+        raise ValueError(f"{what} must be a known name, it is {name!r}; near it: {', '.join(near)}")
+
+
+def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:
+    """ns.optim.NAME(parameters, **arguments); ValueError where there is none by hand or it takes no such arguments."""
+    return _named(ns.optim, manual.optim, "optimizer", name, parameters, arguments)
+
+
+def schedule_named(ns: Any, name: str, optimizer: Any, **arguments: Any) -> Any:
+    """ns.optim.lr_scheduler.NAME(optimizer, **arguments), with the errors of `optimizer_named`."""
+    return _named(ns.optim.lr_scheduler, manual.optim.lr_scheduler, "schedule", name, optimizer, arguments)
+
+
+def _named(space: Any, reference: Any, what: str, name: str, first: Any, arguments: dict[str, Any]) -> Any:
+    abstract = ("Optimizer", "LRScheduler")
+    classes = [n for n, c in vars(reference).items() if isinstance(c, type) and n[0] != "_" and n not in abstract]
+    one_of(what, name, classes)
+    try:
+        inspect.signature(getattr(space, name)).bind(first, **arguments)
+    except TypeError as error:
+        raise ValueError(f"{what}_args must be arguments of {name}: {error}") from None
+    try:
+        return getattr(space, name)(first, **arguments)
+    except TypeError as error:
+        raise ValueError(f"{what}_args must be what {name} takes, they are {arguments}: {error}") from None

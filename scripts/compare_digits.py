@@ -1,0 +1,247 @@
+"""Train the digits twice, by hand-derived gradients and by autograd, from one start over the same batches, and compare."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dlref import builtin, data, manual
+from dlref.cli import checkpoint
+from dlref.cli.common import device_named, new_run, script
+from dlref.manual.flat import flatten
+from dlref.models import mlp
+from dlref.names import optimizer_named
+
+SIDES = {"manual": manual, "builtin": builtin}
+ARTICLE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+
+
+def compare_digits(
+    hidden: Sequence[PositiveInt] = (128,),
+    activation: str = "relu",
+    dropout: float = 0.0,
+    label_smoothing: float = 0.0,
+    optimizer: str = "SGD",
+    lr: PositiveFloat = 0.01,
+    optimizer_args: dict[str, Any] | None = None,
+    batch_size: PositiveInt = 200,
+    epochs: PositiveInt = 100,
+    scale: Literal["global", "feature"] | None = "global",
+    seed: NonNegativeInt = 0,
+    device: str = "cpu",
+    dtype: Literal["float32", "float64"] = "float32",
+    runs: str = "runs",
+    resume: str | None = None,
+) -> None:
+    """Train the digits by explicit gradients and by autograd, side by side, and compare.
+
+    Args:
+        hidden: Sizes of the hidden layers, as [128] or [64,32].
+        activation: Name of an activation of torch.nn, in any case.
+        dropout: Probability with which a hidden unit is dropped; both sides draw the same masks.
+        label_smoothing: Share of the target that is spread over all classes.
+        optimizer: Name of a class of dlref.manual.optim.
+        lr: Learning rate.
+        optimizer_args: Further arguments of the optimizer, as {"betas": [0.9, 0.99]}. By default SGD has Nesterov
+            momentum 0.9 and weight decay 1e-4, and the others have torch's defaults.
+        batch_size: Images in a mini-batch.
+        epochs: Passes over the training images.
+        scale: What the pixels are standardised by: one mean and deviation, one a pixel (feature), or nothing (null).
+        seed: Of the split, the initial weights and the order of the images.
+        device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
+        dtype: Type of the numbers; in float64 the two sides should differ by rounding alone.
+        runs: Where the new folder of this run is made.
+        resume: Checkpoint of an interrupted run of this script, to continue from.
+    """
+    where, kind, console = device_named(device), getattr(torch, dtype), Console()
+    split = data.digits(scale=scale, seed=seed, dtype=kind)
+    train, validation, test = (
+        tuple(t.to(where) for t in part.tensors) for part in (split.train, split.validation, split.test)
+    )
+
+    # Both networks start from the same weights.
+    torch.manual_seed(seed)
+    networks = {
+        name: mlp(ns, split.features, tuple(hidden), split.classes, activation, dropout) for name, ns in SIDES.items()
+    }
+    networks["builtin"].load_state_dict(networks["manual"].state_dict())
+    for network in networks.values():
+        network.to(where, kind)
+    flatten(networks["manual"])
+    arguments = ARTICLE if optimizer_args is None and optimizer == "SGD" else optimizer_args or {}
+    criteria = {name: ns.nn.CrossEntropyLoss(label_smoothing=label_smoothing) for name, ns in SIDES.items()}
+    optimizers = {
+        name: optimizer_named(ns, optimizer, networks[name].parameters(), **{"lr": lr, **arguments})
+        for name, ns in SIDES.items()
+    }
+    history: list[dict[str, float]] = []
+    if resume is not None:
+        state = checkpoint.load(resume, "networks", "optimizers", "history")
+        for name in SIDES:
+            checkpoint.restore(networks[name], state["networks"][name])
+            optimizers[name].load_state_dict(state["optimizers"][name])
+        history = state["history"]
+    folder = new_run(runs, "compare")
+    saved = folder / "last.pt"
+
+    def save() -> None:
+        states = ({name: x.state_dict() for name, x in xs.items()} for xs in (networks, optimizers))
+        checkpoint.save(saved, networks=next(states), optimizers=next(states), history=history)
+
+    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
+
+    def step(name: str, x: torch.Tensor, y: torch.Tensor, number: int) -> float:
+        torch.manual_seed(number)  # the same dropout masks on both sides
+        synchronize(where)
+        start = time.perf_counter()
+        error = SIDES[name].training.step(networks[name], criteria[name], optimizers[name], x, y)
+        synchronize(where)
+        seconds[name].append(time.perf_counter() - start)
+        return error.item()
+
+    def epoch(number: int) -> dict[str, float]:
+        record: dict[str, float] = {"epoch": number} | {f"{name}_loss": 0.0 for name in SIDES}
+        for i, (x, y) in enumerate(manual.training.minibatches(train, batch_size, seed, number)):
+            for name in sorted(SIDES, reverse=bool(i % 2)):  # interleaved, so that neither has the quieter minutes
+                networks[name].train()
+                record[f"{name}_loss"] += step(name, x, y, i) * len(x) / len(train[0])
+        for name, ns in SIDES.items():
+            found = ns.training.evaluate(networks[name], criteria[name], validation)
+            record |= {f"{name}_validation_{what}": value for what, value in found.items()}
+        record["loss_difference"] = abs(record["manual_loss"] - record["builtin_loss"])
+        record["parameter_difference"] = largest_difference(networks)
+        return record
+
+    console.print(f"{optimizer}, lr {lr:g}, {arguments or 'defaults'}; {split.features}-{'-'.join(map(str, hidden))}-10 {activation}, "
+                  f"batch {batch_size}, {len(train[0])} / {len(validation[0])} / {len(test[0])} images to train / validate / test, "
+                  f"{dtype} on {where}", highlight=False)  # fmt: skip
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(10),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.description}"),
+    )
+    save()
+    try:
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("", total=epochs, completed=len(history))
+            for number in range(len(history) + 1, epochs + 1):
+                history.append(epoch(number))
+                save()
+                progress.update(task, advance=1, description=told(history[-1]))
+    except KeyboardInterrupt:
+        console.print(
+            f"interrupted after epoch {len(torch.load(saved)['history'])}; continue with --resume {saved}",
+            soft_wrap=True,
+        )
+        raise
+
+    results = {name: ns.training.evaluate(networks[name], criteria[name], test) for name, ns in SIDES.items()}
+    rows = [
+        *((f"{what}, {part}", *(history[-1][key.format(name)] for name in SIDES))
+          for what, part, key in (("loss", "training", "{}_loss"), ("loss", "validation", "{}_validation_loss"),
+                                  ("accuracy", "validation", "{}_validation_accuracy"))),
+        ("loss, test", *(results[name]["loss"] for name in SIDES)),
+        ("accuracy, test", *(results[name]["accuracy"] for name in SIDES)),
+    ]  # fmt: skip
+    table = Table("", *SIDES, "difference", title="Digits, by hand and by autograd")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for what, a, b in rows:
+        table.add_row(what, f"{a:.6f}", f"{b:.6f}", f"{abs(a - b):.1e}")
+    table.add_section()
+    table.add_row("largest difference of any parameter", "", "", f"{largest_difference(networks):.1e}")
+    medians = {name: statistics.median(times) * 1e6 if times else float("nan") for name, times in seconds.items()}
+    table.add_row("time a step, median (µs)", *(f"{m:.0f}" for m in medians.values()),
+                  f"{medians['manual'] / medians['builtin']:.2f} x")  # fmt: skip
+    console.print(table)
+
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, history[-1])
+        writer.writeheader()
+        writer.writerows(history)
+    summary = {what: {"manual": a, "builtin": b} for what, a, b in rows}
+    summary |= {"microseconds a step": medians, "largest parameter difference": largest_difference(networks)}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    draw(
+        history, folder / "curves.png", f"Digits: hand-derived gradients and autograd ({optimizer}, {dtype} on {where})"
+    )
+    console.print(f"wrote {folder}/: curves.png, metrics.csv, summary.json, last.pt", soft_wrap=True, highlight=False)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def largest_difference(networks: dict[str, Any]) -> float:
+    """The largest absolute difference of any parameter of the two networks."""
+    pairs = zip(networks["manual"].parameters(), networks["builtin"].parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+def told(record: dict[str, float]) -> str:
+    return (f"loss {record['manual_loss']:.4f} | {record['builtin_loss']:.4f}, "
+            f"parameters differ by {record['parameter_difference']:.0e}")  # fmt: skip
+
+
+def draw(history: list[dict[str, float]], path: Path, title: str) -> None:
+    """Learning curves of both sides, and their difference on a logarithmic scale."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (losses, accuracies, differences) = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    epochs = [record["epoch"] for record in history]
+
+    def curve(axis: Any, key: str, label: str, **style: Any) -> None:
+        marker = "o" if len(epochs) < 3 else ""
+        axis.plot(epochs, [record[key] for record in history], label=label, marker=marker, **style)
+
+    # The second curve is dashed and narrow, so that the first can be seen below it where the two coincide.
+    for side, style in (("manual", {"linewidth": 3.5}), ("builtin", {"linewidth": 1.2, "linestyle": "--"})):
+        for part, infix, colours in (
+            ("training", "", ("lightskyblue", "navy")),
+            ("validation", "validation_", ("sandybrown", "maroon")),
+        ):
+            colour = colours[side == "builtin"]
+            curve(losses, f"{side}_{infix}loss", f"{part}, {side}", color=colour, **style)
+            if part == "validation":
+                curve(accuracies, f"{side}_{infix}accuracy", f"{part}, {side}", color=colour, **style)
+    losses.set(title="Loss", ylabel="cross entropy (nats), log scale", yscale="log")
+    accuracies.set(title="Accuracy", ylabel="fraction of correct classes")
+    keys = {"parameter_difference": "largest of any parameter", "loss_difference": "training loss"}
+    seen = [record[key] for record in history for key in keys if record[key] > 0]
+    for key, label in keys.items():
+        values = [record[key] if record[key] > 0 else float("nan") for record in history]
+        differences.plot(epochs, values, label=label, marker="o" if len(epochs) < 3 else ".")
+    differences.set(
+        title="Difference, manual and builtin", ylabel="absolute difference, log scale; none drawn where it is 0"
+    )
+    if seen:
+        differences.set_yscale("log")
+    else:
+        differences.text(0.5, 0.5, "0 in every epoch", ha="center", transform=differences.transAxes)
+    for axis in (losses, accuracies, differences):
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    script(compare_digits)
