@@ -25,8 +25,8 @@ def flatten(module: Module) -> Module:
             kinds[p.dtype, p.device].append(p)
     with torch.inference_mode(False), torch.no_grad():
         for params in kinds.values():
-            slots = [p.__dict__.get("grad_slot") for p in params]
-            if coalesce(params) is not None and all(s is not None for s in slots) and coalesce(slots) is not None:
+            kept = [p.__dict__["grad_slot"] for p in params if "grad_slot" in p.__dict__]
+            if len(kept) == len(params) and coalesce(params) is not None and coalesce(kept) is not None:
                 continue
             flat, views = lay(params)
             _, slots = lay(views, torch.zeros_like(flat))

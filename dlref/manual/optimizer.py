@@ -247,7 +247,7 @@ class Run:
         self.keys = len(state)
         self.shared = shared  # numbers of the state, one a member and all equal: the update changes the first one's
 
-    def settle(self, states: State) -> None:
+    def settle(self, states: dict[Tensor, State]) -> None:
         """Give the members what the update of them all has changed in the state, and what it has added to it."""
         several = len(self.params) > 1
         if several:
@@ -278,12 +278,14 @@ class Plan:
         """Remember, after an update, what parameters, gradients and states are."""
         self.versions = [numbers._version for numbers in self.numbers]
         if not self.watch:
-            members = {p: (g, state) for run in self.runs for p, g, state in run.members}
+            members: dict[Tensor, tuple[Tensor | None, State]] = {
+                p: (g, state) for run in self.runs for p, g, state in run.members
+            }
             for p in self.params:
                 g, state = members.get(p, (None, {}))
                 self.watch.append((p, p.data_ptr(), g, 0 if g is None else g.data_ptr(), state, tuple(state.values())))
 
-    def holds(self, params: list[Tensor], states: State) -> bool:
+    def holds(self, params: list[Tensor], states: dict[Tensor, State]) -> bool:
         """Whether nothing was replaced, moved, frozen or written into from outside since then."""
         if len(params) != len(self.watch):
             return False
@@ -292,7 +294,7 @@ class Plan:
                 return False
             if g is not None and (p.data_ptr() != at or g.data_ptr() != g_at):
                 return False
-            if values and (states.get(p) is not own or not all(map(is_, own.values(), values))):
+            if values and (states[p] is not own or not all(map(is_, own.values(), values))):
                 return False
         return self.versions == [numbers._version for numbers in self.numbers]
 

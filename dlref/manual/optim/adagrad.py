@@ -31,10 +31,13 @@ class Adagrad(Manual, torch.optim.Adagrad):
         rate = group["lr"] / (1 + (t - 1) * group["lr_decay"])
         if g.is_sparse:
             g = g.coalesce()  # the square of a sum, not the sum of squares
-            indices, values = g.indices(), g.values()
-            s.add_(torch.sparse_coo_tensor(indices, values.square(), g.shape, is_coalesced=True))
-            values = values / s.sparse_mask(g).values().sqrt().add(group["eps"])
-            self.descend(p, rate, torch.sparse_coo_tensor(indices, values, g.shape, is_coalesced=True))
+
+            def at_the_same(values):
+                return torch.sparse_coo_tensor(g.indices(), values, g.shape, is_coalesced=True, check_invariants=False)
+
+            s.add_(at_the_same(g.values().square()))
+            root = s.sparse_mask(g).values().sqrt().add(group["eps"])
+            self.descend(p, rate, at_the_same(g.values() / root))
         else:
             s.addcmul_(g, g, value=1)
             self.descend(p, rate, g, s.sqrt().add(group["eps"]))

@@ -16,6 +16,7 @@ class SGD(Manual, torch.optim.SGD):
     g_t + \mu b_t & \text{Nesterov} \end{cases}$$
 
     lr $\gamma$, momentum $\mu$, dampening $\tau$; weight decay is added to $g$. Sparse gradients are taken.
+    differentiable: $b_1$ is cut from the graph of $g_1$, as in torch.
     ValueError: a negative lr, momentum or weight decay; Nesterov without momentum or with dampening.
     Polyak 1964, doi:10.1016/0041-5553(64)90137-5; Sutskever et al. 2013, equations 3 and 4.
     """

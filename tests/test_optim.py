@@ -1,0 +1,508 @@
+"""Optimizers: PyTorch's own configurations against torch's optimizers, state exchanged, one tensor or many."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import re
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from test_manual import Seen
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from dlref.manual import nn, optim
+from dlref.manual.flat import coalesce, flatten
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch.jit's deprecation, at import
+    from torch.testing._internal.common_optimizers import optim_db
+
+NAMES = sorted(n for n in optim.__all__ if isinstance(c := getattr(optim, n), type) and c is not torch.optim.Optimizer)
+INFOS = {info.optim_cls.__name__: info for info in optim_db}
+MOMENTUM: dict[str, dict[str, Any]] = {"SGD": {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}}
+
+
+def configurations():
+    """What PyTorch tests an optimizer with, each plain, for speed and complex; capturable asks for an accelerator."""
+    for name in NAMES:
+        for i, config in enumerate(INFOS[name].optim_inputs_func("cpu")):
+            if not config.kwargs.get("capturable"):
+                yield pytest.param(name, config.kwargs, id=f"{name}-{i}-{config.desc.replace(' ', '_')}")
+
+
+CONFIGURATIONS = list(configurations())
+
+
+def test_every_optimizer_has_configurations():
+    assert set(NAMES) <= set(INFOS)
+    assert set(NAMES) >= set("SGD Adagrad Adadelta RMSprop Adam AdamW Adamax NAdam RAdam".split())
+
+
+def network(dtype=torch.float64, flat: bool = False):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2), nn.LayerNorm(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # complex modules are new
+        model.to(dtype)
+    return flatten(model) if flat else model
+
+
+def build(namespace, name: str, parameters, kwargs: dict[str, Any]):
+    return getattr(namespace, name)(parameters, **copy.deepcopy(kwargs))
+
+
+def train(model, optimizer, steps: range, missing: int | None = None):
+    """Steps with gradients that depend on the step only; a flattened model gets them where `vjp` puts them."""
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        for i, p in enumerate(model.parameters()):
+            g = torch.randn(p.shape, generator=generator, dtype=p.dtype)
+            slot = p.__dict__.get("grad_slot")
+            p.grad = None if i == missing else g if slot is None else slot.copy_(g)
+        optimizer.step()
+
+
+def runs(optimizer) -> list[int]:
+    """How many updates the last step was, a group."""
+    return [len(plan.runs) for plan in optimizer._plans.values()]
+
+
+def assert_same(a, b, bound: float = 0.0):
+    """Parameters within the bound of each other; bit for bit by default."""
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        assert p.dtype == q.dtype
+        assert (p - q).abs().max() <= bound, (p - q).abs().max()
+
+
+def assert_same_state(ours, theirs, bound: float = 0.0):
+    a, b = ours.state_dict(), theirs.state_dict()
+    assert a["param_groups"] == b["param_groups"]
+    assert a["state"].keys() == b["state"].keys()
+    for key, state in a["state"].items():
+        assert list(state) == list(b["state"][key])
+        for k, value in state.items():
+            other = b["state"][key][k]
+            assert (value.dtype, value.device, value.shape) == (other.dtype, other.device, other.shape), k
+            assert (value - other).abs().max() <= bound, (k, value - other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex128], ids=str)
+@pytest.mark.parametrize("flat", [False, True], ids=["single", "flat"])
+@pytest.mark.parametrize(("name", "kwargs"), CONFIGURATIONS)
+def test_ten_steps(name, kwargs, flat, dtype):
+    """Real parameters: the very bits of torch's plain loop, flattened or not. Complex: within rounding."""
+    bound = 1e-15 if dtype.is_complex else 0.0
+    kwargs = {"foreach": False, **kwargs}
+    ours, theirs = network(dtype, flat), network(dtype)
+    a, b = build(optim, name, ours.parameters(), kwargs), build(torch.optim, name, theirs.parameters(), kwargs)
+    train(ours, a, range(10))
+    train(theirs, b, range(10))
+    assert_same(ours, theirs, bound)
+    assert_same_state(a, b, bound)
+    assert repr(a) == repr(b)
+    assert not flat or runs(a) == [1]
+
+
+@pytest.mark.parametrize("flag", ["foreach", "fused"])
+@pytest.mark.parametrize(("name", "kwargs"), CONFIGURATIONS)
+def test_flags_of_speed(name, kwargs, flag):
+    """They change neither the parameters nor what torch's own state looks like with them."""
+    flagged = {**kwargs, flag: True}
+    try:
+        build(torch.optim, name, network().parameters(), flagged)
+    except (TypeError, ValueError) as theirs:  # no such flag, or not with these arguments
+        with pytest.raises(type(theirs), match=re.escape(str(theirs))):
+            build(optim, name, network().parameters(), flagged)
+        return
+    plain, fast, theirs = network(), network(flat=True), network()
+    a, b = build(optim, name, plain.parameters(), kwargs), build(optim, name, fast.parameters(), flagged)
+    c = build(torch.optim, name, theirs.parameters(), flagged)
+    for model, optimizer in ((plain, a), (fast, b), (theirs, c)):
+        train(model, optimizer, range(10))
+    assert_same(plain, fast)
+    assert_same(fast, theirs, 1e-12)
+    assert_same_state(b, c, 1e-12)
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["single", "flat"])
+@pytest.mark.parametrize(("name", "kwargs"), CONFIGURATIONS)
+def test_state_is_exchanged(name, kwargs, flat):
+    """After five steps each side goes on with the other's state, saved and read again."""
+    kwargs = {"foreach": False, **kwargs}
+    ours, theirs = network(flat=flat), network()
+    a, b = build(optim, name, ours.parameters(), kwargs), build(torch.optim, name, theirs.parameters(), kwargs)
+    train(ours, a, range(5))
+    train(theirs, b, range(5))
+    from_ours, from_theirs = saved(a.state_dict()), saved(b.state_dict())
+    a.load_state_dict(from_theirs)
+    b.load_state_dict(from_ours)
+    train(ours, a, range(5, 10))
+    train(theirs, b, range(5, 10))
+    assert_same(ours, theirs)
+    assert_same_state(a, b)
+    assert not flat or runs(a) == [1]
+
+
+def saved(value):
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_arguments(name):
+    number = 0
+    for wrong in INFOS[name].optim_error_inputs_func("cpu", torch.float64):
+        config, raised = wrong.optimizer_error_input, []
+        for namespace in (optim, torch.optim):
+            parameters = config.params if config.params is not None else [torch.nn.Parameter(torch.zeros(1, 1))]
+            with pytest.raises(wrong.error_type, match=wrong.error_regex) as caught:
+                getattr(namespace, name)(parameters, **config.kwargs)
+            raised.append(str(caught.value))
+        assert raised[0] == raised[1]
+        number += 1
+    assert number
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels(name):
+    """Tensor algebra; none of torch's optimizer kernels, whatever the flags."""
+    for kwargs in ({}, {"foreach": True}, {"fused": True} if "fused" in INFOS[name].supported_impls else {}):
+        model = network()
+        optimizer = build(optim, name, model.parameters(), {**MOMENTUM.get(name, {}), **kwargs})
+        with Seen() as seen:
+            train(model, optimizer, range(7))
+        allowed = ALGEBRA.split()
+        assert seen.names <= set(allowed), sorted(seen.names - set(allowed))
+
+
+# In place or not; randn makes the gradients.
+ALGEBRA = (
+    "add add_ sub_ mul mul_ div neg reciprocal pow sqrt sqrt_ square abs addcmul addcmul_ addcdiv_ lerp_ clamp_ where "
+    "zeros_like detach clone copy_ _local_scalar_dense lift_fresh randn full_like empty_like"
+)
+
+
+# --- what the base does for all of them ---------------------------------------------------------------------------
+
+
+def both(name: str = "SGD", flat: bool = True):
+    """(model, optimizer) of ours, flattened, and of torch's."""
+    for namespace, lay in ((optim, flat), (torch.optim, False)):
+        model = network(flat=lay)
+        yield model, build(namespace, name, model.parameters(), {"foreach": False, **MOMENTUM.get(name, {})})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_and_a_group_that_comes_later(name):
+    models = []
+    for namespace, flat in ((optim, True), (torch.optim, False)):
+        model = network(flat=flat)
+        a, b, c, d, *rest = model.parameters()
+        groups = [{"params": [a, b]}, {"params": [c], "lr": 0.05, "weight_decay": 0.01, "maximize": True}]
+        optimizer = getattr(namespace, name)(groups, lr=0.02, foreach=False)
+        train(model, optimizer, range(4))
+        optimizer.add_param_group({"params": [d, *rest], "lr": torch.tensor([0.03], dtype=torch.float64)})
+        optimizer.param_groups[0]["lr"] = 0.2
+        train(model, optimizer, range(4, 8))
+        models.append(model)
+    assert_same(*models)
+
+
+def test_closure_and_the_grad_mode():
+    for grad in (True, False):
+        losses = []
+        for model, optimizer in both():
+            x = torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(5, 3)
+
+            def closure(model=model, optimizer=optimizer, x=x):
+                assert torch.is_grad_enabled()
+                optimizer.zero_grad()
+                loss = model(x).square().sum() + model(x)[:, 0].sum()
+                loss.backward()
+                return loss
+
+            with torch.set_grad_enabled(grad):
+                losses.append([optimizer.step(closure).item() for _ in range(3)])
+                assert torch.is_grad_enabled() is grad
+        assert losses[0] == pytest.approx(losses[1], abs=1e-12)
+        assert len(set(losses[0])) == 3
+
+
+def test_hooks_run_once_a_step():
+    (model, ours), _ = both()
+    calls = []
+    handles = [
+        ours.register_step_pre_hook(lambda o, args, kwargs: calls.append("before")),
+        ours.register_step_post_hook(lambda o, args, kwargs: calls.append("after")),
+        register_optimizer_step_pre_hook(lambda o, args, kwargs: calls.append("any")),
+    ]
+    train(model, ours, range(2))
+    assert calls == ["any", "before", "after"] * 2
+    for handle in handles:
+        handle.remove()
+    train(model, ours, range(2))
+    assert len(calls) == 6
+    with torch.profiler.profile() as profile:
+        ours.step()
+    assert "Optimizer.step#SGD.step" in {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sparse_gradients(name):
+    def steps(namespace, **kwargs):
+        p = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3))
+        optimizer = getattr(namespace, name)([p], lr=0.1, foreach=False, **kwargs)
+        for step in range(4):
+            values = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+            p.grad = torch.sparse_coo_tensor(torch.tensor([[0, 2, 0]]), values, p.shape)
+            optimizer.step()
+        return p
+
+    with torch.sparse.check_sparse_tensor_invariants():
+        if name in ("SGD", "Adagrad"):
+            for kwargs in ({}, {"maximize": True}, {"momentum": 0.9} if name == "SGD" else {"lr_decay": 0.1}):
+                assert torch.equal(steps(optim, **kwargs), steps(torch.optim, **kwargs))
+            with pytest.raises(RuntimeError, match="sparse"):
+                steps(optim, weight_decay=0.1)
+        else:
+            for namespace in (optim, torch.optim):
+                with pytest.raises(RuntimeError, match="does not support sparse gradients"):
+                    steps(namespace)
+
+
+RATES = {"SGD": ("lr", "weight_decay"), "Adam": ("lr", "beta1", "beta2", "weight_decay")}  # those that torch can learn
+OPTIONS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9, "nesterov": True}, "Adam": {"amsgrad": True},
+                                      "RMSprop": {"momentum": 0.9, "centered": True}}  # fmt: skip
+
+
+def unrolled(namespace, name, steps, options, differentiable=True):
+    """The parameter after some steps, as a function of its start, the gradients and the rates; and where to take it."""
+    names = RATES.get(name, ())
+    values = {"lr": 0.1, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.2}
+
+    def function(start, *rest):
+        grads, rates = rest[:steps], dict(zip(names, rest[steps:], strict=True))
+        kwargs = {k: v for k, v in rates.items() if not k.startswith("beta")} or {"lr": 0.1, "weight_decay": 0.2}
+        if "beta1" in rates:
+            kwargs["betas"] = (rates["beta1"], rates["beta2"])
+        p = start.clone()
+        optimizer = getattr(namespace, name)([p], differentiable=differentiable, **kwargs, **options)
+        for g in grads:
+            p.grad = g.clone()
+            optimizer.step()
+        return p
+
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(2, 3, dtype=torch.float64, generator=generator) for _ in range(steps + 1)]
+    return function, [*tensors, *(torch.tensor(values[k], dtype=torch.float64) for k in names)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_differentiable(name):
+    """Gradients through one step are torch's, and through three (where torch's raises for some) the true ones."""
+    results = []
+    torch.set_default_dtype(torch.float64)  # the dtype in which torch counts the steps
+    try:
+        for namespace in (optim, torch.optim):
+            function, inputs = unrolled(namespace, name, 1, OPTIONS.get(name, {}))
+            inputs = [v.requires_grad_() for v in inputs]
+            p = function(*inputs)
+            error = (p * torch.arange(6.0, dtype=torch.float64).reshape(2, 3)).sum()
+            results.append([p, *torch.autograd.grad(error, inputs)])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for ours, theirs in zip(*results, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-12
+    # SGD's first momentum is, as in torch, no function of the first gradient: it is cut from the graph.
+    options = {} if name == "SGD" else OPTIONS.get(name, {})
+    function, inputs = unrolled(optim, name, 3, options)
+    plain = unrolled(optim, name, 3, options, differentiable=False)[0](*inputs)
+    assert torch.equal(function(*inputs), plain)
+    assert torch.autograd.gradcheck(function, [v.requires_grad_() for v in inputs])
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["single", "flat"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair)), None], ids=["deepcopy", "pickle", "save"]
+)
+def test_copies_go_on(name, flat, copied):
+    (model, optimizer), (reference, theirs) = both(name=name, flat=flat)
+    train(model, optimizer, range(5))
+    train(reference, theirs, range(5))
+    if copied is None:
+        file = io.BytesIO()
+        torch.save((model, optimizer), file)
+        file.seek(0)
+        model2, optimizer2 = torch.load(file, weights_only=False)
+    else:
+        model2, optimizer2 = copied((model, optimizer))
+    assert type(optimizer2) is type(optimizer)
+    train(model2, optimizer2, range(5, 8))
+    assert any(not torch.equal(p, q) for p, q in zip(model.parameters(), model2.parameters(), strict=True))
+    for m, o in ((model, optimizer), (reference, theirs)):  # untouched by the copy's steps
+        train(m, o, range(5, 8))
+    assert_same(model, reference)
+    assert_same(model2, reference)
+
+
+# --- one tensor for all parameters --------------------------------------------------------------------------------
+
+
+def test_flatten_keeps_what_the_parameters_are():
+    model = network()
+    model.append(model[0])  # shared
+    model[2].bias.requires_grad_(False)
+    half = nn.Linear(2, 2, dtype=torch.float32)
+    model.append(half)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    identities = [id(p) for p in model.parameters()]
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    assert flatten(model) is model
+    assert [id(p) for p in model.parameters()] == identities
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    learning = [p for p in model.parameters() if p.requires_grad and p.dtype == torch.float64]
+    flat = coalesce(learning)
+    assert flat is not None
+    assert flat.numel() == sum(p.numel() for p in learning)
+    assert coalesce([p.grad_slot for p in learning]) is not None
+    assert coalesce([half.weight, half.bias]) is not None
+    assert not hasattr(model[2].bias, "grad_slot")
+    assert model[0].weight.grad is model[0].weight.grad_slot
+    assert model[0].weight.grad.eq(1).all()
+    slots = [p.grad_slot for p in learning]
+    flatten(model)  # again: nothing to do
+    assert all(p.grad_slot is s for p, s in zip(learning, slots, strict=True))
+
+
+def test_coalesce():
+    flat = torch.arange(10.0)
+    a, b, c = flat[0:4].view(2, 2), flat[4:9], flat[9]
+    assert torch.equal(coalesce([a, b, c]), flat)
+    coalesce([b, c]).add_(1)
+    assert flat[4] == 5
+    for apart in ([b, a], [a, c], [a, a], [a, b.clone()], [a.t(), b], [a, flat.double()[4:9]], [a.to_sparse(), b], []):
+        assert coalesce(apart) is None
+
+
+CHANGES = {
+    "a gradient is missing": lambda m, o: None,
+    "a gradient is another tensor": lambda m, o: m[0].weight.__dict__.pop("grad_slot"),
+    "frozen": lambda m, o: m[0].bias.requires_grad_(False),
+    "parameters moved": lambda m, o: [setattr(p, "data", p.data.clone()) for p in m.parameters()],
+    "one moved": lambda m, o: setattr(m[2].weight, "data", m[2].weight.data.clone()),
+    "state of one set back": lambda m, o: [v.zero_() for v in o.state[m[0].bias].values()],
+    "state of one replaced": lambda m, o: o.state[m[0].bias].update(
+        {k: torch.ones_like(v) for k, v in o.state[m[0].bias].items()}),
+    "state of one forgotten": lambda m, o: o.state.pop(m[0].bias),
+    "state loaded": lambda m, o: o.load_state_dict(saved(o.state_dict())),
+    "an option": lambda m, o: o.param_groups[0].update(weight_decay=0.3, lr=0.5),
+    "order": lambda m, o: o.param_groups[0]["params"].reverse(),
+    "values": lambda m, o: [p.data.mul_(2) for p in m.parameters()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", NAMES)
+def test_changes_between_steps(name, change):
+    """The one update for all notices what was done to the parameters, their gradients or their states."""
+    (ours, a), (theirs, b) = both(name=name)
+    missing = 1 if change == "a gradient is missing" else None
+    for model, optimizer in ((ours, a), (theirs, b)):
+        train(model, optimizer, range(3))
+        assert model is theirs or runs(optimizer) == [1]
+        if model is ours or "another tensor" not in change:
+            CHANGES[change](model, optimizer)
+        train(model, optimizer, range(3, 6), missing)
+        train(model, optimizer, range(6, 8))
+    assert_same(ours, theirs)
+    assert_same_state(a, b)
+
+
+def test_moved_to_another_dtype():
+    (ours, a), (theirs, b) = both()
+    for model, optimizer in ((ours, a), (theirs, b)):
+        train(model, optimizer, range(3))
+        model.float()
+        for p in model.parameters():
+            p.__dict__.pop("grad_slot", None)
+        optimizer.load_state_dict(optimizer.state_dict())
+        train(model, optimizer, range(3, 6))
+    assert_same(ours, theirs)
+
+
+def test_a_saved_state_is_no_larger():
+    (model, ours), (reference, theirs) = both(name="Adam")
+    train(model, ours, range(2))
+    train(reference, theirs, range(2))
+    sizes = []
+    for optimizer in (ours, theirs):
+        state = {"one": optimizer.state_dict()["state"][0]}
+        torch.save(state, file := io.BytesIO())
+        sizes.append(file.tell())
+    assert sizes[0] <= sizes[1] + 64
+    snapshot = ours.state_dict()["state"][0]["exp_avg"]
+    kept = snapshot.clone()
+    train(model, ours, range(2, 4))
+    assert torch.equal(snapshot, kept)
+
+
+def test_autograd_sees_that_a_flat_parameter_changed():
+    (model, ours), _ = both()
+    train(model, ours, range(2))
+    output = model(torch.ones(1, 3, dtype=torch.float64)).sum()
+    ours.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.backward()
+
+
+def test_under_inference_mode():
+    (ours, a), (theirs, b) = both()
+    with torch.inference_mode():
+        a.step()
+        slots = [p.grad_slot for p in ours.parameters()]
+        for step in range(3):
+            generator = torch.Generator().manual_seed(step)
+            with torch.inference_mode(False):
+                for p, slot in zip(ours.parameters(), slots, strict=True):
+                    p.grad = slot.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
+            a.step()
+    train(theirs, b, range(3))
+    assert_same(ours, theirs)
+    assert not any(v.is_inference() for state in a.state.values() for v in state.values())
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Adagrad"])
+def test_the_gradient_scaler_of_mixed_precision(name):
+    """Fused optimizers undo the loss scale themselves, and skip a step whose gradients overflowed."""
+    results = []
+    for namespace, flat in ((optim, True), (torch.optim, False)):
+        model = network(torch.float32, flat)
+        optimizer = getattr(namespace, name)(model.parameters(), lr=0.1, fused=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        for factor in (1.0, float("inf"), 2.0):
+            x = torch.linspace(-1, 1, 6).reshape(2, 3)
+            optimizer.zero_grad()
+            scaler.scale(model(x)[:, 0].sum() * factor).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        results.append((model, optimizer))
+    assert_same(results[0][0], results[1][0], 1e-6)
+    assert_same_state(results[0][1], results[1][1], 1e-6)
+
+
+def test_torch_schedules_drive_ours():
+    results = []
+    for model, optimizer in both():
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=12)
+        for step in range(10):
+            train(model, optimizer, range(step, step + 1))
+            schedule.step()
+        results.append(model)
+    assert_same(*results)
