@@ -174,7 +174,7 @@ def test_errors(name):
         ):
             made, called = case.module_error_input.constructor_input, case.module_error_input.forward_input
             with pytest.raises(case.error_type):
-                module = build(manual_nn, name, made.args, made.kwargs, True)
+                module = getattr(manual_nn, name)(*made.args, **made.kwargs)
                 call(module, called.args, called.kwargs)
 
 

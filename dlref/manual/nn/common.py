@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import torch
@@ -20,6 +21,17 @@ def wide(tensor: Tensor) -> Tensor:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         raise NotImplementedError(f"the input must be floating point, it is {tensor.dtype}: convert it first")
     return tensor
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """As `wide`, but integers stay what they are."""
+    return tensor.float() if tensor.dtype in HALF else tensor
+
+
+def real_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype of a distance of tensors: what they promote to, real."""
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
+    return {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(dtype, dtype)
 
 
 def warn(message: str) -> None:

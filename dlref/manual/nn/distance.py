@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, wide
+from .common import concrete, real_dtype, wide, widened
 
 
 def norm(v, p, dim):
@@ -49,14 +49,15 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
 
     x1, x2 (*, D), broadcast to each other; output (*), or (*, 1) with keepdim.
     """
-    y = norm(wide(x1) - wide(x2) + eps, p, -1)
-    return (y if keepdim else y.squeeze(-1)).to(torch.promote_types(x1.dtype, x2.dtype).to_real())
+    integers = not (x1.is_floating_point() or x1.is_complex())
+    y = norm(widened(x1) - widened(x2) + eps, p, -1)
+    return (y if keepdim else y.squeeze(-1)).to(y.dtype if integers else real_dtype(x1, x2))
 
 
 @pairwise_distance.gradient
 def _(dy, x1, x2, p, eps, keepdim):
     r"""$dx_1 = dy\,\partial \lVert v \rVert_p / \partial v = -dx_2$ at $v = x_1 - x_2 + \epsilon$."""
-    v = wide(x1) - wide(x2) + eps
+    v = widened(x1) - widened(x2) + eps
     dv = (dy if keepdim else dy.unsqueeze(-1)) * norm_gradient(v, norm(v, p, -1), p, -1)
     return dv, -dv
 
@@ -122,7 +123,7 @@ class CosineSimilarity(Manual, torch.nn.CosineSimilarity):
     op = cosine_similarity
 
 
-@op(builtin=F.normalize)
+@op(builtin=F.normalize, autocast={"cuda": "float32"})
 def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     r"""Unit vectors: $y = x / \max(\lVert x \rVert_p, \epsilon)$ along dim.
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, wide
+from .common import concrete, wide, widened
 from .loss import check_reduction, reduce_loss
 
 
@@ -212,13 +212,14 @@ def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduct
 
     input x is $\log \lambda$, or $\lambda$ itself (then $\log(\lambda + \epsilon)$); target broadcast to it.
     """
-    x = wide(input)
+    x = widened(input)
     loss = x.exp() - target * x if log_input else x - target * (x + eps).log()
     if full:
         t = target.masked_fill(target <= 1, 1)
         stirling = t * t.log() - t + 0.5 * (2 * math.pi * t).log()
         loss = loss + stirling.masked_fill(target <= 1, 0)
-    return reduce_loss(loss, reduction).to(torch.promote_types(input.dtype, target.dtype))
+    dtype = torch.promote_types(input.dtype, target.dtype)
+    return reduce_loss(loss, reduction).to(dtype if dtype.is_floating_point else loss.dtype)
 
 
 @poisson_nll_loss.prepare
@@ -231,7 +232,7 @@ def _(input, target, log_input, full, eps, reduction):
 @poisson_nll_loss.gradient
 def _(dy, needs, input, target, log_input, full, eps, reduction):
     r"""$dx = s\,(e^x - t)$, or $s\,(1 - t / (x + \epsilon))$; $dt = -s \log \lambda$, with full $+\,s (\log t + 1 / 2t)$."""
-    x = wide(input)
+    x = widened(input)
     s = _scale(dy, torch.broadcast_shapes(input.shape, target.shape).numel(), reduction)
     dx = s * (x.exp() - target if log_input else 1 - target / (x + eps))
     dt = None

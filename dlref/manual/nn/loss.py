@@ -60,6 +60,7 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     index = index.masked_fill(ignored, 0)
     loss = log_sum - pick(shifted, dim, index)
     if weight is not None:
+        check_same_dtype(input, weight)
         loss = loss * weight[index]
     if label_smoothing:
         even = log_sum - shifted
@@ -145,6 +146,12 @@ def check_class_weight(input, weight):
                            f"{tuple(weight.shape)}")  # fmt: skip
 
 
+def check_same_dtype(input, weight):
+    """Asked of class indices' weights, after autocast."""
+    if weight is not None and weight.dtype != input.dtype:
+        raise RuntimeError(f"weight: expected scalar type {input.dtype}, the input's, but found {weight.dtype}")
+
+
 def check_index_target(input, target):
     """The errors of a target of class indices: (N) for (N, C), (N, d1, ...) for (N, C, d1, ...), () for (C)."""
     if input.dim() < 1:
@@ -205,6 +212,7 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     """
     dim = min(input.dim() - 1, 1)
     index, ignored = _valid(target, dim, ignore_index)
+    check_same_dtype(input, weight)
     loss = -pick(input, dim, index)
     loss = (loss if weight is None else loss * weight[index]).masked_fill(ignored, 0).squeeze(dim)
     return loss.sum() / _total(weight, index, ignored) if reduction == "mean" else reduce_loss(loss, reduction)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import wide
-from .distance import norm, norm_gradient, pairwise_distance
+from .common import real_dtype, widened
+from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .loss import check_reduction, pick, reduce_loss
 
 
@@ -41,8 +41,8 @@ def _(input, target, margin, reduction):
 
 @hinge_embedding_loss.gradient
 def _(dy, input, target, margin, reduction):
-    r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x \ge 0])$; s is dy, for the mean dy/n."""
-    slope = (target != -1).to(input.dtype) - ((target != 1) & (margin - input >= 0)).to(input.dtype)
+    r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x > 0])$; s is dy, for the mean dy/n."""
+    slope = (target != -1).to(input.dtype) - ((target != 1) & (margin - input > 0)).to(input.dtype)
     return _scale(dy, slope.numel(), reduction) * slope
 
 
@@ -79,10 +79,10 @@ def _(input1, input2, target, margin, reduction):
 
 @margin_ranking_loss.gradient
 def _(dy, input1, input2, target, margin, reduction):
-    r"""$dx_1 = -s\,t\,[l \ge 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l \ge 0]$; s is dy, for the mean dy/n."""
+    r"""$dx_1 = -s\,t\,[l > 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l > 0]$; s is dy, for the mean dy/n."""
     difference = input1 - input2
     z = -target * difference + margin
-    s = _scale(dy, z.numel(), reduction) * (z >= 0).to(z.dtype)
+    s = _scale(dy, z.numel(), reduction) * (z > 0).to(z.dtype)
     return -s * target, s * target, -s * difference
 
 
@@ -104,9 +104,9 @@ def cosine_embedding_loss(input1, input2, target, margin=0, reduction="mean"):
 
     $c = \sum x_1 x_2 / \sqrt{q_1 q_2},\quad q = \sum x^2 + 10^{-12}$. input1, input2 (N, D), target (N); or (D) and ().
     """
-    c = _cosine(wide(input1), wide(input2), target.dim())[0]
+    c = _cosine(widened(input1), widened(input2), target.dim())[0]
     loss = torch.where(target == 1, 1 - c, 0) + torch.where(target == -1, (c - margin).clamp(min=0), 0)
-    return reduce_loss(loss, reduction).to(torch.promote_types(input1.dtype, input2.dtype))
+    return reduce_loss(loss, reduction).to(real_dtype(input1, input2) if input1.is_floating_point() else loss.dtype)
 
 
 def _cosine(x1, x2, dim):
@@ -126,11 +126,11 @@ def _(input1, input2, target, margin, reduction):
 
 @cosine_embedding_loss.gradient
 def _(dy, input1, input2, target, margin, reduction):
-    r"""$dx_1 = dc\,(x_2 / \sqrt{q_1 q_2} - c\,x_1 / q_1)$, $dx_2$ likewise; $dc = s\,([t = -1][c \ge m] - [t = 1])$."""
+    r"""$dx_1 = dc\,(x_2 / \sqrt{q_1 q_2} - c\,x_1 / q_1)$, $dx_2$ likewise; $dc = s\,([t = -1][c > m] - [t = 1])$."""
     dim = target.dim()
-    x1, x2 = wide(input1), wide(input2)
+    x1, x2 = widened(input1), widened(input2)
     c, q1, q2 = _cosine(x1, x2, dim)
-    slope = ((target == -1) & (c - margin >= 0)).to(c.dtype) - (target == 1).to(c.dtype)
+    slope = ((target == -1) & (c - margin > 0)).to(c.dtype) - (target == 1).to(c.dtype)
     dc = (_scale(dy, slope.numel(), reduction) * slope).unsqueeze(dim)
     c, length = c.unsqueeze(dim), (q1 * q2).sqrt()
     return dc * (x2 / length - c * x1 / q1), dc * (x1 / length - c * x2 / q2)
@@ -153,7 +153,7 @@ class CosineEmbeddingLoss(Manual, torch.nn.CosineEmbeddingLoss):
 
 
 def _check_rows(name, input):
-    if not (0 < input.dim() <= 2 and input.shape[-1] > 0):
+    if input.dim() > 2 or (input.dim() > 0 and input.shape[-1] == 0):
         raise RuntimeError(f"{name}: the input must be (C) or (N, C) with at least one class, it has shape "
                            f"{tuple(input.shape)}")  # fmt: skip
 
@@ -164,8 +164,13 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="me
 
     input (N, C) or (C), target (N) or () int64 classes, p 1 or 2, weight (C). Crammer & Singer 2001.
     """
+    input = _rows(input)
     z, w, _ = _hinges(input, target, margin, weight)
     return reduce_loss((w * z.clamp(min=0).pow(p)).sum(-1) / input.shape[-1], reduction)
+
+
+def _rows(input):
+    return input if input.dim() else input.unsqueeze(0)  # a number is one class
 
 
 def _hinges(input, target, margin, weight):
@@ -184,13 +189,13 @@ def _(input, target, p, margin, weight, reduction):
     if weight is not None and weight.dim() != 1:
         raise ValueError(f"multi_margin_loss: weight must have one dimension, it has {weight.dim()}")
     _check_rows("multi_margin_loss", input)
-    if target.dim() > 1 or target.numel() != math.prod(input.shape[:-1]):
+    if target.dim() > 1 or target.numel() != math.prod(_rows(input).shape[:-1]):
         raise RuntimeError(f"multi_margin_loss: the target must have shape {tuple(input.shape[:-1])}, it has "
                            f"{tuple(target.shape)}")  # fmt: skip
     if target.dtype != torch.int64:
         raise RuntimeError(f"multi_margin_loss: classes must be int64, they are {target.dtype}")
-    if weight is not None and weight.numel() != input.shape[-1]:
-        raise RuntimeError(f"multi_margin_loss: weight must have one entry for each of the {input.shape[-1]} classes, it "
+    if weight is not None and weight.numel() != _rows(input).shape[-1]:
+        raise RuntimeError(f"multi_margin_loss: weight must have one entry for each of the {_rows(input).shape[-1]} classes, it "
                            f"has {weight.numel()}")  # fmt: skip
     return input, target, p, margin, weight, reduction
 
@@ -198,6 +203,7 @@ def _(input, target, p, margin, weight, reduction):
 @multi_margin_loss.gradient
 def _(dy, input, target, p, margin, weight, reduction):
     r"""$dx_i = g_i = s\,\frac{w_y}{C}\,p\,z_i^{p-1} [z_i > 0]$ for $i \ne y$, and $dx_y = -\sum g_i$."""
+    input = _rows(input)
     z, w, index = _hinges(input, target, margin, weight)
     s = _scale(dy, max(math.prod(input.shape[:-1]), 1), reduction)
     s = s.unsqueeze(-1) if reduction == "none" else s
@@ -226,6 +232,7 @@ def multilabel_margin_loss(input, target, reduction="mean"):
 
     input (N, C) or (C); target of its shape, int64: the classes of T, ended by the first -1.
     """
+    input = _rows(input)
     z, wanted, _ = _pairs(input, target)
     return reduce_loss((z.clamp(min=0) * wanted).sum((-2, -1)) / input.shape[-1], reduction)
 
@@ -255,6 +262,7 @@ def _(input, target, reduction):
 @multilabel_margin_loss.gradient
 def _(dy, input, target, reduction):
     r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$: $dx_i = \sum_j g_{ji}$ for $i \notin T$, $dx_j = -\sum_i g_{ji}$ in T."""
+    input = _rows(input)
     z, wanted, index = _pairs(input, target)
     s = _scale(dy, max(math.prod(input.shape[:-1]), 1), reduction)
     s = s[..., None, None] if reduction == "none" else s
@@ -296,12 +304,12 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     """
     distances = [norm(v, p, -1).squeeze(-1) for v in _sides(anchor, positive, negative, eps)]
     loss = (margin + distances[0] - _nearer(*distances[1:], swap)).clamp(min=0)
-    dtype = torch.promote_types(torch.promote_types(anchor.dtype, positive.dtype), negative.dtype)
-    return reduce_loss(loss, reduction).to(dtype.to_real())
+    floating = anchor.is_floating_point() or anchor.is_complex()
+    return reduce_loss(loss, reduction).to(real_dtype(anchor, positive, negative) if floating else loss.dtype)
 
 
 def _sides(anchor, positive, negative, eps):
-    a, p, n = wide(anchor), wide(positive), wide(negative)
+    a, p, n = widened(anchor), widened(positive), widened(negative)
     return a - p + eps, a - n + eps, p - n + eps
 
 
@@ -342,6 +350,7 @@ def _(tensor):
         for swap in (False, True):
             yield call(a, p, n, 2.0, norm_p, swap=swap)
             yield call(a, p, n, 1.0, norm_p, swap=swap, reduction="none")
+    yield call(a, p, n, 1.0, 2.0, 0.0)  # on the boundary, and a distance of 0
     yield call(a, p, n, 5.0, swap=True, reduction="sum")  # a = p: equal distances
 
 
@@ -411,6 +420,10 @@ triplet_margin_with_distance_loss.vjp = _triplet_vjp  # type: ignore[attr-define
 
 
 class TripletMarginWithDistanceLoss(Manual, torch.nn.TripletMarginWithDistanceLoss):
+    def __init__(self, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
+        distance = PairwiseDistance() if distance_function is None else distance_function
+        super().__init__(distance_function=distance, margin=margin, swap=swap, reduction=reduction)
+
     def forward(self, anchor, positive, negative):
         return triplet_margin_with_distance_loss(anchor, positive, negative, **self._options())
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import warn, wide
+from .common import real_dtype, warn, widened
 from .loss import check_reduction, reduce_loss
 
 
@@ -25,7 +25,7 @@ def _check(name, input, target, reduction, weight=None):
 
 
 def _difference(input, target):
-    return wide(input) - wide(target)
+    return widened(input) - widened(target)
 
 
 def _reduce(loss, reduction, weight, input, target, normalised=True):
@@ -36,7 +36,7 @@ def _reduce(loss, reduction, weight, input, target, normalised=True):
         loss = (loss * weight).sum() / weight.sum()
     else:
         loss = reduce_loss(loss * weight, reduction)
-    return loss.to(torch.promote_types(input.dtype, target.dtype).to_real())
+    return loss.to(real_dtype(input, target))
 
 
 def _pull(dy, loss, slope, reduction, weight, needs, normalised=True):
