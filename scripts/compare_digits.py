@@ -17,13 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dlref import builtin, data, manual
+from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
 from dlref.cli.common import device_named, new_run, script
+from dlref.manual import training as manual_training
 from dlref.manual.flat import flatten
 from dlref.models import mlp
 from dlref.names import optimizer_named
 
-SIDES = {"manual": manual, "builtin": builtin}
+SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
+TRAINING: dict[str, Any] = {"manual": manual_training, "builtin": builtin_training}
 ARTICLE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 
 
@@ -72,9 +75,7 @@ def compare_digits(
 
     # Both networks start from the same weights.
     torch.manual_seed(seed)
-    networks = {
-        name: mlp(ns, split.features, tuple(hidden), split.classes, activation, dropout) for name, ns in SIDES.items()
-    }
+    networks = {name: mlp(ns, split.features, tuple(hidden), 10, activation, dropout) for name, ns in SIDES.items()}
     networks["builtin"].load_state_dict(networks["manual"].state_dict())
     for network in networks.values():
         network.to(where, kind)
@@ -92,6 +93,8 @@ def compare_digits(
             checkpoint.restore(networks[name], state["networks"][name])
             optimizers[name].load_state_dict(state["optimizers"][name])
         history = state["history"]
+        if len(history) >= epochs:
+            raise ValueError(f"epochs must be more than the {len(history)} of the checkpoint, it is {epochs}")
     folder = new_run(runs, "compare")
     saved = folder / "last.pt"
 
@@ -105,34 +108,32 @@ def compare_digits(
         torch.manual_seed(number)  # the same dropout masks on both sides
         synchronize(where)
         start = time.perf_counter()
-        error = SIDES[name].training.step(networks[name], criteria[name], optimizers[name], x, y)
+        error = TRAINING[name].step(networks[name], criteria[name], optimizers[name], x, y)
         synchronize(where)
         seconds[name].append(time.perf_counter() - start)
         return error.item()
 
     def epoch(number: int) -> dict[str, float]:
         record: dict[str, float] = {"epoch": number} | {f"{name}_loss": 0.0 for name in SIDES}
-        for i, (x, y) in enumerate(manual.training.minibatches(train, batch_size, seed, number)):
+        for i, (x, y) in enumerate(manual_training.minibatches(train, batch_size, seed, number)):
             for name in sorted(SIDES, reverse=bool(i % 2)):  # interleaved, so that neither has the quieter minutes
                 networks[name].train()
                 record[f"{name}_loss"] += step(name, x, y, i) * len(x) / len(train[0])
-        for name, ns in SIDES.items():
-            found = ns.training.evaluate(networks[name], criteria[name], validation)
+        for name in SIDES:
+            found = TRAINING[name].evaluate(networks[name], criteria[name], validation)
             record |= {f"{name}_validation_{what}": value for what, value in found.items()}
         record["loss_difference"] = abs(record["manual_loss"] - record["builtin_loss"])
         record["parameter_difference"] = largest_difference(networks)
         return record
 
-    console.print(f"{optimizer}, lr {lr:g}, {arguments or 'defaults'}; {split.features}-{'-'.join(map(str, hidden))}-10 {activation}, "
-                  f"batch {batch_size}, {len(train[0])} / {len(validation[0])} / {len(test[0])} images to train / validate / test, "
-                  f"{dtype} on {where}", highlight=False)  # fmt: skip
-    columns = (
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(10),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.description}"),
-    )
+    shape = "-".join(map(str, (split.features, *hidden, 10)))
+    console.print(
+        f"{optimizer}, lr {lr:g}, {arguments or 'its defaults'}; {shape} {activation}, batch {batch_size}, {dtype} on {where}\n"
+        f"{len(train[0])} images to train, {len(validation[0])} to validate, {len(test[0])} to test",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    told_so_far = (BarColumn(10), TimeRemainingColumn(compact=True), TextColumn("{task.description}"))
+    columns = (TextColumn("epoch"), MofNCompleteColumn(), *told_so_far)
     save()
     try:
         with Progress(*columns, console=console) as progress:
@@ -148,7 +149,7 @@ def compare_digits(
         )
         raise
 
-    results = {name: ns.training.evaluate(networks[name], criteria[name], test) for name, ns in SIDES.items()}
+    results = {name: TRAINING[name].evaluate(networks[name], criteria[name], test) for name in SIDES}
     rows = [
         *((f"{what}, {part}", *(history[-1][key.format(name)] for name in SIDES))
           for what, part, key in (("loss", "training", "{}_loss"), ("loss", "validation", "{}_validation_loss"),
@@ -163,7 +164,7 @@ def compare_digits(
         table.add_row(what, f"{a:.6f}", f"{b:.6f}", f"{abs(a - b):.1e}")
     table.add_section()
     table.add_row("largest difference of any parameter", "", "", f"{largest_difference(networks):.1e}")
-    medians = {name: statistics.median(times) * 1e6 if times else float("nan") for name, times in seconds.items()}
+    medians = {name: statistics.median(times) * 1e6 for name, times in seconds.items()}
     table.add_row("time a step, median (µs)", *(f"{m:.0f}" for m in medians.values()),
                   f"{medians['manual'] / medians['builtin']:.2f} x")  # fmt: skip
     console.print(table)
@@ -172,7 +173,7 @@ def compare_digits(
         writer = csv.DictWriter(file, history[-1])
         writer.writeheader()
         writer.writerows(history)
-    summary = {what: {"manual": a, "builtin": b} for what, a, b in rows}
+    summary: dict[str, Any] = {what: {"manual": a, "builtin": b} for what, a, b in rows}
     summary |= {"microseconds a step": medians, "largest parameter difference": largest_difference(networks)}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     draw(
@@ -212,15 +213,12 @@ def draw(history: list[dict[str, float]], path: Path, title: str) -> None:
         axis.plot(epochs, [record[key] for record in history], label=label, marker=marker, **style)
 
     # The second curve is dashed and narrow, so that the first can be seen below it where the two coincide.
-    for side, style in (("manual", {"linewidth": 3.5}), ("builtin", {"linewidth": 1.2, "linestyle": "--"})):
-        for part, infix, colours in (
-            ("training", "", ("lightskyblue", "navy")),
-            ("validation", "validation_", ("sandybrown", "maroon")),
-        ):
-            colour = colours[side == "builtin"]
-            curve(losses, f"{side}_{infix}loss", f"{part}, {side}", color=colour, **style)
-            if part == "validation":
-                curve(accuracies, f"{side}_{infix}accuracy", f"{part}, {side}", color=colour, **style)
+    wide, narrow = {"linewidth": 3.5}, {"linewidth": 1.2, "linestyle": "--"}
+    curve(losses, "manual_loss", "training, manual", color="lightskyblue", **wide)
+    curve(losses, "builtin_loss", "training, builtin", color="navy", **narrow)
+    for axis, what in ((losses, "loss"), (accuracies, "accuracy")):
+        curve(axis, f"manual_validation_{what}", "validation, manual", color="sandybrown", **wide)
+        curve(axis, f"builtin_validation_{what}", "validation, builtin", color="maroon", **narrow)
     losses.set(title="Loss", ylabel="cross entropy (nats), log scale", yscale="log")
     accuracies.set(title="Accuracy", ylabel="fraction of correct classes")
     keys = {"parameter_difference": "largest of any parameter", "loss_difference": "training loss"}

@@ -1,0 +1,146 @@
+"""Train a multilayer perceptron on the digits: the worked example, by explicit gradients or by autograd."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from rich.console import Console
+
+from dlref import builtin, data, manual
+from dlref.builtin import training as builtin_training
+from dlref.cli import checkpoint
+from dlref.cli.common import device_named, new_run, script
+from dlref.manual import training as manual_training
+from dlref.manual.flat import flatten
+from dlref.models import mlp
+from dlref.names import optimizer_named, schedule_named
+
+# Backend: namespace of the modules and the optimizer, and whose step. "bridged": manual modules under autograd.
+BACKENDS: dict[str, tuple[Any, Any]] = {
+    "manual": (manual, manual_training),
+    "bridged": (manual, builtin_training),
+    "builtin": (builtin, builtin_training),
+}
+ARTICLE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+
+
+def train_digits(
+    backend: Literal["manual", "bridged", "builtin"] = "manual",
+    hidden: Sequence[PositiveInt] = (128,),
+    activation: str = "relu",
+    dropout: float = 0.0,
+    label_smoothing: float = 0.0,
+    optimizer: str = "SGD",
+    lr: PositiveFloat = 0.01,
+    optimizer_args: dict[str, Any] | None = None,
+    schedule: str | None = None,
+    schedule_args: dict[str, Any] | None = None,
+    max_norm: PositiveFloat | None = None,
+    batch_size: PositiveInt = 200,
+    epochs: PositiveInt = 100,
+    scale: Literal["global", "feature"] | None = "global",
+    seed: NonNegativeInt = 0,
+    device: str = "cpu",
+    dtype: Literal["float32", "float64"] = "float32",
+    runs: str = "runs",
+    resume: str | None = None,
+) -> None:
+    """Train the digits by explicit gradients or by autograd.
+
+    Args:
+        backend: manual (explicit gradients, no graph), bridged (the same under autograd) or builtin (torch.nn).
+        hidden: Sizes of the hidden layers, as [128] or [64,32].
+        activation: Name of an activation of torch.nn, in any case.
+        dropout: Probability with which a hidden unit is dropped.
+        label_smoothing: Share of the target that is spread over all classes.
+        optimizer: Name of a class of dlref.manual.optim.
+        lr: Learning rate.
+        optimizer_args: Further arguments of the optimizer, as {"betas": [0.9, 0.99]}. By default SGD has Nesterov
+            momentum 0.9 and weight decay 1e-4, and the others have torch's defaults.
+        schedule: Name of a learning-rate schedule of dlref.manual.optim.lr_scheduler, stepped after each epoch.
+        schedule_args: Its arguments, as {"step_size": 30}.
+        max_norm: What the norm of all gradients together is clipped to.
+        batch_size: Images in a mini-batch.
+        epochs: Passes over the training images, those of the run that is continued included.
+        scale: What the pixels are standardised by: one mean and deviation, one a pixel (feature), or nothing (null).
+        seed: Of the split, the initial weights and the order of the images.
+        device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
+        dtype: Type of the numbers.
+        runs: Where the new folder of this run is made.
+        resume: Checkpoint of an earlier run of this script, to continue from.
+    """
+    where, kind, console = device_named(device), getattr(torch, dtype), Console()
+    ns, training = BACKENDS[backend]
+    split = data.digits(scale=scale, seed=seed, dtype=kind)
+    train, validation, test = (
+        tuple(t.to(where) for t in part.tensors) for part in (split.train, split.validation, split.test)
+    )
+
+    torch.manual_seed(seed)
+    network = mlp(ns, split.features, tuple(hidden), 10, activation, dropout).to(where, kind)
+    if backend == "manual":
+        flatten(network)  # one update runs for all parameters
+    criterion = ns.nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    arguments = ARTICLE if optimizer_args is None and optimizer == "SGD" else optimizer_args or {}
+    optimize = optimizer_named(ns, optimizer, network.parameters(), **{"lr": lr, **arguments})
+    rate = schedule_named(ns, schedule, optimize, **(schedule_args or {})) if schedule else None
+
+    history: list[dict[str, float]] = []
+    if resume is not None:
+        state = checkpoint.load(resume, "network", "optimizer", "schedule", "history")
+        checkpoint.restore(network, state["network"])
+        optimize.load_state_dict(state["optimizer"])
+        if rate is not None and state["schedule"] is not None:
+            rate.load_state_dict(state["schedule"])
+        history = state["history"]
+        if len(history) >= epochs:
+            raise ValueError(f"epochs must be more than the {len(history)} of the checkpoint, it is {epochs}")
+    folder = new_run(runs, f"train-{backend}")
+    saved = folder / "last.pt"
+
+    def save() -> None:
+        states = {"network": network.state_dict(), "optimizer": optimize.state_dict()}
+        checkpoint.save(saved, **states, schedule=rate and rate.state_dict(), history=history)
+
+    save()
+    console.print(f"{backend}: {network}\n{optimize}", highlight=False)
+    # The loop of training.fit, an epoch at a time, so that a run can be continued.
+    try:
+        for epoch in range(len(history) + 1, epochs + 1):
+            network.train()
+            total = torch.zeros((), device=where, dtype=kind)
+            for x, y in training.minibatches(train, batch_size, seed, epoch):
+                error = training.step(network, criterion, optimize, x, y, max_norm)
+                total += error.detach() * len(x)
+            found = training.evaluate(network, criterion, validation)
+            record = {"epoch": epoch, "loss": total.item() / len(train[0])}
+            history.append(record | {f"validation_{what}": value for what, value in found.items()})
+            if isinstance(rate, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                rate.step(found["loss"])
+            elif rate is not None:
+                rate.step()
+            save()
+            if epoch % 10 == 0 or epoch == epochs:
+                console.print(", ".join(f"{what} {value:.4g}" for what, value in history[-1].items()), highlight=False)
+    except KeyboardInterrupt:
+        done = len(checkpoint.load(saved, "history")["history"])
+        console.print(f"interrupted after epoch {done}; continue with --resume {saved}", soft_wrap=True)
+        raise
+
+    result = training.evaluate(network, criterion, test)
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, history[-1])
+        writer.writeheader()
+        writer.writerows(history)
+    (folder / "test.json").write_text(json.dumps(result, indent=2) + "\n")
+    console.print(f"test: loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f} of {len(test[0])} images")
+    console.print(f"wrote {folder}/: metrics.csv, test.json, last.pt", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    script(train_digits)
