@@ -2,6 +2,6 @@
 
 from torch import nn
 
-from . import functional, optim
+from . import functional, optim, training
 
-__all__ = ["functional", "nn", "optim"]
+__all__ = ["functional", "nn", "optim", "training"]

@@ -3,6 +3,7 @@
 from torch.nn import Module, Parameter
 
 from ..module import Manual, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from . import utils
 from .activation import (
     CELU,
     ELU,

@@ -195,8 +195,8 @@ def _(input, target, p, margin, weight, reduction):
     if target.dtype != torch.int64:
         raise RuntimeError(f"multi_margin_loss: classes must be int64, they are {target.dtype}")
     if weight is not None and weight.numel() != _rows(input).shape[-1]:
-        raise RuntimeError(f"multi_margin_loss: weight must have one entry for each of the {_rows(input).shape[-1]} classes, it "
-                           f"has {weight.numel()}")  # fmt: skip
+        raise RuntimeError(f"multi_margin_loss: weight must have one entry for each of the {_rows(input).shape[-1]} "
+                           f"classes, it has {weight.numel()}")  # fmt: skip
     return input, target, p, margin, weight, reduction
 
 
