@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from . import manual
 
 
-def one_of(what: str, name: Any, known: Any) -> None:
-    """ValueError with the nearest names where the name is not among the known ones."""
-    if name not in known:
-        near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.4) or sorted(known)
-        raise ValueError(f"{what} must be a known name, it is {name!r}; near it: {', '.join(near)}")
+def one_of(what: str, name: Any, known: Iterable[str]) -> None:
+    """ValueError with the nearest names, in any case, where the name is not among the known ones."""
+    by_key = {key.lower(): key for key in known}
+    if name not in by_key.values():
+        near = difflib.get_close_matches(str(name).lower(), by_key, n=3, cutoff=0.4) or sorted(by_key)
+        raise ValueError(f"{what} must be a known name, it is {name!r}; near it: {', '.join(by_key[n] for n in near)}")
 
 
 def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:

@@ -73,6 +73,8 @@ def compare_digits(
         tuple(t.to(where) for t in part.tensors) for part in (split.train, split.validation, split.test)
     )
 
+    images, classes = train
+
     # Both networks start from the same weights.
     torch.manual_seed(seed)
     networks = {name: mlp(ns, split.features, tuple(hidden), 10, activation, dropout) for name, ns in SIDES.items()}
@@ -115,7 +117,7 @@ def compare_digits(
 
     def epoch(number: int) -> dict[str, float]:
         record: dict[str, float] = {"epoch": number} | {f"{name}_loss": 0.0 for name in SIDES}
-        for i, (x, y) in enumerate(manual_training.minibatches(train, batch_size, seed, number)):
+        for i, (x, y) in enumerate(manual_training.minibatches((images, classes), batch_size, seed, number)):
             for name in sorted(SIDES, reverse=bool(i % 2)):  # interleaved, so that neither has the quieter minutes
                 networks[name].train()
                 record[f"{name}_loss"] += step(name, x, y, i) * len(x) / len(train[0])

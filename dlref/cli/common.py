@@ -30,7 +30,8 @@ class Parser(OneLine, jsonargparse.ArgumentParser):
 
 def fail(message: object) -> NoReturn:
     """Say in one line what is wrong, and exit with status 2."""
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(message).split())}\n")
+    program = Path(sys.argv[0]).name.replace("__main__.py", "dlref")  # python -m dlref
+    sys.stderr.write(f"{program}: error: {' '.join(str(message).split())}\n")
     sys.exit(2)
 
 
