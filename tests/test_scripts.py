@@ -1,0 +1,122 @@
+"""The scripts: what they leave behind, that both sides agree, that a run is continued exactly, and that wrong use is brief."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-W", "error::UserWarning", str(ROOT / "scripts" / f"{name}.py"), *arguments]
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(name, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_compare_leaves_a_table_a_picture_and_two_equal_networks(tmp_path):
+    options = ("--epochs", "3", "--dtype", "float64", "--hidden", "[32,16]", "--activation", "tanh", "--dropout", "0.2")
+    for number in (1, 2):
+        done = run("compare_digits", *options, "--runs", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr and "accuracy, test" in done.stdout
+        assert len(list(tmp_path.iterdir())) == number  # a new folder each time
+    folder = tmp_path / "001-compare"
+    assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[2]["manual_loss"]) < float(rows[0]["manual_loss"])
+    assert max(float(row["parameter_difference"]) for row in rows) < 1e-13
+    assert set(json.loads((folder / "summary.json").read_text())) >= {"accuracy, test", "microseconds a step"}
+
+
+def test_train_continues_a_checkpoint_exactly(tmp_path):
+    for options in (("--epochs", "4"), ("--epochs", "2"), ("--epochs", "4", "--resume", "002-train-manual/last.pt")):
+        options = [str(tmp_path / o) if o.endswith(".pt") else o for o in options]
+        done = run("train_digits", *options, "--runs", str(tmp_path), "--schedule", "ExponentialLR",
+                   "--schedule_args", '{"gamma": 0.5}')  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    whole, continued = (
+        torch.load(tmp_path / folder / "last.pt")["network"] for folder in ("001-train-manual", "003-train-manual")
+    )
+    for name, parameter in whole.items():
+        torch.testing.assert_close(parameter, continued[name], rtol=0, atol=0)
+
+
+def test_splits_agree_in_float64():
+    done = run("splits_digits", "--splits", "2", "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"│ \d +│ +([\d.]+) │ +([\d.]+) │ +[\d.]+ │ +([\d.e+-]+) │", done.stdout)
+    assert len(rows) == 2
+    for manual, builtin, difference in rows:
+        assert manual == builtin and float(difference) < 1e-13
+
+
+WRONG = {
+    "epochs": ("compare_digits", ["--epochs", "x"], "epochs"),
+    "no epochs": ("compare_digits", ["--epochs", "0"], "epochs"),
+    "learning rate": ("train_digits", ["--lr", "-1"], "lr"),
+    "batch": ("train_digits", ["--batch_size", "0"], "batch_size"),
+    "hidden": ("train_digits", ["--hidden", "[0]"], "hidden"),
+    "key": ("train_digits", ["--nonsense", "1"], "nonsense"),
+    "backend": ("train_digits", ["--backend", "hand"], "backend"),
+    "activation": ("compare_digits", ["--activation", "rleu"], "ReLU"),
+    "optimizer": ("train_digits", ["--optimizer", "Adamm"], "Adam"),
+    "optimizer's argument": ("train_digits", ["--optimizer_args", '{"nonsense": 1}'], "nonsense"),
+    "schedule": ("train_digits", ["--schedule", "StepLRR"], "StepLR"),
+    "run folder": ("compare_digits", ["--runs", "/proc/x"], "/proc/x"),
+    "checkpoint missing": ("train_digits", ["--resume", "nowhere.pt"], "nowhere.pt"),
+    "checkpoint corrupt": ("train_digits", ["--resume", str(ROOT / "pyproject.toml")], "checkpoint"),
+}
+if not torch.cuda.is_available():
+    WRONG["device"] = ("compare_digits", ["--device", "cuda"], "cuda")
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_told_in_one_line(case, tmp_path):
+    name, arguments, told = WRONG[case]
+    done = run(name, "--runs", str(tmp_path), *arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "error:" in done.stderr and told in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())  # nothing half done is left
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    assert run("train_digits", "--epochs", "1", "--runs", str(tmp_path)).returncode == 0
+    done = run("train_digits", "--hidden", "[64]", "--resume", str(tmp_path / "001-train-manual/last.pt"),
+               "--runs", str(tmp_path))  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "architecture" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["compare_digits", "train_digits"])
+def test_after_ctrl_c_the_run_can_be_continued(name, tmp_path):
+    options = ("--epochs", "100000", "--runs", str(tmp_path))
+    started = subprocess.Popen(
+        command(name, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not list(tmp_path.glob("*/last.pt")):
+            time.sleep(0.1)
+        time.sleep(1)
+        os.kill(started.pid, signal.SIGINT)
+        told, errors = started.communicate(timeout=30)
+    finally:
+        started.kill()
+    assert started.returncode == 130 and "Traceback" not in errors
+    epoch, path = re.search(r"interrupted after epoch (\d+); continue with --resume (\S+)", told).groups()
+    assert int(epoch) > 0
+    done = run(name, "--epochs", str(int(epoch) + 1), "--resume", path, "--runs", str(tmp_path))
+    assert done.returncode == 0, done.stderr
