@@ -1,6 +1,10 @@
-"""At the end of a run: how many samples each kind of test compared."""
+"""One thread a worker; and at the end of a run how many samples each kind of test compared."""
 
 from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers run side by side: threads of several would wait for each other
 
 from collections import Counter
 

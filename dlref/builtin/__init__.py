@@ -2,6 +2,6 @@
 
 from torch import nn
 
-from . import functional, optim, training
+from . import functional, init, optim, training
 
-__all__ = ["functional", "nn", "optim", "training"]
+__all__ = ["functional", "init", "nn", "optim", "training"]

@@ -1,4 +1,4 @@
 """torch.optim itself."""
 
-from torch.optim import *  # noqa: F403
-from torch.optim import Optimizer, lr_scheduler  # noqa: F401
+from torch.optim import *
+from torch.optim import Optimizer, lr_scheduler

@@ -85,14 +85,13 @@ def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> C
         """
         _check(train, validation, epochs, batch_size, patience)
         before(network)
-        generator = torch.Generator().manual_seed(seed)
         history: list[dict[str, float]] = []
         best, waited = math.inf, 0
         try:
             for epoch in range(1, epochs + 1):
                 network.train()
                 start, total = time.perf_counter(), torch.zeros((), device=train[0].device)
-                for x, y in minibatches(train, batch_size, generator):
+                for x, y in minibatches(train, batch_size, seed, epoch):
                     total += step(network, criterion, optimizer, x, y, max_norm).detach() * len(x)
                 loss = total.item() / len(train[0])
                 record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
@@ -123,12 +122,16 @@ def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> C
 fit = fit_by(step, before=flatten)
 
 
-def minibatches(data: Data, batch_size: int, generator: torch.Generator) -> Iterator[Data]:
-    """The samples in a random order, batch_size at a time; the last batch may be smaller."""
+def minibatches(data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[Data]:
+    """The samples in the random order of this epoch, batch_size at a time; the last batch may be smaller."""
     x, y = data
-    for indices in torch.randperm(len(x), generator=generator).split(batch_size):
-        indices = indices.to(x.device)
+    for indices in order(len(x), seed, epoch).to(x.device).split(batch_size):
         yield x[indices], y[indices]
+
+
+def order(samples: int, seed: int, epoch: int) -> Tensor:
+    """A random order that seed and epoch alone decide, so that a training which is continued sees the same batches."""
+    return torch.randperm(samples, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
 
 
 @torch.no_grad()

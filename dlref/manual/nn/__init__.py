@@ -2,6 +2,7 @@
 
 from torch.nn import Module, Parameter
 
+from .. import init
 from ..module import Manual, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from . import utils
 from .activation import (

@@ -65,9 +65,7 @@ def clip_grad_norm_(
 
 
 @torch.no_grad()
-def clip_grad_value_(
-    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
-) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     r"""Clamp each entry of the gradients in place to $[-c, c]$."""
     for grad in _gradients(parameters):
         grad.clamp_(-float(clip_value), float(clip_value))
