@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def mlp(
         raise ValueError(f"dropout must lie in [0, 1), it is {dropout}")
     make = module_named(ns, activation)
     layers: list[Any] = []
-    for before, after in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for before, after in itertools.pairwise(sizes[:-1]):
         layers += [ns.nn.Linear(before, after), make()]
         if dropout:
             layers.append(ns.nn.Dropout(dropout))
@@ -70,7 +71,8 @@ def activations() -> list[str]:
             or name in ("GLU", "Softmin")
         ):
             return False
-        return all(p.default is not p.empty for p in inspect.signature(theirs).parameters.values())
+        needed = [p for p in inspect.signature(theirs).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        return all(p.default is not p.empty for p in needed)
 
     return sorted([name for name in vars(nn) if elementwise(name)] + ["Identity"])
 
