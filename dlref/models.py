@@ -71,7 +71,9 @@ def activations() -> list[str]:
             or name in ("GLU", "Softmin")
         ):
             return False
-        needed = [p for p in inspect.signature(theirs).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        needed = [
+            p for p in inspect.signature(theirs).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
         return all(p.default is not p.empty for p in needed)
 
     return sorted([name for name in vars(nn) if elementwise(name)] + ["Identity"])

@@ -280,6 +280,6 @@ def test_builtin_is_torchs(namespace):
     theirs = {"nn": torch.nn, "functional": torch.nn.functional, "init": torch.nn.init, "optim": torch.optim}[namespace]
     ours, builtin = getattr(dlref.manual, namespace), getattr(dlref.builtin, namespace)
     for name in dir(ours):
-        own = getattr(getattr(theirs, name, None), "__module__", "").startswith("torch")
+        own = getattr(getattr(theirs, name, None), "__module__", "").startswith(theirs.__name__)
         if not name.startswith("_") and own:
             assert getattr(builtin, name) is getattr(theirs, name), name
