@@ -64,7 +64,7 @@ def activations() -> list[str]:
     from .manual import nn
 
     def elementwise(name: str) -> bool:
-        theirs = getattr(torch.nn, name, None)
+        theirs: Any = getattr(torch.nn, name, None)
         if (
             getattr(theirs, "__module__", "") != "torch.nn.modules.activation"
             or "max" in name.lower()

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dlref.cli import main
+
 ROOT = Path(__file__).parent.parent
 FIT = (
     "fit",
@@ -62,8 +64,10 @@ if not torch.cuda.is_available():
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_use_is_told_in_one_line(case, tmp_path):
+def test_wrong_use_is_told_in_one_line(case, tmp_path, capfd):
     arguments, told = WRONG[case]
-    done = run(*arguments, *(() if case in ("command", "run folder") else ("--runs", str(tmp_path))))
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "error:" in done.stderr and told in done.stderr, done.stderr
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, *(() if case in ("command", "run folder") else ("--runs", str(tmp_path)))])
+    errors = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert errors.count("\n") == 1 and "error:" in errors and told in errors, errors

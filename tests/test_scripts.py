@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -85,11 +86,15 @@ if not torch.cuda.is_available():
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_use_is_told_in_one_line(case, tmp_path):
+def test_wrong_use_is_told_in_one_line(case, tmp_path, monkeypatch, capfd):
     name, arguments, told = WRONG[case]
-    done = run(name, "--runs", str(tmp_path), *arguments)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "error:" in done.stderr and told in done.stderr, done.stderr
+    path = str(ROOT / "scripts" / f"{name}.py")
+    monkeypatch.setattr(sys, "argv", [path, "--runs", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(path, run_name="__main__")
+    errors = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert errors.count("\n") == 1 and "error:" in errors and told in errors, errors
     assert not list(tmp_path.iterdir())  # nothing half done is left
 
 

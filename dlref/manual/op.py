@@ -62,7 +62,7 @@ class Op:
         functools.update_wrapper(self, forward)
         self.forward, self.builtin, self.policy, self.view = forward, builtin, autocast, view
         self.names = tuple(inspect.signature(forward).parameters)
-        self.Needs = namedtuple("Needs", self.names)  # type: ignore[misc]
+        self.Needs: Any = namedtuple("Needs", self.names)  # type: ignore[misc]
         self.samples: Callable | None = None
         self.errors: Callable | None = None
         self.set_prepare(None)
@@ -347,7 +347,7 @@ class BridgeWithJvp(Bridge):
 
         given = tuple(t for t in tangents if t is not None)
         shape, dtype = ctx.like_output
-        _, transpose = torch.func.vjp(transposed, given[0].new_zeros(shape, dtype=dtype))
+        _, transpose = torch.func.vjp(transposed, given[0].new_zeros(shape, dtype=dtype))  # type: ignore[misc]
         return (*transpose(given), *(None for _ in saved))  # the saved tensors are outputs too, without tangents
 
 

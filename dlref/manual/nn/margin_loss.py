@@ -303,7 +303,7 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     margin is not positive. Balntas et al. 2016.
     """
     distances = [norm(v, p, -1).squeeze(-1) for v in _sides(anchor, positive, negative, eps)]
-    loss = (margin + distances[0] - _nearer(*distances[1:], swap)).clamp(min=0)
+    loss = (margin + distances[0] - _nearer(distances[1], distances[2], swap)).clamp(min=0)
     floating = anchor.is_floating_point() or anchor.is_complex()
     return reduce_loss(loss, reduction).to(real_dtype(anchor, positive, negative) if floating else loss.dtype)
 
@@ -333,7 +333,7 @@ def _(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
     sides = _sides(anchor, positive, negative, eps)
     norms = [norm(v, p, -1) for v in sides]
     u_ap, u_an, u_pn = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
-    active = margin + norms[0] - _nearer(*norms[1:], swap) >= 0
+    active = margin + norms[0] - _nearer(norms[1], norms[2], swap) >= 0
     s = _scale(dy, active.numel(), reduction)
     g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
     if not swap:

@@ -232,7 +232,7 @@ class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
     ValueError unless `factor` < 1 and the modes are known.
     """
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         if epoch is not None:
             warnings.warn(lr_scheduler.EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
