@@ -24,7 +24,7 @@ class TrainCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--runs", default="runs", help="Where the new folder of this run is made.")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        best = {"monitor": "validation_loss", "filename": "best", "save_last": True, "enable_version_counter": False}
+        best = {"monitor": "validation_loss", "filename": "best", "save_last": True, "save_on_train_epoch_end": True}
         parser.set_defaults({f"checkpoint.{key}": value for key, value in best.items()})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
