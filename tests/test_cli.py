@@ -63,6 +63,8 @@ if not torch.cuda.is_available():
     WRONG["device"] = ((*FIT, "--trainer.accelerator", "cuda"), "CUDA")
 
 
+# Lightning calls what jsonargparse deprecates.
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use_is_told_in_one_line(case, tmp_path, capfd):
     arguments, told = WRONG[case]

@@ -23,16 +23,29 @@ def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-W", "error::UserWarning", str(ROOT / "scripts" / f"{name}.py"), *arguments]
 
 
-def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(name, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run a script in this process, which spares the seconds of its imports; its status, output and errors."""
+
+    def run(name: str, *arguments: str) -> tuple[int, str, str]:
+        path = str(ROOT / "scripts" / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [path, *arguments])
+        status = 0
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capfd.readouterr()
+
+    return run
 
 
-def test_compare_leaves_a_table_a_picture_and_two_equal_networks(tmp_path):
+def test_compare_leaves_a_table_a_picture_and_two_equal_networks(tmp_path, run):
     options = ("--epochs", "3", "--dtype", "float64", "--hidden", "[32,16]", "--activation", "tanh", "--dropout", "0.2")
     for number in (1, 2):
-        done = run("compare_digits", *options, "--runs", str(tmp_path))
-        assert done.returncode == 0, done.stderr
-        assert not done.stderr and "accuracy, test" in done.stdout
+        status, output, errors = run("compare_digits", *options, "--runs", str(tmp_path))
+        assert status == 0, errors
+        assert not errors and "accuracy, test" in output
         assert len(list(tmp_path.iterdir())) == number  # a new folder each time
     folder = tmp_path / "001-compare"
     assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
@@ -43,12 +56,12 @@ def test_compare_leaves_a_table_a_picture_and_two_equal_networks(tmp_path):
     assert set(json.loads((folder / "summary.json").read_text())) >= {"accuracy, test", "microseconds a step"}
 
 
-def test_train_continues_a_checkpoint_exactly(tmp_path):
+def test_train_continues_a_checkpoint_exactly(tmp_path, run):
     for options in (("--epochs", "4"), ("--epochs", "2"), ("--epochs", "4", "--resume", "002-train-manual/last.pt")):
         options = [str(tmp_path / o) if o.endswith(".pt") else o for o in options]
-        done = run("train_digits", *options, "--runs", str(tmp_path), "--schedule", "ExponentialLR",
+        status, _, errors = run("train_digits", *options, "--runs", str(tmp_path), "--schedule", "ExponentialLR",
                    "--schedule_args", '{"gamma": 0.5}')  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert status == 0, errors
     whole, continued = (
         torch.load(tmp_path / folder / "last.pt")["network"] for folder in ("001-train-manual", "003-train-manual")
     )
@@ -56,10 +69,10 @@ def test_train_continues_a_checkpoint_exactly(tmp_path):
         torch.testing.assert_close(parameter, continued[name], rtol=0, atol=0)
 
 
-def test_splits_agree_in_float64():
-    done = run("splits_digits", "--splits", "2", "--epochs", "2")
-    assert done.returncode == 0, done.stderr
-    rows = re.findall(r"│ \d +│ +([\d.]+) │ +([\d.]+) │ +[\d.]+ │ +([\d.e+-]+) │", done.stdout)
+def test_splits_agree_in_float64(run):
+    status, output, errors = run("splits_digits", "--splits", "2", "--epochs", "2")
+    assert status == 0, errors
+    rows = re.findall(r"│ \d +│ +([\d.]+) │ +([\d.]+) │ +[\d.]+ │ +([\d.e+-]+) │", output)
     assert len(rows) == 2
     for manual, builtin, difference in rows:
         assert manual == builtin and float(difference) < 1e-13
@@ -86,27 +99,23 @@ if not torch.cuda.is_available():
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_use_is_told_in_one_line(case, tmp_path, monkeypatch, capfd):
+def test_wrong_use_is_told_in_one_line(case, tmp_path, run):
     name, arguments, told = WRONG[case]
-    path = str(ROOT / "scripts" / f"{name}.py")
-    monkeypatch.setattr(sys, "argv", [path, "--runs", str(tmp_path), *arguments])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(path, run_name="__main__")
-    errors = capfd.readouterr().err
-    assert ended.value.code == 2
+    status, _, errors = run(name, "--runs", str(tmp_path), *arguments)
+    assert status == 2
     assert errors.count("\n") == 1 and "error:" in errors and told in errors, errors
     assert not list(tmp_path.iterdir())  # nothing half done is left
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
-    assert run("train_digits", "--epochs", "1", "--runs", str(tmp_path)).returncode == 0
-    done = run("train_digits", "--hidden", "[64]", "--resume", str(tmp_path / "001-train-manual/last.pt"),
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, run):
+    assert run("train_digits", "--epochs", "1", "--runs", str(tmp_path))[0] == 0
+    status, _, errors = run("train_digits", "--hidden", "[64]", "--resume", str(tmp_path / "001-train-manual/last.pt"),
                "--runs", str(tmp_path))  # fmt: skip
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "architecture" in done.stderr
+    assert status == 2 and errors.count("\n") == 1 and "architecture" in errors
 
 
 @pytest.mark.parametrize("name", ["compare_digits", "train_digits"])
-def test_after_ctrl_c_the_run_can_be_continued(name, tmp_path):
+def test_after_ctrl_c_the_run_can_be_continued(name, tmp_path, run):
     options = ("--epochs", "100000", "--runs", str(tmp_path))
     started = subprocess.Popen(
         command(name, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -123,5 +132,5 @@ def test_after_ctrl_c_the_run_can_be_continued(name, tmp_path):
     assert started.returncode == 130 and "Traceback" not in errors
     epoch, path = re.search(r"interrupted after epoch (\d+); continue with --resume (\S+)", told).groups()
     assert int(epoch) > 0
-    done = run(name, "--epochs", str(int(epoch) + 1), "--resume", path, "--runs", str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    status, _, errors = run(name, "--epochs", str(int(epoch) + 1), "--resume", path, "--runs", str(tmp_path))
+    assert status == 0, errors
