@@ -47,3 +47,11 @@ from .normalization import LayerNorm, RMSNorm
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from .smooth import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
 from .softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+
+
+def __getattr__(name: str):
+    if name == "functional":  # which imports this package
+        from .. import functional
+
+        return functional
+    raise AttributeError(f"dlref.manual.nn has no {name}: torch's own is dlref.builtin.nn.{name}, if there is one")
