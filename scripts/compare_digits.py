@@ -228,9 +228,7 @@ def draw(history: list[dict[str, float]], path: Path, title: str) -> None:
     for key, label in keys.items():
         values = [record[key] if record[key] > 0 else float("nan") for record in history]
         differences.plot(epochs, values, label=label, marker="o" if len(epochs) < 3 else ".")
-    differences.set(
-        title="Difference, manual and builtin", ylabel="absolute difference, log scale; none drawn where it is 0"
-    )
+    differences.set(title="Difference of manual and builtin (0 is not drawn)", ylabel="absolute difference, log scale")
     if seen:
         differences.set_yscale("log")
     else:
