@@ -84,9 +84,8 @@ def assert_same(ours, theirs):
 
 
 def compare(ours, theirs, steps=STEPS, by_hand=()):
-    """Steps both, and says how many different rates the first group had."""
+    """Step both, comparing; return the different states of the optimizer that were seen."""
     assert_same(ours, theirs)
-    seen = {rates(ours)[0]}
     seen = {str(scheduled(ours.optimizer))}
     for t in range(steps):
         for schedule in (ours, theirs):
