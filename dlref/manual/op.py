@@ -15,9 +15,15 @@ forward returned next to its output) and `needs` (a named tuple of bools: which 
 one entry per argument of the forward, trailing Nones left out. An entry may have any shape that the argument was
 broadcast to and any floating dtype: it is summed and cast to the argument's here, once for all operations.
 
+An operation of several outputs names them, `@op(outputs=("output", "indices"))`, and returns ((output, indices), saved).
+Its gradient names the outputs that it uses; its dy is a tuple, zeros for an output that nobody used, None for one of
+integers.
+
 The optional `prepare` checks the arguments, draws the random numbers and returns the arguments of the pure forward; it
 is not differentiated, so tensors that want a gradient pass through it unchanged. It returns None where the operation is
-the identity (dropout in evaluation): then the output is the first argument itself.
+the identity (dropout in evaluation): then the output is the first argument itself. The optional `finish` makes the
+public result of the outputs, outside of all differentiation (batch normalisation keeps its running statistics there): it
+names what it uses among the outputs, `saved` and the public arguments.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
-RESERVED = ("dy", "output", "saved", "needs")
+RESERVED = ("dy", "saved", "needs")
 OPS: dict[str, Op] = {}
 
 
@@ -41,7 +47,11 @@ call = lambda *args, **kwargs: (args, kwargs)  # noqa: E731  (a sample reads as 
 
 
 def op(
-    builtin: Callable | None = None, *, autocast: str | dict[str, str] | None = None, view: bool = False
+    builtin: Callable | None = None,
+    *,
+    autocast: str | dict[str, str] | None = None,
+    view: bool = False,
+    outputs: tuple[str, ...] = ("output",),
 ) -> Callable[[Callable], Op]:
     """Make an operation of a pure forward.
 
@@ -49,8 +59,9 @@ def op(
     autocast: "low", "float32" or "promote" for every device, or {device type: policy}; None computes in what came.
     view: the output is a view of the input; under autograd it stays one (an autograd.Function's output could not be
         changed in place), so there torch's rule for views carries the gradient.
+    outputs: the names of what the forward returns.
     """
-    return lambda forward: Op(forward, builtin, autocast, view)
+    return lambda forward: Op(forward, builtin, autocast, view, outputs)
 
 
 class Op:
@@ -58,13 +69,22 @@ class Op:
 
     __name__: str
 
-    def __init__(self, forward: Callable, builtin: Callable | None, autocast: str | dict[str, str] | None, view: bool):
+    def __init__(
+        self,
+        forward: Callable,
+        builtin: Callable | None,
+        autocast: str | dict[str, str] | None,
+        view: bool,
+        outputs: tuple[str, ...],
+    ):
         functools.update_wrapper(self, forward)
-        self.forward, self.builtin, self.policy, self.view = forward, builtin, autocast, view
+        self.forward, self.builtin, self.policy, self.view, self.outputs = forward, builtin, autocast, view, outputs
+        self.single = len(outputs) == 1
         self.names = tuple(inspect.signature(forward).parameters)
         self.Needs: Any = namedtuple("Needs", self.names)  # type: ignore[misc]
         self.samples: Callable | None = None
         self.errors: Callable | None = None
+        self.call_finish: Callable | None = None
         self.set_prepare(None)
         OPS[self.__name__] = self
 
@@ -74,22 +94,31 @@ class Op:
         """Register the explicit gradient, and derive the bridge to autograd from it."""
         self.pull = function
         uses = tuple(inspect.signature(function).parameters)
-        if unknown := set(uses) - {*RESERVED, *self.names}:
+        if unknown := set(uses) - {*RESERVED, *self.outputs, *self.names}:
             raise TypeError(f"the gradient of {self.__name__} must name arguments of its forward {self.names} or "
-                            f"{RESERVED}; it names {sorted(unknown)}")  # fmt: skip
+                            f"{(*RESERVED, *self.outputs)}; it names {sorted(unknown)}")  # fmt: skip
         self.uses_saved = "saved" in uses
-        self.uses_output = "output" in uses
+        self.uses_outputs = tuple(name in uses for name in self.outputs)
         self.reads = tuple(name in uses for name in self.names)
         # With tensors of its own saved, the forward runs again for a second derivative and needs every argument.
         self.keeps = tuple(self.uses_saved or name in uses for name in self.names)
         names = ", ".join(uses)
         arguments = "".join(f"{name}, " for name in self.names)
-        self.call_pull = _compile(f"lambda pull, dy, output, saved, needs, {arguments}: pull({names})")
+        outputs = "".join(f"{name}, " for name in self.outputs)
+        self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, {arguments}: pull({names})")
         return function
 
     def prepare(self, function: Callable) -> Callable:
         """Register what checks the public arguments and makes the arguments of the forward of them."""
         self.set_prepare(function)
+        return function
+
+    def finish(self, function: Callable) -> Callable:
+        """Register what makes the public result of the outputs, without a derivative of its own."""
+        names = ", ".join(inspect.signature(function).parameters)
+        outputs = "".join(f"{name}, " for name in self.outputs)
+        public = "".join(f"{name}, " for name in self.public)
+        self.call_finish = functools.partial(_compile(f"lambda finish, {outputs}saved, {public}: finish({names})"), function)
         return function
 
     def hard_samples(self, function: Callable) -> Callable:
@@ -105,7 +134,8 @@ class Op:
     def set_prepare(self, function: Callable | None) -> None:
         self.prepared = function
         self.__signature__ = _signature(self.builtin) or inspect.signature(function or self.forward)
-        self.bind = _binder(self.__signature__, tuple(inspect.signature(function or self.forward).parameters))
+        self.public = tuple(inspect.signature(function or self.forward).parameters)
+        self.bind = _binder(self.__signature__, self.public)
         # Where each public argument stands among the forward's: the pullback answers in the order of the call.
         self.indices = {n: self.names.index(n) if n in self.names else None for n in self.__signature__.parameters}
         self.positions = tuple(self.indices.values())
@@ -115,9 +145,9 @@ class Op:
 
     # --- the two ways to call it --------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        values, inplace = self.bind(*args, **kwargs)
-        original = values[0]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        public, inplace = self.bind(*args, **kwargs)
+        values, original = public, public[0]
         if inplace:  # what is overwritten below must not be what the gradient reads
             values = (original.clone(), *values[1:])
         if self.prepared is not None:
@@ -126,40 +156,52 @@ class Op:
                 return original
         if torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
-                output = self.apply(self.cast(values, device))
+                results = self.apply(self.cast(values, device))
         else:
-            output = self.apply(values)
+            results = self.apply(values)
+        output = self.result(results, public)
         return original.copy_(output) if inplace else output
 
-    def apply(self, values: tuple) -> Tensor:
+    def apply(self, values: tuple) -> tuple[Tensor, ...]:
+        """The outputs, then what was saved."""
         if self.view or not torch.is_grad_enabled():
-            return self.evaluate(values)[0]
+            return self.evaluate(values)
         if torch.compiler.is_compiling():
-            return Bridge.apply(self, *values)[0]
+            return Bridge.apply(self, *values)
         if _forward_over_forward():
-            return self.evaluate(values)[0]
-        return BridgeWithJvp.apply(self, *(Sequence(v) if isinstance(v, (tuple, list)) else v for v in values))[0]
+            return self.evaluate(values)
+        return BridgeWithJvp.apply(self, *(Sequence(v) if isinstance(v, (tuple, list)) else v for v in values))
 
-    def evaluate(self, values: tuple) -> tuple[Tensor, tuple]:
-        """The forward's output and what it saved."""
+    def evaluate(self, values: tuple) -> tuple[Tensor, ...]:
+        """The forward's outputs, then what it saved."""
         result = self.forward(*values)
-        return result if isinstance(result, tuple) else (result, ())
+        if not isinstance(result, tuple):
+            return (result,)
+        outputs, saved = result
+        return (outputs, *saved) if self.single else (*outputs, *saved)
 
-    def vjp(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Callable[..., tuple]]:
+    def result(self, results: tuple[Tensor, ...], public: tuple) -> Any:
+        """What the caller gets of the outputs."""
+        if self.call_finish is not None:
+            n = len(self.outputs)
+            return self.call_finish(*results[:n], results[n:], *public)
+        return results[0] if self.single else results[: len(self.outputs)]
+
+    def vjp(self, *args: Any, **kwargs: Any) -> tuple[Any, Callable[..., tuple]]:
         """Output and pullback, without autograd.
 
-        The pullback takes the upstream gradient (nothing where the output is a single number: dE/dE = 1) and returns
-        one gradient per argument that was passed, None where there is none. `needs`, one bool per argument passed,
-        leaves out what nobody wants.
+        The pullback takes the upstream gradient (nothing where the output is a single number: dE/dE = 1; a tuple, None
+        for what nobody used, where there are several outputs) and returns one gradient per argument that was passed, None
+        where there is none. `needs`, one bool per argument passed, leaves out what nobody wants.
         """
         if torch.is_grad_enabled():
             with torch.no_grad():
                 return self.vjp(*args, **kwargs)
-        values, inplace = self.bind(*args, **kwargs)
+        public, inplace = self.bind(*args, **kwargs)
         passed = self.positions[: len(args)]
         if kwargs:
             passed += tuple([self.indices[name] for name in kwargs])
-        original = values[0]
+        values, original = public, public[0]
         if inplace:
             values = (original.clone(), *values[1:])
         if self.prepared is not None:
@@ -170,18 +212,24 @@ class Op:
         if torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
                 values = self.cast(values, device)
-                output, saved = self.evaluate(values)
+                results = self.evaluate(values)
         else:
-            output, saved = self.evaluate(values)
+            results = self.evaluate(values)
+        output = self.result(results, public)
         if inplace:
             output = original.copy_(output)
+            results = (output, *results[1:])
         if self.view:  # a view of a leaf would still be known to autograd
             output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
+        n = len(self.outputs)
+        saved, like_outputs = results[n:], _likes(results[:n])
         values = tuple([v if read else None for v, read in zip(values, self.reads, strict=True)])
-        kept = output if self.uses_output or output.numel() == 1 else None
+        kept = tuple([o if uses else None for o, uses in zip(results[:n], self.uses_outputs, strict=True)])
+        scalar = results[0] if self.single and results[0].numel() == 1 else None
+        del results
 
-        def pullback(dy: Tensor | None = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
+        def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
             if torch.is_grad_enabled():
                 with torch.no_grad():
                     return pullback(dy, needs)
@@ -194,18 +242,23 @@ class Op:
             for i, need in zip(passed, needs, strict=True):
                 if need and i is not None:
                     wants[i] = like[i] is not None
-            dy = seed(kept) if dy is None else dy
+            dy = seed(scalar) if dy is None else dy
+            if not self.single:
+                dy = upstream(dy, like_outputs)
+                if dy is None:
+                    return (None,) * len(passed)
             grads = self.gradients(dy, kept, saved, wants, values, like)
             return tuple([None if i is None else grads[i] for i in passed])
 
         return output, pullback
 
-    def gradients(self, dy, output, saved, needs, values, like) -> list[Tensor | None]:
+    def gradients(self, dy, outputs, saved, needs, values, like) -> list[Tensor | None]:
         """The gradients of the forward's arguments, each in its argument's shape and dtype."""
-        if torch.is_autocast_enabled(device := dy.device.type):
+        device = (dy if self.single else next(d for d in dy if d is not None)).device.type
+        if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
-                return self.gradients(dy, output, saved, needs, values, like)
-        grads = self.call_pull(self.pull, dy, output, saved, self.Needs._make(needs), *values)
+                return self.gradients(dy, outputs, saved, needs, values, like)
+        grads = self.call_pull(self.pull, dy, *outputs, saved, self.Needs._make(needs), *values)
         if not isinstance(grads, tuple):
             grads = (grads,)
         fitted: list[Tensor | None] = [None] * len(needs)
@@ -258,6 +311,19 @@ def seed(output: Tensor | None) -> Tensor:
     return torch.ones_like(output)
 
 
+def upstream(dy: Any, like: list) -> tuple[Tensor | None, ...] | None:
+    """One upstream gradient an output: zeros where it is absent, None for an output of integers; None if all are absent."""
+    given = dy if isinstance(dy, (tuple, list)) else (dy,)
+    given = (*given, *(None for _ in like[len(given) :]))
+    first = next((d for d in given if d is not None), None)
+    if first is None:
+        return None
+    return tuple(
+        None if kind is None else first.new_zeros((), dtype=kind[1]).expand(kind[0]) if d is None else d
+        for d, kind in zip(given, like, strict=True)
+    )
+
+
 _NOTHING = contextlib.nullcontext()
 
 
@@ -296,34 +362,34 @@ class Bridge(torch.autograd.Function):
 
     @staticmethod
     def forward(op, *values):
-        output, saved = op.evaluate(_plain(values))
-        return output, *saved
+        return op.evaluate(_plain(values))
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
         op, *values = inputs
-        output, *saved = outputs
-        ctx.mark_non_differentiable(*saved)
+        results, saved = outputs[: len(op.outputs)], outputs[len(op.outputs) :]
+        ctx.like_outputs = _likes(results)
+        ctx.mark_non_differentiable(*saved, *(r for r, k in zip(results, ctx.like_outputs, strict=True) if k is None))
         ctx.set_materialize_grads(False)
         ctx.op = op
         ctx.like = _likes(values)
-        ctx.like_output = output.shape, output.dtype
         ctx.values = [None if isinstance(v, Tensor) else v for v in _plain(values)]
         kept = [v if keep and isinstance(v, Tensor) else None for v, keep in zip(values, op.keeps, strict=True)]
-        tensors = (output if op.uses_output else None, *kept, *saved)
+        tensors = (*(r if uses else None for r, uses in zip(results, op.uses_outputs, strict=True)), *kept, *saved)
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
-    def backward(ctx, dy, *_):
+    def backward(ctx, *dy):
         op = ctx.op
-        if dy is None:
+        upstreams = dy[0] if op.single else upstream(dy[: len(op.outputs)], ctx.like_outputs)
+        if upstreams is None:
             return None, *(None for _ in ctx.like)
-        output, values, saved = _restore(ctx)
+        outputs, values, saved = _restore(ctx)
         if torch.is_grad_enabled() and op.uses_saved:
             # Somebody wants a second derivative: what the forward saved must be part of the graph.
-            output, saved = op.evaluate(values)
-        return None, *op.gradients(dy, output, saved, ctx.needs_input_grad[1:], values, ctx.like)
+            outputs, saved = _again(op, values)
+        return None, *op.gradients(upstreams, outputs, saved, ctx.needs_input_grad[1:], values, ctx.like)
 
 
 class BridgeWithJvp(Bridge):
@@ -334,28 +400,38 @@ class BridgeWithJvp(Bridge):
         # The gradient u -> J^T u is linear in u, so J t is its transpose applied to t. What was saved is made anew, lest
         # the derivative of this derivative miss it.
         op = ctx.op
-        output, values, saved = _restore(ctx)
+        outputs, values, saved = _restore(ctx)
         fresh: tuple = ()
         if op.uses_saved:
-            output, fresh = op.evaluate(values)
+            outputs, fresh = _again(op, values)
         needs = [t is not None for t in tangents]
 
-        def transposed(u):
-            grads = op.gradients(u, output, fresh, needs, values, ctx.like)
+        def transposed(*u):
+            given = iter(u)
+            dy = tuple(None if kind is None else next(given) for kind in ctx.like_outputs)
+            grads = op.gradients(dy[0] if op.single else dy, outputs, fresh, needs, values, ctx.like)
             return tuple(torch.zeros_like(t) if g is None else g
                          for g, t in zip(grads, tangents, strict=True) if t is not None)  # fmt: skip
 
         given = tuple(t for t in tangents if t is not None)
-        shape, dtype = ctx.like_output
-        _, transpose = torch.func.vjp(transposed, given[0].new_zeros(shape, dtype=dtype))  # type: ignore[misc]
-        return (*transpose(given), *(None for _ in saved))  # the saved tensors are outputs too, without tangents
+        zeros = [given[0].new_zeros(kind[0], dtype=kind[1]) for kind in ctx.like_outputs if kind is not None]
+        _, transpose = torch.func.vjp(transposed, *zeros)  # type: ignore[misc]
+        found = iter(transpose(given))
+        # The integers and the saved tensors are outputs too, without tangents.
+        return (*(None if kind is None else next(found) for kind in ctx.like_outputs), *(None for _ in saved))
 
 
-def _restore(ctx) -> tuple[Tensor | None, list, tuple]:
-    """Output, arguments and saved tensors of a bridge's context, None where the gradient needs them not."""
-    output, *tensors = ctx.saved_tensors
-    kept, saved = tensors[: len(ctx.values)], tuple(tensors[len(ctx.values) :])
-    return output, [v if t is None else t for t, v in zip(kept, ctx.values, strict=True)], saved
+def _restore(ctx) -> tuple[tuple, list, tuple]:
+    """Outputs, arguments and saved tensors of a bridge's context, None where the gradient needs them not."""
+    n, tensors = len(ctx.op.outputs), ctx.saved_tensors
+    kept, saved = tensors[n : n + len(ctx.values)], tensors[n + len(ctx.values) :]
+    return tensors[:n], [v if t is None else t for t, v in zip(kept, ctx.values, strict=True)], saved
+
+
+def _again(op: Op, values: list) -> tuple[tuple, tuple]:
+    """Outputs and saved tensors of the forward, run once more."""
+    results = op.evaluate(tuple(values))
+    return results[: len(op.outputs)], results[len(op.outputs) :]
 
 
 def _plain(values: tuple) -> tuple:

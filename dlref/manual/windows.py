@@ -1,0 +1,56 @@
+"""Sliding windows and their transpose: what convolution, pooling, unfold and fold are made of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def windows(x: Tensor, dim: int, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    r"""Every window of x over the dimensions from `dim` on, as a view: (..., *L, ...) to (..., *O, ..., *K).
+
+    $w_{o, k} = x_{o s + k d}$ with stride s and dilation d, $O = \lfloor (L - d (K - 1) - 1) / s \rfloor + 1$.
+    """
+    for i, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), dim):
+        x = x.unfold(i, d * (k - 1) + 1, s)
+        if d > 1:
+            x = x[..., ::d]
+    return x
+
+
+def overlap_add(w: Tensor, dim: int, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    r"""The transpose of `windows`: (..., *O, ..., *K) to (..., *L, ...) with L = size, windows added where they overlap.
+
+    $x_l = \sum_{o s + k d = l} w_{o, k}$: one strided addition for each element of the kernel.
+    """
+    n = len(size)
+    output, kernel = w.shape[dim : dim + n], w.shape[-n:]
+    x = w.new_zeros((*w.shape[:dim], *size, *w.shape[dim + n : -n]))
+    for offset in itertools.product(*map(range, kernel)):
+        at = [slice(k * d, k * d + s * (o - 1) + 1, s) if o else slice(0, 0)
+              for k, d, s, o in zip(offset, dilation, stride, output, strict=True)]  # fmt: skip
+        x[(slice(None),) * dim + tuple(at)] += w[(..., *offset)]
+    return x
+
+
+def padded(x: Tensor, dim: int, pads: Sequence[tuple[int, int]]) -> Tensor:
+    """x with zeros (before, after) each of the dimensions from `dim` on; negative numbers cut off."""
+    for i, (before, after) in enumerate(pads, dim):
+        if before < 0 or after < 0:
+            x = x.narrow(i, max(-before, 0), x.shape[i] + min(before, 0) + min(after, 0))
+    grown = [(max(b, 0), max(a, 0)) for b, a in pads]
+    if not any(map(any, grown)):
+        return x
+    size = [length + b + a for length, (b, a) in zip(x.shape[dim : dim + len(pads)], grown, strict=True)]
+    y = x.new_zeros((*x.shape[:dim], *size, *x.shape[dim + len(pads) :]))
+    inner = tuple(slice(b, n - a) for n, (b, a) in zip(size, grown, strict=True))
+    y[(slice(None),) * dim + inner] = x
+    return y
+
+
+def ntuple(value: int | Sequence[int], n: int) -> tuple[int, ...]:
+    """An option of torch's, one number for all dimensions or for each its own (one in a sequence counts for all)."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    return values * n if len(values) == 1 else values
