@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -113,6 +114,29 @@ def run(function: Any, sample: Sample) -> Any:
         return function(*sample.args, **sample.kwargs)
 
 
+def flat(output: Any) -> list[Tensor]:
+    """The tensors of an output, in order."""
+    return [t for t in tree_flatten(output)[0] if isinstance(t, Tensor)]
+
+
+def floating(output: Any) -> Any:
+    """The outputs that can have a derivative: the one tensor, or a tuple."""
+    found = tuple(t for t in flat(output) if t.is_floating_point() or t.is_complex())
+    return found[0] if len(found) == 1 else found
+
+
+def layouts(outputs: list[Tensor]) -> Iterator[tuple[str, list[Tensor | None]]]:
+    """Upstream gradients of every layout for all outputs together; where there are several, each absent in turn."""
+    learning = [o for o in outputs if o.requires_grad]
+    for parts in itertools.zip_longest(*map(upstream, learning)):
+        usable = [part or next(upstream(o)) for part, o in zip(parts, learning, strict=True)]
+        given = iter(usable)
+        yield usable[0][0], [next(given)[1] if o.requires_grad else None for o in outputs]
+    for i, o in enumerate(outputs):
+        if o.requires_grad and len(learning) > 1:
+            yield f"only output {i}", [next(upstream(o))[1] if o is p else None for p in outputs]
+
+
 def upstream(output: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Random upstream gradients of the output's shape, in every layout that autograd may send."""
     shape = output.shape
@@ -152,8 +176,14 @@ def error(actual: Tensor, reference: Tensor) -> float:
     return float(difference.max() / scale.max().clamp(min=1)) if difference.numel() else 0.0
 
 
-def assert_equal(actual: Tensor, builtin: Tensor, reference: Tensor | None, what: Any, bound64: float = 1e-12) -> None:
+def assert_equal(actual: Any, builtin: Any, reference: Any, what: Any, bound64: float = 1e-12) -> None:
     """float64: equal to the built-in within rounding. Less: no further from float64 than twice it, and a few units."""
+    if not isinstance(builtin, Tensor):
+        ours, theirs = flat(actual), flat(builtin)
+        best = [None] * len(theirs) if reference is None else flat(reference)
+        for a, b, r in zip(ours, theirs, best, strict=True):
+            assert_equal(a, b, r, what, bound64)
+        return
     assert actual.dtype == builtin.dtype, (what, actual.dtype, builtin.dtype)
     assert actual.shape == builtin.shape, (what, actual.shape, builtin.shape)
     assert actual.device == builtin.device, (what, actual.device, builtin.device)
@@ -178,13 +208,15 @@ def plain(op: Op) -> Any:
         values, _ = op.bind(*args, **kwargs)
         if op.prepared is not None and (values := op.prepared(*(first := values))) is None:
             return first[0]
-        return op.evaluate(values)[0]
+        return op.result(op.evaluate(values), op.bind(*args, **kwargs)[0])
 
     return function
 
 
-def gradients(output: Tensor, sample: Sample, dy: Tensor) -> tuple:
-    return torch.autograd.grad(output, sample.learning(), dy, retain_graph=True, allow_unused=True)
+def gradients(output: Any, sample: Sample, dy: Any) -> tuple:
+    given = [(o, d) for o, d in zip(flat(output), dy if isinstance(dy, list) else [dy], strict=True) if d is not None]
+    outputs, dys = zip(*given, strict=True)
+    return torch.autograd.grad(outputs, sample.learning(), dys, retain_graph=True, allow_unused=True)
 
 
 def operation(name: str) -> Op:

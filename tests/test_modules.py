@@ -82,6 +82,21 @@ def gradients(module, inputs: list) -> list:
     return [t.grad for t in (*inputs, *module.parameters())]
 
 
+def backward(output, dys: list) -> None:
+    given = [(o, d) for o, d in zip(harness.flat(output), dys, strict=True) if d is not None]
+    torch.autograd.backward(*map(list, zip(*given, strict=True)))
+
+
+def pairs(both: tuple) -> list:
+    """Each tensor of the arguments with its entry of the pullback's answer, which has the arguments' structure."""
+    grads, values = both
+    if isinstance(values, torch.Tensor):
+        return [(grads, values)]
+    if isinstance(values, (tuple, list)):
+        return [p for g, v in zip(grads or [None] * len(values), values, strict=True) for p in pairs((g, v))]
+    return []
+
+
 def clear(module, inputs: list) -> None:
     for t in (*inputs, *module.parameters()):
         t.grad = None
@@ -102,17 +117,22 @@ def test_module(name, training, record_property):
             assert torch.equal(a, b), "the same seed must give the same parameters"
         wanted = learning(inputs, named)
         expected = call(theirs, inputs, named)
-        dy = torch.randn(expected.shape, dtype=expected.dtype, generator=torch.Generator().manual_seed(2))
-        if expected.requires_grad:
+        dys = [torch.randn(o.shape, dtype=o.dtype, generator=torch.Generator().manual_seed(2)) if o.requires_grad else None
+               for o in harness.flat(expected)]  # fmt: skip
+        dy = tree_map(lambda _, parts=iter(dys): next(parts), expected)
+        differentiable = any(d is not None for d in dys)
+        if differentiable:
             clear(theirs, wanted)
-            expected.backward(dy)
+            backward(expected, dys)
         grads = [None if g is None else g.clone() for g in gradients(theirs, wanted)]
 
         clear(ours, wanted)
         output = call(ours, inputs, named)
         harness.assert_equal(output, expected, None, what)
-        if expected.requires_grad:
-            output.backward(dy)
+        for a, b in zip(ours.buffers(), theirs.buffers(), strict=True):
+            assert harness.error(a, b) <= 1e-12, ("buffers", what)
+        if differentiable:
+            backward(output, dys)
         for a, b in zip(gradients(ours, wanted), grads, strict=True):
             assert b is None or harness.error(a, b) <= bound, what
 
@@ -120,21 +140,18 @@ def test_module(name, training, record_property):
             clear(ours, wanted)
             with mode():
                 output, pullback = call(ours.vjp, inputs, named)
-                harness.assert_equal(output, expected.detach(), None, what)
-                assert not output.requires_grad or output is inputs[0]
-                if not expected.requires_grad:
+                harness.assert_equal(output, expected, None, what)
+                assert not any(o.requires_grad for o in harness.flat(output)) or output is inputs[0]
+                if not differentiable:
                     continue
                 by_hand = pullback(dy)
             assert len(by_hand) == len(inputs) + len(named)
-            passed = [*inputs, *named.values()]
-            by_hand = [
-                g for g, t in zip(by_hand, passed, strict=True) if isinstance(t, torch.Tensor) and t.requires_grad
-            ]
+            by_hand = [g for g, t in pairs((by_hand, (*inputs, *named.values()))) if t.requires_grad]
             for a, b in zip([*by_hand, *(p.grad for p in ours.parameters())], grads, strict=True):
                 assert b is None or harness.error(a, b) <= bound, (mode, what)
         # The gradients accumulate, frozen parameters get none.
         first = [None if p.grad is None else p.grad.clone() for p in ours.parameters()]
-        if expected.requires_grad and any(g is not None for g in first):
+        if differentiable and any(g is not None for g in first):
             call(ours.vjp, inputs, named)[1](dy)
             for p, g in zip(ours.parameters(), first, strict=True):
                 assert torch.equal(p.grad, 2 * g), what
@@ -210,8 +227,10 @@ def test_fake_cuda(name):
         args, kwargs, inputs, named = tree_map(fake, (args, kwargs, inputs, named))
         with mode, torch.device("cuda"):
             module = build(manual_nn, name, args, kwargs, True, dtype=None)
-            assert call(module, inputs, named).device.type == "cuda"
+            assert all(o.device.type == "cuda" for o in harness.flat(call(module, inputs, named)))
             output, pullback = call(module.vjp, inputs, named)
-            grads = pullback(torch.empty_like(output)) if output.is_floating_point() else ()
-        assert output.device.type == "cuda"
-        assert all(g is None or g.device.type == "cuda" for g in (*grads, *(p.grad for p in module.parameters())))
+            outputs = harness.flat(output)
+            dy = tree_map(lambda o: torch.empty_like(o) if o.is_floating_point() else None, output)
+            grads = pullback(dy) if any(o.is_floating_point() for o in outputs) else ()
+        assert all(o.device.type == "cuda" for o in outputs)
+        assert all(g is None or g.device.type == "cuda" for g in (*harness.flat(grads), *(p.grad for p in module.parameters())))

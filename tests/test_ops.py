@@ -15,8 +15,8 @@ COMPLEX = (torch.complex64, torch.complex128)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, *COMPLEX)
 
 
-def differentiable(output) -> bool:
-    return output.requires_grad
+def differentiable(output) -> list[bool]:
+    return [t.requires_grad for t in harness.flat(output)]
 
 
 def lift(t):
@@ -34,17 +34,20 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
     harness.assert_equal(ours, theirs, reference, sample)
     assert differentiable(ours) == differentiable(theirs), sample
     explicit, pullback = harness.run(op.vjp, sample)
-    assert not explicit.requires_grad or explicit is sample.args[0], sample
-    harness.assert_equal(explicit, theirs.detach(), reference, sample)
-    if not differentiable(theirs):
+    assert not any(differentiable(explicit)) or explicit is sample.args[0], sample
+    harness.assert_equal(explicit, theirs, reference, sample)
+    if not any(differentiable(theirs)):
         return 0
     passed = [*sample.args, *sample.kwargs.values()]
     count, bound = 0, harness.TORCH_ERROR.get(op.__name__, 1e-12)
-    for layout, dy in harness.upstream(theirs):
-        kept = dy.clone()
+    for layout, dy in harness.layouts(harness.flat(theirs)):
+        kept = [d if d is None else d.clone() for d in dy]
         grads, expected = harness.gradients(ours, sample, dy), harness.gradients(theirs, sample, dy)
-        best = None if reference is None else harness.gradients(reference, lifted, dy.to(reference.dtype))
-        by_hand = pullback(dy)
+        best = None
+        if reference is not None:
+            pairs = zip(dy, harness.flat(reference), strict=True)
+            best = harness.gradients(reference, lifted, [d if d is None else d.to(r.dtype) for d, r in pairs])
+        by_hand = pullback(tuple(dy) if len(dy) > 1 else dy[0])
         assert len(by_hand) == len(passed), sample
         by_hand = [g for g, a in zip(by_hand, passed, strict=True) if isinstance(a, torch.Tensor) and a.requires_grad]
         for i, (a, b, c) in enumerate(zip(grads, expected, by_hand, strict=True)):
@@ -57,7 +60,8 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
                 a, b, c, r = (t if t is None else torch.where(b.isnan(), 0, t) for t in (a, b, c, r))
             harness.assert_equal(a, b, r, what, bound)
             harness.assert_equal(c, b, r, ("vjp", *what), bound)
-        assert torch.equal(dy.nan_to_num(), kept.nan_to_num()), ("upstream gradient changed", layout, sample)
+        for d, was in zip(dy, kept, strict=True):
+            assert d is None or torch.equal(d.nan_to_num(), was.nan_to_num()), ("upstream gradient changed", layout, sample)
         count += 1
     for t, was in zip(sample.tensors(), before, strict=True):
         assert torch.equal(t.detach().nan_to_num(), was.nan_to_num()), ("argument changed", sample)
@@ -128,12 +132,12 @@ def test_second_derivatives(name, record_property):
     count = 0
     for sample in harness.database_samples(name, torch.float64):
         learning = sample.learning()
-        if not learning or not harness.run(sample.builtin, sample).requires_grad:
+        if not learning or not any(differentiable(harness.run(sample.builtin, sample))):
             continue
 
         def function(*values, sample=sample, learning=learning):
             swap = dict(zip(map(id, learning), values, strict=True))
-            return harness.run(op, sample.map(lambda t: swap.get(id(t), t)))
+            return harness.floating(harness.run(op, sample.map(lambda t: swap.get(id(t), t))))
 
         options = {"fast_mode": True, "nondet_tol": 0.0}
         assert torch.autograd.gradcheck(function, learning, check_forward_ad=True, **options), sample
@@ -153,7 +157,7 @@ def small(name: str, limit: int) -> list[Sample]:
         if (
             0 < size <= 150
             and all(t.numel() for t in sample.tensors())
-            and harness.run(sample.builtin, sample).requires_grad
+            and any(differentiable(harness.run(sample.builtin, sample)))
         ):
             chosen.setdefault(repr(options), sample)
     return list(chosen.values())[:limit]
@@ -170,7 +174,7 @@ def test_torch_func(name, record_property):
         def bind(function, sample=sample, learning=learning):
             def bound(*values):
                 swap = dict(zip(map(id, learning), values, strict=True))
-                return harness.run(function, sample.map(lambda t: swap.get(id(t), t)))  # noqa: B023
+                return harness.floating(harness.run(function, sample.map(lambda t: swap.get(id(t), t))))  # noqa: B023
 
             return bound
 
@@ -178,14 +182,20 @@ def test_torch_func(name, record_property):
         x = tuple(t.detach() for t in learning)
         which = tuple(range(len(x)))
         output = theirs(*x)
-        c = torch.randn(output.shape, dtype=output.dtype, generator=torch.Generator().manual_seed(1))
+        c = tree_map(
+            lambda o: torch.randn(o.shape, dtype=o.dtype, generator=torch.Generator().manual_seed(1)), output
+        )
 
         def close(a, b, sample=sample):
             bound = max(1e-8, 10 * harness.TORCH_ERROR.get(name, 0))
             torch.testing.assert_close(a, b, rtol=bound, atol=bound, equal_nan=True, msg=lambda m: f"{m}\n{sample}")
 
         def energy(function, c=c):
-            return lambda *v: (c * function(*v)).sum() + (function(*v) ** 2).sum()
+            def value(*v):
+                outputs = harness.flat(function(*v))
+                return sum((k * o).sum() + (o**2).sum() for k, o in zip(harness.flat(c), outputs, strict=True))
+
+            return value
 
         tangents = tuple(torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(2)) for t in x)
         if name in harness.TORCH_NAN:
@@ -222,7 +232,7 @@ def test_compile(name, record_property):
         compiled = torch.compile(lambda *a, **k: op(*a, **k), fullgraph=True, backend="aot_eager")
         ours, theirs = harness.run(compiled, sample), harness.run(op, sample)
         harness.assert_equal(ours, theirs, None, sample)
-        _, dy = next(harness.upstream(theirs))
+        _, dy = next(harness.layouts(harness.flat(theirs)))
         for a, b in zip(harness.gradients(ours, sample, dy), harness.gradients(theirs, sample, dy), strict=True):
             if b is not None:
                 harness.assert_equal(a, b, None, sample)
@@ -232,16 +242,16 @@ def test_compile(name, record_property):
 def test_no_grad_and_inference_mode(name):
     for sample in small(name, 4):
         theirs = harness.run(sample.builtin, sample)
-        _, dy = next(harness.upstream(theirs))
+        _, dy = next(harness.layouts(harness.flat(theirs)))
         expected = iter(harness.gradients(theirs, sample, dy))
         expected = [next(expected) if isinstance(a, torch.Tensor) and a.requires_grad else None
                     for a in (*sample.args, *sample.kwargs.values())]  # fmt: skip
         for mode in (torch.no_grad, torch.inference_mode):
             with mode():
-                harness.assert_equal(harness.run(harness.operation(name), sample), theirs.detach(), None, sample)
+                harness.assert_equal(harness.run(harness.operation(name), sample), theirs, None, sample)
                 output, pullback = harness.run(harness.operation(name).vjp, sample)
-                harness.assert_equal(output, theirs.detach(), None, sample)
-                for a, b in zip(pullback(dy), expected, strict=True):
+                harness.assert_equal(output, theirs, None, sample)
+                for a, b in zip(pullback(tuple(dy) if len(dy) > 1 else dy[0]), expected, strict=True):
                     if b is not None:
                         harness.assert_equal(a, b, None, sample, harness.TORCH_ERROR.get(name, 1e-12))
 
@@ -251,7 +261,8 @@ def test_needs(name):
     """A gradient that nobody wants is None; under autograd a frozen argument gets none, and the others keep theirs."""
     for sample in small(name, 4):
         output, pullback = harness.run(harness.operation(name).vjp, sample)
-        _, dy = next(harness.upstream(output))
+        dy = tuple(next(harness.upstream(o))[1] if o.is_floating_point() else None for o in harness.flat(output))
+        dy = dy if len(dy) > 1 else dy[0]
         everything = pullback(dy)
         for i, grad in enumerate(everything):
             alone = pullback(dy, needs=tuple(j == i for j in range(len(everything))))
@@ -299,11 +310,13 @@ def test_autocast(name, device):
                     if isinstance(theirs, RuntimeError):
                         continue  # torch has no such kernel, or forbids it under autocast
                     assert not isinstance(ours, RuntimeError), (ours, sample)
-                    assert ours.dtype == theirs.dtype, (sample, ours.dtype, theirs.dtype)
+                    ours, theirs = harness.flat(ours), harness.flat(theirs)
+                    dtypes = [[t.dtype for t in side] for side in (ours, theirs)]
+                    assert dtypes[0] == dtypes[1], (sample, dtypes)
                     if device == "cpu":
-                        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05, equal_nan=True)
-                    if ours.requires_grad and device == "cpu":
-                        grads = harness.gradients(ours, sample, torch.ones_like(ours))
+                        torch.testing.assert_close(ours[0], theirs[0], rtol=0.05, atol=0.05, equal_nan=True)
+                    if ours[0].requires_grad and device == "cpu":
+                        grads = harness.gradients(ours[0], sample, torch.ones_like(ours[0]))
                         for g, t in zip(grads, sample.learning(), strict=True):
                             assert g is None or g.dtype == t.dtype, sample
 
@@ -323,14 +336,16 @@ def test_fake_cuda(name, record_property):
     for sample in found:
         fake = sample.map(lambda t: _fake(mode, t))
         with mode:
-            output = harness.run(op, fake)
-            assert output.device.type == "cuda", sample
+            output = harness.flat(harness.run(op, fake))
+            assert all(o.device.type == "cuda" for o in output), sample
             _, pullback = harness.run(op.vjp, fake)
-            dy = torch.empty_strided(output.shape, output.stride(), dtype=output.dtype, device="cuda")
-            if output.requires_grad:
+            dy = [torch.empty_strided(o.shape, o.stride(), dtype=o.dtype, device="cuda") if o.requires_grad else None
+                  for o in output]  # fmt: skip
+            if any(differentiable(output)):
                 # The engine asks the driver for a stream, so the node of the bridge is called without it.
-                node = output.grad_fn
-                grads = [*pullback(dy), *(node.apply(dy) if hasattr(node, "op") else ())]
+                node = output[0].grad_fn
+                grads = pullback(tuple(dy) if len(dy) > 1 else dy[0])
+                grads = [*grads, *(node.apply(*dy) if hasattr(node, "op") else ())]
                 assert all(g is None or g.device.type == "cuda" for g in grads), sample
 
 
