@@ -22,7 +22,7 @@ with warnings.catch_warnings():
 
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
-          "rrelu"}  # fmt: skip
+          "reparametrize", "rrelu"}  # fmt: skip
 # Where torch's own float64 result is worse than float64: how much worse, and why.
 TORCH_ERROR = {
     "cosine_embedding_loss": 4e-9,  # its 1e-12 is rounded to float32

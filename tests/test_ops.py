@@ -61,7 +61,11 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
             harness.assert_equal(a, b, r, what, bound)
             harness.assert_equal(c, b, r, ("vjp", *what), bound)
         for d, was in zip(dy, kept, strict=True):
-            assert d is None or torch.equal(d.nan_to_num(), was.nan_to_num()), ("upstream gradient changed", layout, sample)
+            assert d is None or torch.equal(d.nan_to_num(), was.nan_to_num()), (
+                "upstream gradient changed",
+                layout,
+                sample,
+            )
         count += 1
     for t, was in zip(sample.tensors(), before, strict=True):
         assert torch.equal(t.detach().nan_to_num(), was.nan_to_num()), ("argument changed", sample)
@@ -182,9 +186,7 @@ def test_torch_func(name, record_property):
         x = tuple(t.detach() for t in learning)
         which = tuple(range(len(x)))
         output = theirs(*x)
-        c = tree_map(
-            lambda o: torch.randn(o.shape, dtype=o.dtype, generator=torch.Generator().manual_seed(1)), output
-        )
+        c = tree_map(lambda o: torch.randn(o.shape, dtype=o.dtype, generator=torch.Generator().manual_seed(1)), output)
 
         def close(a, b, sample=sample):
             bound = max(1e-8, 10 * harness.TORCH_ERROR.get(name, 0))
@@ -314,7 +316,7 @@ def test_autocast(name, device):
                     dtypes = [[t.dtype for t in side] for side in (ours, theirs)]
                     assert dtypes[0] == dtypes[1], (sample, dtypes)
                     if device == "cpu":
-                        torch.testing.assert_close(ours[0], theirs[0], rtol=0.05, atol=0.05, equal_nan=True)
+                        assert harness.error(ours[0], theirs[0]) <= 0.05, (harness.error(ours[0], theirs[0]), sample)
                     if ours[0].requires_grad and device == "cpu":
                         grads = harness.gradients(ours[0], sample, torch.ones_like(ours[0]))
                         for g, t in zip(grads, sample.learning(), strict=True):

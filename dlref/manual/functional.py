@@ -24,6 +24,8 @@ from .nn.activation import (
     threshold,
     threshold_,
 )
+from .nn.blocks import gaussian_kl, reparametrize, tied_linear
+from .nn.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .nn.flatten import flatten, unflatten
@@ -47,6 +49,7 @@ from .nn.margin_loss import (
     triplet_margin_with_distance_loss,
 )
 from .nn.normalization import layer_norm, rms_norm
+from .nn.padding import pad
 from .nn.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .nn.smooth import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin

@@ -46,7 +46,12 @@ class Manual:
             cls.attributes = {name: name for name in names[len(inputs) :] if name not in NEVER_ATTRIBUTES}
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        return self.op(*inputs, **kwargs, **{name: getattr(self, at) for name, at in self.attributes.items()})
+        return self.op(*inputs, **kwargs, **self.arguments())
+
+    def arguments(self) -> dict[str, Any]:
+        """What the operation gets beside the inputs; a module whose call decides on some of them overrides this."""
+        own: dict[str, nn.Parameter | None] = self._parameters  # type: ignore[attr-defined]
+        return {name: own[at] if at in own else getattr(self, at) for name, at in self.attributes.items()}
 
     def vjp(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
         """Output and pullback of the module, without autograd; hooks run as they do in a call.
@@ -62,16 +67,18 @@ class Manual:
 
     def explicit(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
         """What `vjp` does between the hooks: the module's own output and pullback."""
-        own: dict[str, nn.Parameter | None] = self._parameters  # type: ignore[attr-defined]
-        bound = {name: own[at] if at in own else getattr(self, at) for name, at in self.attributes.items()}
-        for name, at in self.attributes.items():
-            if isinstance(bound[name], Tensor) and at not in own and at not in self._buffers:  # type: ignore[attr-defined]
+        return self.vjp_with(self.arguments(), inputs, kwargs)
+
+    def vjp_with(self, bound: dict[str, Any], inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """The operation's output and pullback with these arguments beside the inputs."""
+        for name, value in bound.items():
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and self._computed(value):
                 raise RuntimeError(
-                    f"{at} of {type(self).__name__} is computed from other parameters (a parametrization), which vjp "
+                    f"{name} of {type(self).__name__} is computed from other parameters (a parametrization), which vjp "
                     "does not see: call the module under autograd instead"
                 )
         output, pull = self.op.vjp(*inputs, **kwargs, **bound)
-        parameters = [own.get(at) for at in self.attributes.values()]
+        parameters = [value if isinstance(value, nn.Parameter) else None for value in bound.values()]
         trained = tuple([p is not None and p.requires_grad for p in parameters])
         number = len(inputs) + len(kwargs)
 
@@ -84,6 +91,9 @@ class Manual:
 
         pullback.trains = True in trained  # type: ignore[attr-defined]
         return output, pullback
+
+    def _computed(self, value: Tensor) -> bool:
+        return all(value is not buffer for buffer in self._buffers.values())  # type: ignore[attr-defined]
 
 
 def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:

@@ -118,7 +118,9 @@ class Op:
         names = ", ".join(inspect.signature(function).parameters)
         outputs = "".join(f"{name}, " for name in self.outputs)
         public = "".join(f"{name}, " for name in self.public)
-        self.call_finish = functools.partial(_compile(f"lambda finish, {outputs}saved, {public}: finish({names})"), function)
+        self.call_finish = functools.partial(
+            _compile(f"lambda finish, {outputs}saved, {public}: finish({names})"), function
+        )
         return function
 
     def hard_samples(self, function: Callable) -> Callable:
@@ -394,6 +396,11 @@ class Bridge(torch.autograd.Function):
 
 class BridgeWithJvp(Bridge):
     """The bridge with forward-mode derivatives: a class of its own, because Dynamo stops at a Function with a jvp."""
+
+    @staticmethod
+    def forward(op, *values):
+        # An output must be no view of something inside: forward mode would want its tangent in the same memory layout.
+        return tuple(r.detach() if r._is_view() else r for r in op.evaluate(_plain(values)))
 
     @staticmethod
     def jvp(ctx, _, *tangents):

@@ -1,4 +1,8 @@
-"""Sliding windows and their transpose: what convolution, pooling, unfold and fold are made of."""
+"""Sliding windows and their transpose: what convolution, pooling, unfold and fold are made of.
+
+Each is the other's gradient, so both are operations: a second derivative passes through one node, not one for each element
+of the kernel.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from .op import op
 
+
+@op()
 def windows(x: Tensor, dim: int, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
     r"""Every window of x over the dimensions from `dim` on, as a view: (..., *L, ...) to (..., *O, ..., *K).
 
@@ -20,6 +27,13 @@ def windows(x: Tensor, dim: int, kernel: Sequence[int], stride: Sequence[int], d
     return x
 
 
+@windows.gradient
+def _(dy, x, dim, kernel, stride, dilation):
+    r"""$dx = $ `overlap_add` of dy."""
+    return overlap_add(dy, dim, x.shape[dim : dim + len(kernel)], stride, dilation)
+
+
+@op()
 def overlap_add(w: Tensor, dim: int, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
     r"""The transpose of `windows`: (..., *O, ..., *K) to (..., *L, ...) with L = size, windows added where they overlap.
 
@@ -31,8 +45,16 @@ def overlap_add(w: Tensor, dim: int, size: Sequence[int], stride: Sequence[int],
     for offset in itertools.product(*map(range, kernel)):
         at = [slice(k * d, k * d + s * (o - 1) + 1, s) if o else slice(0, 0)
               for k, d, s, o in zip(offset, dilation, stride, output, strict=True)]  # fmt: skip
-        x[(slice(None),) * dim + tuple(at)] += w[(..., *offset)]
+        x[(slice(None),) * dim + tuple(at)] += w[(Ellipsis, *offset)]
     return x
+
+
+@overlap_add.gradient
+def _(dy, w, dim, size, stride, dilation):
+    r"""$dw = $ `windows` of dy, of which the output's size takes the first."""
+    n = len(size)
+    found = windows(dy, dim, w.shape[-n:], stride, dilation)
+    return found[(slice(None),) * dim + tuple(slice(o) for o in w.shape[dim : dim + n])]
 
 
 def padded(x: Tensor, dim: int, pads: Sequence[tuple[int, int]]) -> Tensor:

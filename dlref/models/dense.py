@@ -1,8 +1,4 @@
-"""Models, each written once over a namespace: mlp(dlref.manual, ...) and mlp(dlref.builtin, ...).
-
-A model returns logits or values, never probabilities: the loss takes the logarithm of the softmax itself, which is exact
-where the probability underflows.
-"""
+"""Models of affine layers: linear, logistic and softmax regression, the multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -61,7 +57,7 @@ def mlp(
 
 def activations() -> list[str]:
     """The names that `mlp` takes: the elementwise activations of dlref.manual.nn, and Identity."""
-    from .manual import nn
+    from ..manual import nn
 
     def elementwise(name: str) -> bool:
         theirs: Any = getattr(torch.nn, name, None)

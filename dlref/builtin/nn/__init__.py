@@ -1,0 +1,21 @@
+"""torch.nn itself, and the modules that dlref has beyond it, composed from torch.nn and differentiated by autograd."""
+
+from torch import nn as _torch
+from torch.nn import *
+from torch.nn import functional, init, parameter, utils
+
+from .blocks import (
+    GaussianNoise,
+    LastStep,
+    MeanOver,
+    PatchEmbedding,
+    Residual,
+    SequenceModel,
+    TiedLinear,
+    VariationalAutoencoder,
+    VariationalLoss,
+)
+
+
+def __getattr__(name: str):
+    return getattr(_torch, name)

@@ -1,0 +1,236 @@
+"""Residual branches, tied weights, sequence models and autoencoders: how their parts' gradients go together."""
+
+from __future__ import annotations
+
+import torch
+
+from ...builtin import functional as builtin
+from ...builtin.nn import blocks
+from ..module import Manual, accumulate, vjp_of
+from ..op import call, op
+from .conv import Conv2d
+from .regression_loss import mse_loss
+
+
+def wanted(needs) -> bool:
+    return needs is None or any(needs)
+
+
+class Residual(Manual, blocks.Residual):
+    r"""The gradients of both branches add up: $dx = J_f^\top dy + J_s^\top dy$."""
+
+    forward = blocks.Residual.forward
+
+    def explicit(self, input):
+        output, pull_body = vjp_of(self.body)(input)
+        if self.shortcut is None:
+            shortcut, pull_shortcut = input, lambda dy, needs=None: (dy,)
+        else:
+            shortcut, pull_shortcut = vjp_of(self.shortcut)(input)
+
+        def pullback(dy=None, needs=None):
+            (through,), (past,) = pull_body(dy, needs), pull_shortcut(dy, needs)
+            return (through + past if wanted(needs) else None,)
+
+        pullback.trains = any(getattr(pull, "trains", False) for pull in (pull_body, pull_shortcut))
+        return output + shortcut, pullback
+
+
+@op(builtin=builtin.tied_linear, autocast="low")
+def tied_linear(input, weight, bias=None):
+    r"""$y = W^\top\! x + c$ with the weight of a linear layer that leads the other way.
+
+    input (*, out), weight (out, in), bias (in,); output (*, in).
+    """
+    y = input @ weight
+    return y if bias is None else y + bias
+
+
+@tied_linear.gradient
+def _(dy, needs, input, weight):
+    r"""$dx = W dy,\quad dW = \sum x\, dy^\top,\quad dc = \sum dy$."""
+    dx = dy @ weight.t().conj() if needs.input else None
+    rows = input.reshape(-1, weight.shape[0]).conj()
+    return dx, rows.t() @ dy.reshape(-1, weight.shape[1]) if needs.weight else None, dy
+
+
+@tied_linear.hard_samples
+def _(tensor):
+    yield call(tensor([[1.0, 2.0]]), tensor([[3.0, -1.0, 0.0], [0.5, 1.0, 2.0]]), tensor([0.5, 1.0, -1.0]))
+    yield call(tensor([1.0]), tensor([[3.0, -1.0]]))  # no batch, no bias
+    yield call(tensor([]).reshape(0, 2, 1), tensor([[3.0, -1.0]]), tensor([0.5, 1.0]))
+
+
+class TiedLinear(Manual, blocks.TiedLinear):
+    op = tied_linear
+
+
+class GaussianNoise(Manual, blocks.GaussianNoise):
+    r"""$dx = dy$: the noise is a constant."""
+
+    forward = blocks.GaussianNoise.forward
+
+    def explicit(self, input):
+        return self(input), lambda dy=None, needs=None: (dy if wanted(needs) else None,)
+
+
+class PatchEmbedding(Manual, blocks.PatchEmbedding):
+    r"""$dW, db$ by the convolution, $de_i = \sum_n dy_{n i}$."""
+
+    conv = Conv2d
+    forward = blocks.PatchEmbedding.forward
+
+    def explicit(self, input):
+        patches, pull = vjp_of(self.projection)(input)
+        size = patches.shape[2:]
+
+        def pullback(dy=None, needs=None):
+            if self.position.requires_grad:
+                accumulate(self.position, dy.sum(0, keepdim=True))
+            return pull(dy.transpose(1, 2).unflatten(2, size), needs)
+
+        pullback.trains = self.position.requires_grad or getattr(pull, "trains", False)
+        return patches.flatten(2).transpose(1, 2) + self.position, pullback
+
+
+class MeanOver(Manual, blocks.MeanOver):
+    r"""$dx_i = dy / n$."""
+
+    forward = blocks.MeanOver.forward
+
+    def explicit(self, input):
+        n = input.shape[self.dim]
+
+        def pullback(dy=None, needs=None):
+            return ((dy / n).unsqueeze(self.dim).expand_as(input) if wanted(needs) else None,)
+
+        return input.mean(self.dim), pullback
+
+
+class LastStep(Manual, blocks.LastStep):
+    r"""The gradient enters backpropagation through time at the last step: $dy_T = dy$, all others 0."""
+
+    forward = blocks.LastStep.forward
+
+    def explicit(self, input):
+        (outputs, _), pull = vjp_of(self.rnn)(input)
+        shape = outputs.shape
+
+        def pullback(dy=None, needs=None):
+            steps = dy.new_zeros(shape)
+            steps[:, -1] = dy
+            return pull((steps, None), needs)
+
+        pullback.trains = getattr(pull, "trains", False)
+        return outputs[:, -1], pullback
+
+
+class SequenceModel(Manual, blocks.SequenceModel):
+    r"""The chain rule through readout, time and embedding; the symbols have no gradient."""
+
+    forward = blocks.SequenceModel.forward
+
+    def explicit(self, input):
+        embedded, pull_embedding = vjp_of(self.embedding)(input)
+        (hidden, _), pull_rnn = vjp_of(self.rnn)(embedded)
+        logits, pull_readout = vjp_of(self.readout)(hidden)
+
+        def pullback(dy=None, needs=None):
+            (dhidden,) = pull_readout(dy.transpose(1, 2))
+            (dembedded,) = pull_rnn((dhidden, None))
+            pull_embedding(dembedded)
+            return (None,)
+
+        pullback.trains = any(getattr(pull, "trains", False) for pull in (pull_embedding, pull_rnn, pull_readout))
+        return logits.transpose(1, 2), pullback
+
+
+@op(builtin=builtin.reparametrize)
+def reparametrize(mean, log_variance, noise):
+    r"""A draw from $\mathcal{N}(\mu, \sigma^2)$ that is differentiable in both: $z = \mu + \sigma \odot \epsilon$.
+
+    mean and log_variance $= \log \sigma^2$ of one shape; after training $z = \mu$. Kingma & Welling 2014,
+    arXiv:1312.6114, section 2.4.
+    """
+    return mean + torch.exp(log_variance / 2) * noise
+
+
+@reparametrize.gradient
+def _(dy, log_variance, noise):
+    r"""$d\mu = dz,\quad d\log\sigma^2 = \tfrac12\, dz \odot \sigma \odot \epsilon$."""
+    return dy, dy * torch.exp(log_variance / 2) * noise / 2
+
+
+@reparametrize.prepare
+def _(mean, log_variance, training=True):
+    return (mean, log_variance, torch.randn_like(mean)) if training else None
+
+
+@reparametrize.hard_samples
+def _(tensor):
+    yield call(tensor([0.0, 1.0, -2.0]), tensor([0.0, -30.0, 3.0]))
+    yield call(tensor([0.5]), tensor([1.0]), False)
+    yield call(tensor([]), tensor([]))
+
+
+@op(builtin=builtin.gaussian_kl)
+def gaussian_kl(mean, log_variance):
+    r"""$\mathrm{KL}(\mathcal{N}(\mu, \sigma^2) \,\|\, \mathcal{N}(0, 1)) = \tfrac12 \sum (\mu^2 + \sigma^2 - 1 -
+    \log \sigma^2)$, a number. Kingma & Welling 2014, arXiv:1312.6114, appendix B."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum() / 2
+
+
+@gaussian_kl.gradient
+def _(dy, mean, log_variance):
+    r"""$d\mu = \mu,\quad d\log\sigma^2 = \tfrac12 (\sigma^2 - 1)$, times dy."""
+    return dy * mean, dy * torch.expm1(log_variance) / 2
+
+
+@gaussian_kl.hard_samples
+def _(tensor):
+    yield call(tensor([0.0, 1.0, -2.0]), tensor([0.0, -30.0, 3.0]))
+    yield call(tensor([]), tensor([]))
+
+
+class VariationalAutoencoder(Manual, blocks.VariationalAutoencoder):
+    """The reconstruction's gradient reaches the encoder through the draw, the divergence's directly."""
+
+    forward = blocks.VariationalAutoencoder.forward
+    reparametrize = staticmethod(reparametrize)
+
+    def explicit(self, input):
+        encoded, pull_encoder = vjp_of(self.encoder)(input)
+        mean, log_variance = encoded.chunk(2, -1)
+        code, pull_code = reparametrize.vjp(mean, log_variance, self.training)
+        reconstruction, pull_decoder = vjp_of(self.decoder)(code)
+
+        def pullback(dy=None, needs=None):
+            dreconstruction, dmean, dlog_variance = dy
+            (dcode,) = pull_decoder(dreconstruction)
+            through_mean, through_variance, _ = pull_code(dcode)
+            if through_variance is not None:
+                dlog_variance = dlog_variance + through_variance
+            return pull_encoder(torch.cat([dmean + through_mean, dlog_variance], -1), needs)
+
+        pullback.trains = any(getattr(pull, "trains", False) for pull in (pull_encoder, pull_decoder))
+        return (reconstruction, mean, log_variance), pullback
+
+
+class VariationalLoss(Manual, blocks.VariationalLoss):
+    r"""$d\hat x = (\hat x - x) / N$, and the divergence's gradient times $\beta / N$."""
+
+    forward = blocks.VariationalLoss.forward
+    mse_loss, gaussian_kl = staticmethod(mse_loss), staticmethod(gaussian_kl)
+
+    def explicit(self, input, target):
+        reconstruction, mean, log_variance = input
+        share = 1 / len(target)
+        error, pull_error = mse_loss.vjp(reconstruction, target, reduction="sum")
+        divergence, pull_divergence = gaussian_kl.vjp(mean, log_variance)
+
+        def pullback(dy=None, needs=None):
+            dy = torch.ones_like(error) if dy is None else dy
+            dreconstruction, dtarget, _ = pull_error(dy * share / 2)
+            return (dreconstruction, *pull_divergence(dy * share * self.beta)), dtarget
+
+        return error * share / 2 + divergence * share * self.beta, pullback

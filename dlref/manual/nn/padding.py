@@ -1,0 +1,208 @@
+"""Padding: numbers round the input, by an index map for each dimension, so in one, two and three dimensions alike."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .common import widened
+
+
+def _index(mode: str, length: int, before: int, after: int, device: torch.device) -> torch.Tensor:
+    """Which element of a dimension stands at each place of the padded one."""
+    if mode == "circular":  # what was cut off does not come round again
+        start, length = max(-before, 0), length + min(before, 0) + min(after, 0)
+        return start + torch.arange(-max(before, 0), length + max(after, 0), device=device).remainder(length)
+    place = torch.arange(-before, length + after, device=device)
+    if mode == "reflect":
+        return length - 1 - (length - 1 - place.abs()).abs()
+    return place.clamp(0, length - 1)
+
+
+def _amounts(pad):
+    """(dimension from the back, before, after) of each padded dimension; torch's list begins with the last."""
+    return [(-1 - i // 2, pad[i], pad[i + 1]) for i in range(0, len(pad), 2) if pad[i] or pad[i + 1]]
+
+
+def _inside(input, pad):
+    """Where the input stands in the output, and what of the input stands there (negative amounts cut)."""
+    outer, inner = [slice(None)] * input.dim(), [slice(None)] * input.dim()
+    size = list(input.shape)
+    for dim, before, after in _amounts(pad):
+        length = size[dim]
+        size[dim] += before + after
+        outer[dim] = slice(max(before, 0), max(before, 0) + length + min(before, 0) + min(after, 0))
+        inner[dim] = slice(max(-before, 0), length + min(after, 0))
+    return tuple(size), tuple(outer), tuple(inner)
+
+
+@op(builtin=F.pad)
+def pad(input, pad, mode, value):
+    r"""The input with `pad[0]` places before and `pad[1]` after its last dimension, `pad[2:4]` for the one before it, ...
+
+    $y_p = x_{m(p)}$: mode "constant" fills with value; "reflect" mirrors without the edge, $m(p) = |p|$ at the front;
+    "replicate" repeats the edge, $m(p) = \min(\max(p, 0), L - 1)$; "circular" wraps, $m(p) = p \bmod L$. Negative amounts
+    cut off. RuntimeError or NotImplementedError where torch raises them.
+    """
+    if mode == "constant":
+        size, outer, inner = _inside(input, pad)
+        y = input.new_full(size, value)
+        y[outer] = input[inner]
+        return y
+    if not _amounts(pad):
+        return input.clone()
+    for dim, before, after in _amounts(pad):
+        input = input.index_select(dim, _index(mode, input.shape[dim], before, after, input.device))
+    return input
+
+
+@pad.gradient
+def _(dy, input, pad, mode):
+    r"""$dx_l = \sum_{p : m(p) = l} dy_p$."""
+    if mode == "constant":
+        _, outer, inner = _inside(input, pad)
+        dx = dy.new_zeros(input.shape)
+        dx[inner] = dy[outer]
+        return dx
+    dx = widened(dy)
+    for dim, before, after in reversed(_amounts(pad)):
+        length = input.shape[dim]
+        shape = list(dx.shape)
+        shape[dim] = length
+        dx = dx.new_zeros(shape).index_add(dim, _index(mode, length, before, after, dx.device), dx)
+    return dx
+
+
+@pad.prepare
+def _(input, pad, mode="constant", value=None):
+    pad = tuple(pad)
+    if len(pad) % 2 or len(pad) > 2 * input.dim():
+        raise RuntimeError(f"pad(): pad must hold two numbers for each of at most {input.dim()} dimensions, it holds "
+                           f"{len(pad)}")  # fmt: skip
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise NotImplementedError(
+            f"pad(): mode must be 'constant', 'reflect', 'replicate' or 'circular', it is {mode!r}"
+        )
+    if mode != "constant":
+        if value is not None and value != 0:
+            raise ValueError(f"pad(): value belongs to mode 'constant', it is {value} with {mode!r}")
+        padded = len(pad) // 2
+        if padded not in (1, 2, 3) or input.dim() not in (padded + 1, padded + 2):
+            raise NotImplementedError(f"pad(): mode {mode!r} pads the last 1, 2 or 3 dimensions of a tensor of one or two "
+                                      f"more, not {padded} of {input.dim()}")  # fmt: skip
+        if mode != "circular" and input.dim() == padded + 2 and 0 in input.shape[1:]:
+            raise RuntimeError(f"pad(): only the batch may be empty, the input has shape {tuple(input.shape)}")
+    for dim, before, after in _amounts(pad):
+        length = input.shape[dim]
+        most = {"reflect": length - 1, "circular": length}.get(mode)
+        if most is not None and max(before, after) > most:
+            raise RuntimeError(f"pad(): mode {mode!r} can pad a dimension of {length} by at most {most}, not by "
+                               f"{before} and {after}")  # fmt: skip
+        if length + before + after < (0 if mode == "constant" else 1):
+            raise RuntimeError(f"pad(): the output must not have a negative size, {before} and {after} leave "
+                               f"{length + before + after} of {length}")  # fmt: skip
+    return input, pad, mode, 0 if value is None else value
+
+
+@pad.hard_samples
+def _(tensor):
+    x = tensor([[[1.0, -2.0, 3.0, float("inf")], [5.0, 6.0, -7.0, 8.0]]])
+    for mode in ("reflect", "replicate", "circular"):
+        yield call(x, (3, 0), mode)  # as far as it goes
+        yield call(x, (-1, 2), mode)
+        yield call(x, [0, 0], mode)
+        yield call(x, (1, 2, 1, 1), mode)
+        yield call(x.unsqueeze(0), (1, 1, 0, 1, 0, 0), mode)
+    yield call(x, (5, 1), "replicate")  # further than the input
+    yield call(x, (1, -4, 0, 0, 2, 1), "constant", -1.5)
+    yield call(x, ())
+    yield call(x[:0], (1, 1))
+
+
+@pad.error_samples
+def _(tensor):
+    x = tensor([[[1.0, 2.0, 3.0]]])
+    yield RuntimeError, call(x, (1,))
+    yield RuntimeError, call(x, (1, 1) * 4)
+    yield NotImplementedError, call(x, (1, 1), "mirror")
+    yield RuntimeError, call(x, (3, 0), "reflect")
+    yield RuntimeError, call(x, (4, 0), "circular")
+    yield NotImplementedError, call(x[0, 0], (1, 1), "reflect")
+    yield RuntimeError, call(x, (-2, -2))
+
+
+def _padded(mode, name):
+    """The module's call: its amounts with the mode that its class stands for."""
+
+    class Padding(Manual):
+        op = pad
+        attributes = {"pad": "padding", **({"value": "value"} if mode == "constant" else {})}
+
+        def arguments(self):
+            return {**super().arguments(), "mode": mode}
+
+        def forward(self, input):
+            self.check(input)
+            return super().forward(input)
+
+        def explicit(self, input):
+            self.check(input)
+            return super().explicit(input)
+
+        def check(self, input):
+            if mode == "circular":
+                self._check_input_dim(input)
+
+    Padding.__name__ = Padding.__qualname__ = name
+    return Padding
+
+
+Constant, Reflection = _padded("constant", "Constant"), _padded("reflect", "Reflection")
+Replication, Circular = _padded("replicate", "Replication"), _padded("circular", "Circular")
+
+
+class ConstantPad1d(Constant, torch.nn.ConstantPad1d): ...
+
+
+class ConstantPad2d(Constant, torch.nn.ConstantPad2d): ...
+
+
+class ConstantPad3d(Constant, torch.nn.ConstantPad3d): ...
+
+
+class ZeroPad1d(Constant, torch.nn.ZeroPad1d): ...
+
+
+class ZeroPad2d(Constant, torch.nn.ZeroPad2d): ...
+
+
+class ZeroPad3d(Constant, torch.nn.ZeroPad3d): ...
+
+
+class ReflectionPad1d(Reflection, torch.nn.ReflectionPad1d): ...
+
+
+class ReflectionPad2d(Reflection, torch.nn.ReflectionPad2d): ...
+
+
+class ReflectionPad3d(Reflection, torch.nn.ReflectionPad3d): ...
+
+
+class ReplicationPad1d(Replication, torch.nn.ReplicationPad1d): ...
+
+
+class ReplicationPad2d(Replication, torch.nn.ReplicationPad2d): ...
+
+
+class ReplicationPad3d(Replication, torch.nn.ReplicationPad3d): ...
+
+
+class CircularPad1d(Circular, torch.nn.CircularPad1d): ...
+
+
+class CircularPad2d(Circular, torch.nn.CircularPad2d): ...
+
+
+class CircularPad3d(Circular, torch.nn.CircularPad3d): ...
