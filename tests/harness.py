@@ -23,6 +23,8 @@ with warnings.catch_warnings():
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
           "reparametrize", "rrelu"}  # fmt: skip
+# Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
+MUTATING = {"batch_norm", "instance_norm", "embedding"}
 # Where torch's own float64 result is worse than float64: how much worse, and why.
 TORCH_ERROR = {
     "cosine_embedding_loss": 4e-9,  # its 1e-12 is rounded to float32
@@ -42,13 +44,13 @@ MODULES = sorted(
 class Sample:
     """One call of an operation, and torch's function that must answer the same."""
 
-    def __init__(self, builtin: Any, args: tuple, kwargs: dict[str, Any], where: str):
-        self.builtin, self.args, self.kwargs, self.where = builtin, args, kwargs, where
+    def __init__(self, builtin: Any, args: tuple, kwargs: dict[str, Any], where: str, name: str = ""):
+        self.builtin, self.args, self.kwargs, self.where, self.name = builtin, args, kwargs, where, name
 
     def map(self, function) -> Sample:
         """The sample with every tensor replaced."""
         args, kwargs = tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, (self.args, self.kwargs))
-        return Sample(self.builtin, args, kwargs, self.where)
+        return Sample(self.builtin, args, kwargs, self.where, self.name)
 
     def tensors(self) -> list[Tensor]:
         return [v for v in tree_flatten((self.args, self.kwargs))[0] if isinstance(v, Tensor)]
@@ -82,14 +84,14 @@ def database_samples(name: str, dtype: torch.dtype, requires_grad: bool = True) 
             for i, s in enumerate(info.sample_inputs("cpu", dtype, requires_grad=requires_grad)):
                 # The database's own wrapper of a random operation draws from a seed of its own.
                 builtin = OPS[name].builtin if name in RANDOM else info.op
-                yield Sample(builtin, (s.input, *s.args), s.kwargs, f"{info.full_name} {i}")
+                yield Sample(builtin, (s.input, *s.args), s.kwargs, f"{info.full_name} {i}", name)
 
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
     op = OPS[name]
     if op.samples is not None:
         for i, (args, kwargs) in enumerate(op.samples(functools.partial(torch.tensor, dtype=dtype, device=device))):
-            sample = Sample(op.builtin, args, kwargs, f"hard sample {i}")
+            sample = Sample(op.builtin, args, kwargs, f"hard sample {i}", name)
             learning = sample.map(lambda t: t.clone().requires_grad_() if t.dtype == dtype else t)
             if device == "cpu":
                 try:
@@ -109,6 +111,8 @@ def samples(name: str, dtype: torch.dtype, requires_grad: bool = True) -> list[S
 def run(function: Any, sample: Sample) -> Any:
     """Call it with the random numbers that every other call here draws."""
     torch.manual_seed(0)
+    if sample.name in MUTATING:
+        sample = sample.map(lambda t: t if t.requires_grad else t.clone())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's advice on arguments; that ours gives it too is a test of its own
         return function(*sample.args, **sample.kwargs)

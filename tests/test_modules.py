@@ -36,6 +36,7 @@ EXTRA = {
     "TripletMarginWithDistanceLoss": [((), {}, (X, Y, Y + 1)), ((), {"swap": True, "margin": 2.0}, (X, Y, Y + 1))],
     "Unflatten": [((1, (3, 1)), {}, (X,))],
     "LayerNorm": [((3,), {"elementwise_affine": False}, (X,)), ((3,), {"bias": False}, (X,))],
+    **{f"LazyBatchNorm{n}d": [((), {}, (torch.arange(12 * 2**n).sin().view(4, 3, *(2,) * n),))] for n in (1, 2, 3)},
     "Linear": [((3, 2), {"bias": False}, (X,))],
 }
 

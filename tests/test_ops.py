@@ -171,7 +171,10 @@ def small(name: str, limit: int) -> list[Sample]:
 def test_torch_func(name, record_property):
     """grad, vjp, jvp, vmap of grad, jacrev, jacfwd and hessian of the bridge, against torch's function."""
     op = harness.operation(name)
-    record_property("samples", len(found := small(name, 8)))
+    found = small(name, 8)
+    if name in harness.MUTATING:  # under vmap nothing can be changed in place, torch's neither
+        found = [sample for sample in found if len(sample.learning()) == len(sample.tensors())]
+    record_property("samples", len(found))
     for sample in found:
         learning = sample.learning()
 

@@ -71,7 +71,8 @@ class Manual:
 
     def vjp_with(self, bound: dict[str, Any], inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """The operation's output and pullback with these arguments beside the inputs."""
-        for name, value in bound.items():
+        for name in self.attributes:
+            value = bound[name]
             if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and self._computed(value):
                 raise RuntimeError(
                     f"{name} of {type(self).__name__} is computed from other parameters (a parametrization), which vjp "

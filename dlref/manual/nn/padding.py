@@ -133,34 +133,37 @@ def _(tensor):
     yield RuntimeError, call(x, (-2, -2))
 
 
-def _padded(mode, name):
-    """The module's call: its amounts with the mode that its class stands for."""
+class Padding(Manual):
+    """The module's amounts with the mode that its class stands for."""
 
-    class Padding(Manual):
-        op = pad
-        attributes = {"pad": "padding", **({"value": "value"} if mode == "constant" else {})}
+    op, attributes, mode = pad, {"pad": "padding"}, "constant"
 
-        def arguments(self):
-            return {**super().arguments(), "mode": mode}
-
-        def forward(self, input):
-            self.check(input)
-            return super().forward(input)
-
-        def explicit(self, input):
-            self.check(input)
-            return super().explicit(input)
-
-        def check(self, input):
-            if mode == "circular":
-                self._check_input_dim(input)
-
-    Padding.__name__ = Padding.__qualname__ = name
-    return Padding
+    def arguments(self):
+        return {**super().arguments(), "mode": self.mode}
 
 
-Constant, Reflection = _padded("constant", "Constant"), _padded("reflect", "Reflection")
-Replication, Circular = _padded("replicate", "Replication"), _padded("circular", "Circular")
+class Constant(Padding):
+    attributes = {"pad": "padding", "value": "value"}
+
+
+class Reflection(Padding):
+    mode = "reflect"
+
+
+class Replication(Padding):
+    mode = "replicate"
+
+
+class Circular(Padding):
+    mode = "circular"
+
+    def forward(self, input):
+        self._check_input_dim(input)
+        return super().forward(input)
+
+    def explicit(self, input):
+        self._check_input_dim(input)
+        return super().explicit(input)
 
 
 class ConstantPad1d(Constant, torch.nn.ConstantPad1d): ...

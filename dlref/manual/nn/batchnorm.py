@@ -1,0 +1,171 @@
+"""Batch normalisation: over the samples and places of each channel, with running statistics for evaluation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .common import wide
+
+
+def channels_first(t, input):
+    """A number for each channel beside the input (N, C, *): (C,) to (C, 1, ...)."""
+    return None if t is None else t.view(-1, *(1,) * (input.dim() - 2))
+
+
+def check_channels(name, channels, **tensors):
+    """RuntimeError where one of the tensors does not hold one number for each channel."""
+    for which, t in tensors.items():
+        if t is not None and t.numel() != channels:
+            raise RuntimeError(f"{name}(): {which} must hold a number for each of the {channels} channels, it has shape "
+                               f"{tuple(t.shape)}")  # fmt: skip
+
+
+@op(builtin=F.batch_norm, autocast=None)
+def batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps):
+    r"""Batch normalisation: $y = \hat x \gamma + \beta,\ \hat x = (x - \mu)\,\rho,\ \rho = (\sigma^2 + \epsilon)^{-1/2}$.
+
+    input (N, C, *), all else (C,); output as input. In training $\mu$ and (biased) $\sigma^2$ are those of each channel over
+    samples and places, and the running statistics r move towards them in place: $r \leftarrow (1 - m)\,r + m\,\mu$, and
+    likewise the variance with the unbiased one. After training the running statistics stand for both.
+    ValueError where a channel has one value in training. Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
+    """
+    x = wide(input)
+    if training:
+        dims = (0, *range(2, input.dim()))
+        var, mean = torch.var_mean(x, dims, correction=0)
+    else:
+        mean, var = wide(running_mean).clone(), wide(running_var)
+    rho = (var + eps).rsqrt()
+    x, scale = x - channels_first(mean, input), channels_first(rho if weight is None else rho * weight, input)
+    y = x * scale if bias is None else torch.addcmul(channels_first(wide(bias), input), x, scale)
+    return y.to(input.dtype), (mean, rho, var) if training else (mean, rho)
+
+
+@batch_norm.gradient
+def _(dy, saved, needs, input, weight, training):
+    r"""In training $dx = \gamma\rho\,(dy - \overline{dy} - \hat x\,\overline{dy \odot \hat x})$, means over a channel; after
+    it $dx = \gamma\rho\,dy$. $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$.
+
+    As in layer norm: $\hat x$ is x projected off the constants and onto a sphere.
+    """
+    mean, rho, *_ = saved
+    dims = (0, *range(2, input.dim()))
+    g, x = wide(dy), wide(input) - channels_first(mean, input)
+    dbias = g.sum(dims)
+    dweight = (g * x).sum(dims) * rho
+    if not needs.input:
+        return None, None, None, dweight, dbias
+    scale = rho if weight is None else rho * weight
+    if not training:
+        return g * channels_first(scale, input), None, None, dweight, dbias
+    n = max(input.numel() // max(input.shape[1], 1), 1)
+    slope = channels_first(-rho * dweight / n, input)
+    dx = torch.addcmul(g - channels_first(dbias / n, input), x, slope) * channels_first(scale, input)
+    return dx, None, None, dweight, dbias
+
+
+@batch_norm.prepare
+def _(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    if eps <= 0:
+        raise ValueError(f"batch_norm(): eps must be greater than 0, it is {eps}")
+    if input.dim() < 2 and not input.numel():
+        return None
+    if input.dim() < 2:
+        raise RuntimeError(f"batch_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
+    if training and input.numel() == input.shape[1]:
+        raise ValueError(f"batch_norm(): a channel must have more than one value in training, the input has shape "
+                         f"{tuple(input.shape)}: take a larger batch, or evaluation mode")  # fmt: skip
+    if not training and (running_mean is None or running_var is None):
+        raise RuntimeError("batch_norm(): running_mean and running_var must be given in evaluation, they are None")
+    check_channels(
+        "batch_norm", input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    if training:  # the batch's own; `finish` moves the running ones, which nothing differentiates
+        return input, None, None, weight, bias, training, 0.0, eps
+    return input, running_mean, running_var, weight, bias, training, momentum, eps
+
+
+@batch_norm.finish
+def _(output, saved, input, running_mean, running_var, training, momentum):
+    if training and running_mean is not None and input.numel():
+        mean, _, var = saved
+        n = input.numel() // input.shape[1]
+        with torch.no_grad():
+            running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
+            running_var.copy_((1 - momentum) * running_var + momentum * (var * (n / (n - 1))))
+    return output
+
+
+@batch_norm.hard_samples
+def _(tensor):
+    x = tensor([[[1.0, 2.0], [3.0, 3.0]], [[-1.0, 0.5], [3.0, 3.0]]])  # a channel without variance
+    w, b = tensor([2.0, -1.0]), tensor([0.5, 0.0])
+    yield call(x, None, None, w, b, True)
+    yield call(x, None, None, w, None, True, eps=1e-2)
+    yield call(x, None, None, None, b, True)
+    yield call(x[..., 0], None, None, None, None, True)  # (N, C)
+    mean, var = tensor([0.5, 1.0]).detach(), tensor([4.0, 1e-6]).detach()
+    yield call(x + 10, None, None, w, b, True)  # a mean far above the deviation
+    yield call(x[:0], mean, var, w, b)  # an empty batch
+
+
+@batch_norm.error_samples
+def _(tensor):
+    x, m, v = tensor([[1.0, 2.0]]), tensor([0.0, 0.0]), tensor([1.0, 1.0])
+    yield ValueError, call(x, m, v, None, None, True)
+    yield RuntimeError, call(x, m[:1], v)
+    yield RuntimeError, call(x, m, v, tensor([1.0]))
+    yield RuntimeError, call(x, m, v, None, tensor([1.0, 1.0, 1.0]))
+
+
+class BatchNorm(Manual):
+    """What the batch normalisations share: which statistics a call uses, and how far it moves the running ones."""
+
+    attributes = {name: name for name in ("running_mean", "running_var", "weight", "bias", "eps")}
+
+    def arguments(self):
+        bound = super().arguments()
+        factor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:  # the mean of all batches
+                factor = self.num_batches_tracked.double().reciprocal()
+        if self.training and not self.track_running_stats:
+            bound |= {"running_mean": None, "running_var": None}
+        batch = self.training or (self.running_mean is None and self.running_var is None)
+        return {**bound, "training": batch, "momentum": factor}
+
+    def forward(self, input):
+        self._check_input_dim(input)
+        return super().forward(input)
+
+    def explicit(self, input):
+        self._check_input_dim(input)
+        return super().explicit(input)
+
+
+class BatchNorm1d(BatchNorm, torch.nn.BatchNorm1d):
+    op, attributes = batch_norm, BatchNorm.attributes
+
+
+class BatchNorm2d(BatchNorm, torch.nn.BatchNorm2d):
+    op, attributes = batch_norm, BatchNorm.attributes
+
+
+class BatchNorm3d(BatchNorm, torch.nn.BatchNorm3d):
+    op, attributes = batch_norm, BatchNorm.attributes
+
+
+class LazyBatchNorm1d(BatchNorm, torch.nn.LazyBatchNorm1d):
+    op, attributes, cls_to_become = batch_norm, BatchNorm.attributes, BatchNorm1d
+
+
+class LazyBatchNorm2d(BatchNorm, torch.nn.LazyBatchNorm2d):
+    op, attributes, cls_to_become = batch_norm, BatchNorm.attributes, BatchNorm2d
+
+
+class LazyBatchNorm3d(BatchNorm, torch.nn.LazyBatchNorm3d):
+    op, attributes, cls_to_become = batch_norm, BatchNorm.attributes, BatchNorm3d
