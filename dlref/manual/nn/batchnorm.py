@@ -33,14 +33,14 @@ def batch_norm(input, running_mean, running_var, weight, bias, training, momentu
     ValueError where a channel has one value in training. Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
     x = wide(input)
-    if training:
-        dims = (0, *range(2, input.dim()))
-        var, mean = torch.var_mean(x, dims, correction=0)
-    else:
-        mean, var = wide(running_mean).clone(), wide(running_var)
+    # Clone: what is saved must not be the running mean itself, which moves.
+    mean = x.mean((0, *range(2, input.dim()))) if training else wide(running_mean).clone()
+    x = x - channels_first(mean, input)
+    var = x.square().mean((0, *range(2, input.dim()))) if training else wide(running_var)
     rho = (var + eps).rsqrt()
-    x, scale = x - channels_first(mean, input), channels_first(rho if weight is None else rho * weight, input)
-    y = x * scale if bias is None else torch.addcmul(channels_first(wide(bias), input), x, scale)
+    y = x * channels_first(rho if weight is None else rho * weight, input)
+    if bias is not None:
+        y = y + channels_first(bias, input)
     return y.to(input.dtype), (mean, rho, var) if training else (mean, rho)
 
 
@@ -63,7 +63,7 @@ def _(dy, saved, needs, input, weight, training):
         return g * channels_first(scale, input), None, None, dweight, dbias
     n = max(input.numel() // max(input.shape[1], 1), 1)
     slope = channels_first(-rho * dweight / n, input)
-    dx = torch.addcmul(g - channels_first(dbias / n, input), x, slope) * channels_first(scale, input)
+    dx = (g - channels_first(dbias / n, input) + x * slope) * channels_first(scale, input)
     return dx, None, None, dweight, dbias
 
 
