@@ -30,6 +30,8 @@ TORCH_ERROR = {
     "cosine_embedding_loss": 4e-9,  # its 1e-12 is rounded to float32
     "hardsigmoid": 4e-8,  # its gradient multiplies by 1/6 rounded to float32
 }
+# Where torch's dtype under autocast depends on an option: only max_pool3d's kernel without indices is on its list.
+TORCH_AUTOCAST = {"max_pool3d"}
 # Where torch's gradient is NaN and the true one is not.
 TORCH_NAN = {
     "poisson_nll_loss",  # of a target of 0, with full=True: 0 * log 0 below its mask
@@ -74,8 +76,16 @@ def supported(name: str, *, backward: bool) -> set[torch.dtype]:
     """The dtypes that torch's function takes on the CPU; all floating ones where it has no entry."""
     infos = opinfos(name)
     if not infos:
-        return {torch.float64, torch.float32, torch.bfloat16}
+        return {dtype for dtype in (torch.float64, torch.float32, torch.bfloat16) if implemented(name, dtype)}
     return set().union(*((i.supported_backward_dtypes if backward else i.supported_dtypes)("cpu") for i in infos))
+
+
+def implemented(name: str, dtype: torch.dtype) -> bool:
+    try:
+        list(hard_samples(name, dtype))
+    except NotImplementedError:
+        return False
+    return True
 
 
 def database_samples(name: str, dtype: torch.dtype, requires_grad: bool = True) -> Iterator[Sample]:

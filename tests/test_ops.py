@@ -42,7 +42,13 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
     count, bound = 0, harness.TORCH_ERROR.get(op.__name__, 1e-12)
     for layout, dy in harness.layouts(harness.flat(theirs)):
         kept = [d if d is None else d.clone() for d in dy]
-        grads, expected = harness.gradients(ours, sample, dy), harness.gradients(theirs, sample, dy)
+        grads = harness.gradients(ours, sample, dy)
+        try:
+            expected = harness.gradients(theirs, sample, dy)
+        except RuntimeError as e:  # torch's pooling in three dimensions, of an image without a batch
+            if "Unsupported memory format" not in str(e):
+                raise
+            continue
         best = None
         if reference is not None:
             pairs = zip(dy, harness.flat(reference), strict=True)
@@ -317,7 +323,7 @@ def test_autocast(name, device):
                     assert not isinstance(ours, RuntimeError), (ours, sample)
                     ours, theirs = harness.flat(ours), harness.flat(theirs)
                     dtypes = [[t.dtype for t in side] for side in (ours, theirs)]
-                    assert dtypes[0] == dtypes[1], (sample, dtypes)
+                    assert dtypes[0] == dtypes[1] or name in harness.TORCH_AUTOCAST, (sample, dtypes)
                     if device == "cpu":
                         assert harness.error(ours[0], theirs[0]) <= 0.05, (harness.error(ours[0], theirs[0]), sample)
                     if ours[0].requires_grad and device == "cpu":

@@ -449,11 +449,13 @@ def _plain(values: tuple) -> tuple:
 
 
 def _signature(builtin: Callable | None) -> inspect.Signature | None:
-    """torch's signature without its annotations; None where it is written in C and has none."""
+    """torch's signature without its annotations; None where it has none of its own."""
     try:
         signature = inspect.signature(builtin)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values()):
+        return None  # torch's dispatch on a flag
     parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
