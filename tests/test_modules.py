@@ -212,7 +212,9 @@ def test_compile(name):
         module = build(manual_nn, name, args, kwargs, False)
         torch._dynamo.reset()
         compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-        harness.assert_equal(call(compiled, inputs, named), call(module, inputs, named), None, name)
+        with torch._dynamo.config.patch(allow_rnn=True):  # else Dynamo refuses subclasses of torch.nn.RNNBase unseen
+            answer = call(compiled, inputs, named)
+        harness.assert_equal(answer, call(module, inputs, named), None, name)
 
 
 @pytest.mark.parametrize("name", MODULES)

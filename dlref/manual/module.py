@@ -37,7 +37,8 @@ class Manual:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "op" in cls.__dict__ and "attributes" not in cls.__dict__:
+        shared = any("attributes" in vars(base) and "op" not in vars(base) for base in cls.__mro__[1:])  # by a mixin
+        if "op" in cls.__dict__ and "attributes" not in cls.__dict__ and not shared:
             theirs = next(base for base in cls.__mro__[1:] if not issubclass(base, Manual) and "forward" in vars(base))
             inputs = tuple(inspect.signature(theirs.forward).parameters)[1:]  # type: ignore[attr-defined]
             names = tuple(cls.op.__signature__.parameters)

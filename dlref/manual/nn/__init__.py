@@ -108,6 +108,7 @@ from .pooling import (
     MaxUnpool3d,
 )
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
+from .rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .smooth import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
 from .softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 

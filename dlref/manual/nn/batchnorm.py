@@ -148,24 +148,24 @@ class BatchNorm(Manual):
 
 
 class BatchNorm1d(BatchNorm, torch.nn.BatchNorm1d):
-    op, attributes = batch_norm, BatchNorm.attributes
+    op = batch_norm
 
 
 class BatchNorm2d(BatchNorm, torch.nn.BatchNorm2d):
-    op, attributes = batch_norm, BatchNorm.attributes
+    op = batch_norm
 
 
 class BatchNorm3d(BatchNorm, torch.nn.BatchNorm3d):
-    op, attributes = batch_norm, BatchNorm.attributes
+    op = batch_norm
 
 
 class LazyBatchNorm1d(BatchNorm, torch.nn.LazyBatchNorm1d):
-    op, attributes, cls_to_become = batch_norm, BatchNorm.attributes, BatchNorm1d
+    op, cls_to_become = batch_norm, BatchNorm1d
 
 
 class LazyBatchNorm2d(BatchNorm, torch.nn.LazyBatchNorm2d):
-    op, attributes, cls_to_become = batch_norm, BatchNorm.attributes, BatchNorm2d
+    op, cls_to_become = batch_norm, BatchNorm2d
 
 
 class LazyBatchNorm3d(BatchNorm, torch.nn.LazyBatchNorm3d):
-    op, attributes, cls_to_become = batch_norm, BatchNorm.attributes, BatchNorm3d
+    op, cls_to_become = batch_norm, BatchNorm3d

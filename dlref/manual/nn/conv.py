@@ -343,11 +343,10 @@ class Conv3d(Convolution, torch.nn.Conv3d):
     op = conv3d
 
 
-OPTIONS = {name: name for name in ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")}
-
-
 class Transposed(Manual):
     """What the three transposed convolutions share: output_size decides the output_padding."""
+
+    attributes = {n: n for n in ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")}
 
     def bound(self, input, output_size):
         if self.padding_mode != "zeros":
@@ -372,15 +371,15 @@ class Transposed(Manual):
 
 
 class ConvTranspose1d(Transposed, torch.nn.ConvTranspose1d):
-    op, attributes = conv_transpose1d, OPTIONS
+    op = conv_transpose1d
 
 
 class ConvTranspose2d(Transposed, torch.nn.ConvTranspose2d):
-    op, attributes = conv_transpose2d, OPTIONS
+    op = conv_transpose2d
 
 
 class ConvTranspose3d(Transposed, torch.nn.ConvTranspose3d):
-    op, attributes = conv_transpose3d, OPTIONS
+    op = conv_transpose3d
 
 
 class LazyConv1d(Convolution, torch.nn.LazyConv1d):
@@ -396,12 +395,12 @@ class LazyConv3d(Convolution, torch.nn.LazyConv3d):
 
 
 class LazyConvTranspose1d(Transposed, torch.nn.LazyConvTranspose1d):
-    op, attributes, cls_to_become = conv_transpose1d, OPTIONS, ConvTranspose1d
+    op, cls_to_become = conv_transpose1d, ConvTranspose1d
 
 
 class LazyConvTranspose2d(Transposed, torch.nn.LazyConvTranspose2d):
-    op, attributes, cls_to_become = conv_transpose2d, OPTIONS, ConvTranspose2d
+    op, cls_to_become = conv_transpose2d, ConvTranspose2d
 
 
 class LazyConvTranspose3d(Transposed, torch.nn.LazyConvTranspose3d):
-    op, attributes, cls_to_become = conv_transpose3d, OPTIONS, ConvTranspose3d
+    op, cls_to_become = conv_transpose3d, ConvTranspose3d

@@ -284,7 +284,7 @@ def _avg_pool(n: int) -> Op:
     name = f"avg_pool{n}d"
 
     @op(builtin=getattr(F, name), autocast={"cpu": "float32"} if n == 3 else None)
-    @_named(name, rf"""The mean of each window in {n} dimensions: $y_o = \frac{{1}}{{c_o}} \sum_k x_{{o s + k - p}}$, zeros for padding.
+    @_named(name, rf"""The mean of each window in {n} dimensions: $y_o = \frac{{1}}{{c_o}} \sum_k x_{{o s + k - p}}$.
 
     input (N, C, *L) or (C, *L); output (N, C, *O) as of max_pool{n}d. $c_o$: the window's size with its padding, without it
     where count_include_pad is False, or divisor_override. RuntimeError where options do not fit.""")  # fmt: skip
@@ -304,19 +304,15 @@ def _avg_pool(n: int) -> Op:
         options = _options(name, n, input, kernel_size, stride, padding, 1, ceil_mode)
         return input, options, ceil_mode, count_include_pad, divisor_override
 
-    if n == 1:
+    def line(input, kernel_size, stride=(), padding=0, ceil_mode=False, count_include_pad=True):
+        return prepared(input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
-        @avg_pool.prepare
-        def _(input, kernel_size, stride=(), padding=0, ceil_mode=False, count_include_pad=True):
-            return prepared(input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+    def area(
+        input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+    ):
+        return prepared(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
-    else:
-
-        @avg_pool.prepare
-        def _(
-            input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
-        ):
-            return prepared(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    avg_pool.prepare(line if n == 1 else area)
 
     @avg_pool.hard_samples
     def _(tensor):

@@ -1,0 +1,477 @@
+"""Recurrent layers: Elman's, LSTM and GRU, and backpropagation through time.
+
+Sequences stand packed: the rows of all sequences at step 1, then those at step 2, ..., the longest sequences first, and
+`sizes` says how many rows each step has. Sequences of one length are the case of equal sizes. The input's products for all
+steps are one matrix product, and so are the weights' gradients; only what depends on the step before is in the loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils.rnn import PackedSequence
+
+from ..module import Manual, accumulate
+from ..op import op
+from .dropout import dropout
+
+State = tuple[Tensor, ...]
+Sizes = tuple[int, ...]
+
+
+def scan(step: Callable, first: State, sizes: Sizes, reverse: bool) -> tuple[list, State]:
+    """Carry a state through the steps: `step(rows, state)` returns the next state and a record.
+
+    first: the state (N, *) each sequence begins with. Where a step has fewer rows than the one before, the last sequences
+    have ended; where it has more, they begin. Returns the records in the order of the rows, and each sequence's last state.
+    """
+    starts = [0, *itertools.accumulate(sizes)]
+    times = range(len(sizes) - 1, -1, -1) if reverse else range(len(sizes))
+    state, ended, records = tuple(s[: sizes[times[0]]] for s in first), [], [None] * len(sizes)
+    for t in times:
+        now, before = sizes[t], len(state[0])
+        if now < before:
+            ended.append(tuple(s[now:] for s in state))
+            state = tuple(s[:now] for s in state)
+        elif now > before:
+            state = tuple(torch.cat([s, f[before:now]]) for s, f in zip(state, first, strict=True))
+        state, records[t] = step(slice(starts[t], starts[t + 1]), state)
+    if ended:
+        state = tuple(torch.cat([s, *(e[i] for e in reversed(ended))]) for i, s in enumerate(state))
+    return records, state
+
+
+def before(output: Tensor, h0: Tensor, sizes: Sizes, reverse: bool) -> Tensor:
+    """The hidden state that each row started from."""
+    records, _ = scan(lambda rows, state: ((output[rows],), state[0]), (h0,), sizes, reverse)
+    return torch.cat(records)
+
+
+def from_input(input: Tensor, w_ih: Tensor, bias: Tensor | None) -> Tensor:
+    return input @ w_ih.t() if bias is None else torch.addmm(bias, input, w_ih.t())
+
+
+def weights_gradients(dx: Tensor, dh: Tensor, needs, input: Tensor, previous: Tensor, w_ih: Tensor) -> tuple:
+    """Of input, w_ih, w_hh, b_ih, b_hh from the gradients of the affine maps of input (dx) and hidden state (dh)."""
+    return (
+        dx @ w_ih if needs.input else None,
+        dx.t() @ input if needs.w_ih else None,
+        dh.t() @ previous if needs.w_hh else None,
+        dx.sum(0) if needs.b_ih else None,
+        dh.sum(0) if needs.b_hh else None,
+    )
+
+
+# --- Elman ------------------------------------------------------------------------------------------------------
+
+
+@op(outputs=("output", "h_n"), autocast={"cuda": "low"})
+def rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
+    r"""$h_t = \phi(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh})$, $\phi$ the hyperbolic tangent or ReLU.
+
+    input (rows, I), h0 (N, H), w_ih (H, I), w_hh (H, H); output (rows, H), h_n (N, H). Elman 1990 (Cognitive Science 14).
+    """
+    x = from_input(input, w_ih, None if b_ih is None else b_ih + b_hh)
+
+    def step(rows, state):
+        z = torch.addmm(x[rows], state[0], w_hh.t())
+        h = z.clamp(min=0) if relu else torch.tanh(z)
+        return (h,), h
+
+    outputs, (h_n,) = scan(step, (h0,), sizes, reverse)
+    return (torch.cat(outputs), h_n), ()
+
+
+@rnn_layer.gradient
+def _(dy, output, needs, input, h0, w_ih, w_hh, sizes, reverse, relu):
+    r"""Backpropagation through time, $\delta_t = \partial E / \partial z_t$ from the last step to the first:
+    $\delta_t = \phi'(z_t) \odot (dy_t + W_{hh}^\top \delta_{t+1})$, $dW_{ih} = \sum_t \delta_t x_t^\top,\
+    dW_{hh} = \sum_t \delta_t h_{t-1}^\top,\ dx_t = W_{ih}^\top \delta_t$. Werbos 1990 (Proc. IEEE 78)."""
+    doutput, dh_n = dy
+    slope = (output > 0).to(output.dtype) if relu else 1 - output.square()
+
+    def step(rows, state):
+        delta = (state[0] + doutput[rows]) * slope[rows]
+        return (delta @ w_hh,), delta
+
+    deltas, (dh0,) = scan(step, (dh_n,), sizes, not reverse)
+    delta = torch.cat(deltas)
+    dinput, *dweights = weights_gradients(delta, delta, needs, input, before(output, h0, sizes, reverse), w_ih)
+    return dinput, dh0, *dweights
+
+
+# --- LSTM -------------------------------------------------------------------------------------------------------
+
+
+@op(outputs=("output", "h_n", "c_n"), autocast={"cuda": "low"})
+def lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
+    r"""$i, f, g, o = \sigma, \sigma, \tanh, \sigma$ of $W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh}$,
+    $c_t = f \odot c_{t-1} + i \odot g$, $m_t = o \odot \tanh c_t$, $h_t = m_t$ or $W_{hr} m_t$.
+
+    input (rows, I), h0 (N, P), c0 (N, H), w_ih (4 H, I), w_hh (4 H, P), w_hr (P, H); output (rows, P), h_n, c_n.
+    Hochreiter & Schmidhuber 1997; Gers et al. 2000 (forget gate); Sak et al. 2014, arXiv:1402.1128 (projection).
+    """
+    x = from_input(input, w_ih, None if b_ih is None else b_ih + b_hh)
+    size = w_hh.shape[0] // 4
+
+    def step(rows, state):
+        h, c = state
+        z = torch.addmm(x[rows], h, w_hh.t())
+        i_f, g, o = (
+            torch.sigmoid(z[:, : 2 * size]),
+            torch.tanh(z[:, 2 * size : 3 * size]),
+            torch.sigmoid(z[:, 3 * size :]),
+        )
+        c = torch.addcmul(i_f[:, size:] * c, i_f[:, :size], g)
+        h = o * torch.tanh(c)
+        if w_hr is not None:
+            h = h @ w_hr.t()
+        return (h, c), (h, c, i_f, g, o)
+
+    records, (h_n, c_n) = scan(step, (h0, c0), sizes, reverse)
+    output, *saved = map(torch.cat, zip(*records, strict=True))
+    return (output, h_n, c_n), tuple(saved)
+
+
+@lstm_layer.gradient
+def _(dy, output, saved, needs, input, h0, c0, w_ih, w_hh, w_hr, sizes, reverse):
+    r"""Backpropagation through time, from the last step to the first, with $dh_t$ and $dc_t$ from the step after:
+    $dm_t = dy_t + dh_t$ (or $W_{hr}^\top$ of it), $dc_t \mathrel{+}= dm_t \odot o\,(1 - \tanh^2 c_t)$,
+    $\delta_t = (dc_t\, g\, i(1-i),\ dc_t\, c_{t-1} f(1-f),\ dc_t\, i\,(1-g^2),\ dm_t \tanh c_t\, o(1-o))$,
+    $dc_{t-1} = dc_t \odot f$, $dh_{t-1} = W_{hh}^\top \delta_t$. What does not depend on dh and dc is computed for all steps
+    at once; the weights' gradients are sums over t, one matrix product each."""
+    doutput, dh_n, dc_n = dy
+    c, i_f, g, o = saved
+    size = g.shape[1]
+    i, f, tanh_c = i_f[:, :size], i_f[:, size:], torch.tanh(c)
+    before_c = before(c, c0, sizes, reverse)
+    slopes = torch.stack([g * i * (1 - i), before_c * f * (1 - f), i * (1 - g.square())], 1)  # (rows, 3, H)
+    slope_o, through_h = tanh_c * o * (1 - o), o * (1 - tanh_c.square())
+
+    def step(rows, state):
+        dh, dc = state
+        dh = dh + doutput[rows]
+        dm = dh if w_hr is None else dh @ w_hr
+        dc = torch.addcmul(dc, dm, through_h[rows])
+        delta = torch.cat([(dc.unsqueeze(1) * slopes[rows]).flatten(1), dm * slope_o[rows]], 1)
+        return (delta @ w_hh, dc * f[rows]), (delta, dh)
+
+    records, (dh0, dc0) = scan(step, (dh_n, dc_n), sizes, not reverse)
+    delta, dh = map(torch.cat, zip(*records, strict=True))
+    dinput, *dweights = weights_gradients(delta, delta, needs, input, before(output, h0, sizes, reverse), w_ih)
+    return dinput, dh0, dc0, *dweights, dh.t() @ (o * tanh_c) if needs.w_hr else None
+
+
+# --- GRU --------------------------------------------------------------------------------------------------------
+
+
+@op(outputs=("output", "h_n"), autocast={"cuda": "low"})
+def gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
+    r"""$r, z = \sigma(W_i x_t + b_i + W_h h_{t-1} + b_h)$,
+    $n = \tanh(W_{in} x_t + b_{in} + r \odot (W_{hn} h_{t-1} + b_{hn}))$,
+    $h_t = (1 - z) \odot n + z \odot h_{t-1}$.
+
+    input (rows, I), h0 (N, H), w_ih (3 H, I), w_hh (3 H, H), the rows in the order r, z, n; output (rows, H), h_n (N, H).
+    Cho et al. 2014, arXiv:1406.1078, eq. 5 to 8, with the reset gate after the product.
+    """
+    x = from_input(input, w_ih, b_ih)
+    size = w_hh.shape[1]
+
+    def step(rows, state):
+        (h,) = state
+        from_h = from_input(h, w_hh, b_hh)
+        r_z = torch.sigmoid(x[rows, : 2 * size] + from_h[:, : 2 * size])
+        q = from_h[:, 2 * size :]
+        n = torch.tanh(torch.addcmul(x[rows, 2 * size :], r_z[:, :size], q))
+        h = torch.addcmul(n, r_z[:, size:], h - n)
+        return (h,), (h, r_z, n, q)
+
+    records, (h_n,) = scan(step, (h0,), sizes, reverse)
+    output, *saved = map(torch.cat, zip(*records, strict=True))
+    return (output, h_n), tuple(saved)
+
+
+@gru_layer.gradient
+def _(dy, output, saved, needs, input, h0, w_ih, w_hh, sizes, reverse):
+    r"""Backpropagation through time with $q = W_{hn} h_{t-1} + b_{hn}$ and $dh_t$ the whole gradient of $h_t$:
+    $\delta_n = dh_t (1 - z)(1 - n^2)$, $\delta_z = dh_t (h_{t-1} - n)\, z (1 - z)$, $\delta_r = \delta_n\, q\, r (1 - r)$;
+    the input's map gets $(\delta_r, \delta_z, \delta_n)$, the hidden state's $\delta = (\delta_r, \delta_z, \delta_n r)$, and
+    $dh_{t-1} = dh_t \odot z + W_{hh}^\top \delta$."""
+    doutput, dh_n = dy
+    r_z, n, q = saved
+    size = n.shape[1]
+    r, z, previous = r_z[:, :size], r_z[:, size:], before(output, h0, sizes, reverse)
+    slope_n = (1 - z) * (1 - n.square())
+    # Of dh to (delta_r, delta_z, delta_n r): all three are dh times what the forward decided.
+    slopes = torch.stack([slope_n * q * r * (1 - r), (previous - n) * z * (1 - z), slope_n * r], 1)  # (rows, 3, H)
+
+    def step(rows, state):
+        dh = state[0] + doutput[rows]
+        delta = (dh.unsqueeze(1) * slopes[rows]).flatten(1)
+        return (torch.addcmul(delta @ w_hh, dh, z[rows]),), (delta, dh)
+
+    records, (dh0,) = scan(step, (dh_n,), sizes, not reverse)
+    from_h, dh = map(torch.cat, zip(*records, strict=True))
+    from_x = torch.cat([from_h[:, : 2 * size], dh * slope_n], 1)
+    dinput, *dweights = weights_gradients(from_x, from_h, needs, input, previous, w_ih)
+    return dinput, dh0, *dweights
+
+
+# --- modules ----------------------------------------------------------------------------------------------------
+
+
+class Packing:
+    """How a call's tensors stand: packed or not, the batch first or second or absent, the sequences sorted or not."""
+
+    def __init__(self, packed: PackedSequence | None, steps: int, batch_first: bool, batched: bool):
+        self.packed, self.steps, self.batch_first, self.batched = packed, steps, batch_first, batched
+
+    def rows(self, x):
+        """Rows of a tensor of the call."""
+        if self.packed is not None:
+            return x.data if isinstance(x, PackedSequence) else x
+        if not self.batched:
+            return x
+        return (x.transpose(0, 1) if self.batch_first else x).flatten(0, 1)
+
+    def sequences(self, rows):
+        """The call's tensor of rows."""
+        if self.packed is not None:
+            return PackedSequence(rows, *self.packed[1:])
+        if not self.batched:
+            return rows
+        x = rows.unflatten(0, (self.steps, rows.shape[0] // self.steps))
+        return x.transpose(0, 1) if self.batch_first else x
+
+    def sort(self, state, back=False):
+        """A state (layers, N, *) of the call in the order of the rows, or back."""
+        if not self.batched:
+            return state.squeeze(1) if back else state.unsqueeze(1)
+        order = None if self.packed is None else self.packed.unsorted_indices if back else self.packed.sorted_indices
+        return state if order is None else state.index_select(1, order)
+
+
+class Recurrent(Manual):
+    """What RNN, LSTM and GRU share: layers and directions, packing, dropout between layers."""
+
+    attributes: dict[str, str] = {}
+    carries_cell = False
+
+    def layer(self, rows, state, names, sizes, reverse):
+        """The arguments of the operation for one layer in one direction."""
+        weights = [getattr(self, name) for name in names]
+        biases = weights[2:4] if self.bias else (None, None)
+        return rows, *state, *weights[:2], *biases, *weights[4 if self.bias else 2 :], sizes, reverse
+
+    def opened(self, input, hx):
+        """Rows, sizes and the initial states in the rows' order, and how the call's tensors stand."""
+        name = type(self).__name__
+        if isinstance(input, PackedSequence):
+            packing, n = Packing(input, len(input.batch_sizes), self.batch_first, True), int(input.batch_sizes[0])
+            rows, sizes = input.data, tuple(input.batch_sizes.tolist())
+            states = self.zeros(rows, n) if hx is None else hx
+            self.check_forward_args(rows, states, input.batch_sizes)
+        else:
+            if input.dim() not in (2, 3):
+                raise ValueError(f"{name}(): the input must have 2 or 3 dimensions, it has {input.dim()}")
+            for state in () if hx is None else self.as_tuple(hx):
+                if state.dim() != input.dim():
+                    raise RuntimeError(f"{name}(): the initial state must have {input.dim()} dimensions as the input has, it "
+                                       f"has {state.dim()}")  # fmt: skip
+            batched = input.dim() == 3
+            steps, n = (input.shape[1], input.shape[0]) if batched and self.batch_first else (*input.shape[:2],)
+            n = n if batched else 1
+            steps = steps if batched else input.shape[0]
+            if not steps:
+                raise RuntimeError(
+                    f"{name}(): a sequence must have at least one step, the input has {tuple(input.shape)}"
+                )
+            packing, sizes = Packing(None, steps, self.batch_first, batched), (n,) * steps
+            states = self.zeros(input, n) if hx is None else hx
+            if hx is not None and not batched:
+                states = self.as_given([s.unsqueeze(1) for s in self.as_tuple(hx)])
+            x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
+            self.check_forward_args(x, states, None)
+            rows = packing.rows(input)
+        states = self.as_tuple(states)
+        if hx is not None and packing.batched:
+            states = tuple(packing.sort(s) for s in states)
+        return rows, sizes, states, packing
+
+    def zeros(self, input, n):
+        layers = self.num_layers * (2 if self.bidirectional else 1)
+        h = input.new_zeros(layers, n, self.proj_size or self.hidden_size)
+        return (h, input.new_zeros(layers, n, self.hidden_size)) if self.carries_cell else h
+
+    def as_tuple(self, hx):
+        return tuple(hx) if self.carries_cell else (hx,)
+
+    def as_given(self, states):
+        return tuple(states) if self.carries_cell else states[0]
+
+    def through(self, rows, sizes, states, run):
+        """The layers from the first to the last: `run(op, *args)` returns the outputs of an operation."""
+        directions, last = 2 if self.bidirectional else 1, []
+        for k in range(0, self.num_layers * directions, directions):
+            if k and self.dropout and self.training:
+                rows = run(dropout, rows, self.dropout)
+            outputs = []
+            for d in range(directions):
+                state = [s[k + d] for s in states]
+                output, *final = run(self.op, *self.layer(rows, state, self._all_weights[k + d], sizes, bool(d)))
+                outputs.append(output)
+                last.append(final)
+            rows = torch.cat(outputs, 1) if directions == 2 else outputs[0]
+        return rows, [torch.stack(s) for s in zip(*last, strict=True)]
+
+    def forward(self, input, hx=None):
+        rows, sizes, states, packing = self.opened(input, hx)
+        output, last = self.through(rows, sizes, states, lambda op, *args: op(*args))
+        return packing.sequences(output), self.as_given([packing.sort(s, back=True) for s in last])
+
+    def explicit(self, input, hx=None):
+        rows, sizes, states, packing = self.opened(input, hx)
+        calls = []
+
+        def run(op, *args):
+            output, pull = op.vjp(*args)
+            calls.append((args, pull))
+            return output
+
+        output, last = self.through(rows, sizes, states, run)
+        directions = 2 if self.bidirectional else 1
+
+        def pullback(dy=None, needs=None):
+            """dy: the output's gradient, or (output's, last states'), None for what nobody used."""
+            doutput, dlast = dy if type(dy) is tuple else (dy, None)
+            drows = None if doutput is None else packing.rows(doutput)
+            dlast = (None,) * len(states) if dlast is None else self.as_tuple(dlast)
+            dlast = [None if d is None else packing.sort(d) for d in dlast]
+            left, dfirst = list(calls), []
+            for k in range(self.num_layers * directions - directions, -1, -directions):
+                parts = (None,) * directions if drows is None else drows.chunk(directions, 1)
+                dinputs = []
+                for d in range(directions - 1, -1, -1):
+                    args, pull = left.pop()
+                    learns = [a.requires_grad if isinstance(a, Parameter) else isinstance(a, Tensor) for a in args]
+                    grads = pull((parts[d], *(None if s is None else s[k + d] for s in dlast)), learns)
+                    for arg, grad in zip(args, grads, strict=True):
+                        if isinstance(arg, Parameter) and grad is not None:
+                            accumulate(arg, grad)
+                    dinputs.append(grads[0])
+                    dfirst.append(grads[1 : 1 + len(states)])
+                found = [g for g in dinputs if g is not None]
+                drows = sum(found[1:], found[0]) if found else None
+                if drows is not None and k and self.dropout and self.training:
+                    drows = left.pop()[1](drows)[0]
+            dinput = None if drows is None else packing.sequences(drows)
+            if hx is None:
+                return (dinput,)
+            parts = [group[::-1] for group in zip(*dfirst, strict=True)]
+            dstates = [None if p[0] is None else torch.stack(p) for p in parts]
+            return dinput, self.as_given([None if d is None else packing.sort(d, back=True) for d in dstates])
+
+        pullback.trains = any(isinstance(a, Parameter) and a.requires_grad for args, _ in calls for a in args)
+        return (packing.sequences(output), self.as_given([packing.sort(s, back=True) for s in last])), pullback
+
+
+class RNN(Recurrent, torch.nn.RNN):
+    op = rnn_layer
+
+    def layer(self, *args):
+        return *super().layer(*args), self.nonlinearity == "relu"
+
+
+class LSTM(Recurrent, torch.nn.LSTM):
+    op, carries_cell = lstm_layer, True
+
+    def layer(self, *args):
+        made = super().layer(*args)
+        return made if self.proj_size else (*made[:7], None, *made[7:])
+
+
+class GRU(Recurrent, torch.nn.GRU):
+    op = gru_layer
+
+
+class Cell(Manual):
+    """What the cells share: one step of the layer's operation."""
+
+    attributes: dict[str, str] = {}
+    carries_cell = False
+
+    def opened(self, input, hx):
+        name = type(self).__name__
+        if input.dim() not in (1, 2):
+            raise ValueError(f"{name}(): the input must have 1 or 2 dimensions, it has {input.dim()}")
+        batched = input.dim() == 2
+        x = input if batched else input.unsqueeze(0)
+        if hx is None:
+            h = x.new_zeros(len(x), self.hidden_size)
+            states = (h, h) if self.carries_cell else (h,)
+        else:
+            states = tuple(hx) if self.carries_cell else (hx,)
+            for s in states:
+                if s.dim() not in (1, 2):
+                    raise ValueError(f"{name}(): the hidden state must have 1 or 2 dimensions, it has {s.dim()}")
+            states = states if batched else tuple(s.unsqueeze(0) for s in states)
+        if x.shape[1] != self.input_size:
+            raise RuntimeError(f"{name}(): the input must have {self.input_size} features, it has {x.shape[1]}")
+        for s in states:
+            if tuple(s.shape) != (len(x), self.hidden_size):
+                raise RuntimeError(f"{name}(): the hidden state must have shape {(len(x), self.hidden_size)}, it has "
+                                   f"{tuple(s.shape)}")  # fmt: skip
+        args = (x, *states, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, *self.options(len(x)))
+        return args, batched
+
+    def options(self, n):
+        return (n,), False
+
+    def given(self, final, batched):
+        final = [f if batched else f.squeeze(0) for f in final]
+        return tuple(final) if self.carries_cell else final[0]
+
+    def forward(self, input, hx=None):
+        args, batched = self.opened(input, hx)
+        return self.given(self.op(*args)[1:], batched)
+
+    def explicit(self, input, hx=None):
+        args, batched = self.opened(input, hx)
+        (_, *final), pull = self.op.vjp(*args)
+        learns = [a.requires_grad if isinstance(a, Parameter) else isinstance(a, Tensor) for a in args]
+
+        def pullback(dy=None, needs=None):
+            dfinal = dy if self.carries_cell else (dy,)
+            grads = pull((None, *(d if d is None or batched else d.unsqueeze(0) for d in dfinal)), learns)
+            for arg, grad in zip(args, grads, strict=True):
+                if isinstance(arg, Parameter) and grad is not None:
+                    accumulate(arg, grad)
+            dinput, *dstates = [g if g is None or batched else g.squeeze(0) for g in grads[: 1 + len(final)]]
+            return (dinput,) if hx is None else (dinput, tuple(dstates) if self.carries_cell else dstates[0])
+
+        pullback.trains = any(isinstance(a, Parameter) and a.requires_grad for a in args)
+        return self.given(final, batched), pullback
+
+
+class RNNCell(Cell, torch.nn.RNNCell):
+    op = rnn_layer
+
+    def options(self, n):
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise RuntimeError(f"RNNCell(): nonlinearity must be 'tanh' or 'relu', it is {self.nonlinearity!r}")
+        return (n,), False, self.nonlinearity == "relu"
+
+
+class LSTMCell(Cell, torch.nn.LSTMCell):
+    op, carries_cell = lstm_layer, True
+
+    def options(self, n):
+        return None, (n,), False
+
+
+class GRUCell(Cell, torch.nn.GRUCell):
+    op = gru_layer
