@@ -25,6 +25,10 @@ RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "fe
           "reparametrize", "rrelu"}  # fmt: skip
 # Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
 MUTATING = {"batch_norm", "instance_norm", "embedding"}
+# Operations whose first two arguments PyTorch's database exchanges.
+SWAPPED = {"embedding"}
+# Where torch rounds the mean of squares of integers to an integer.
+TORCH_INTEGERS = {"local_response_norm"}
 # Where torch's own float64 result is worse than float64: how much worse, and why.
 TORCH_ERROR = {
     "cosine_embedding_loss": 4e-9,  # its 1e-12 is rounded to float32
@@ -93,8 +97,9 @@ def database_samples(name: str, dtype: torch.dtype, requires_grad: bool = True) 
         if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
             for i, s in enumerate(info.sample_inputs("cpu", dtype, requires_grad=requires_grad)):
                 # The database's own wrapper of a random operation draws from a seed of its own.
-                builtin = OPS[name].builtin if name in RANDOM else info.op
-                yield Sample(builtin, (s.input, *s.args), s.kwargs, f"{info.full_name} {i}", name)
+                builtin = OPS[name].builtin if name in RANDOM | SWAPPED else info.op
+                args = (*s.args, s.input) if name in SWAPPED else (s.input, *s.args)
+                yield Sample(builtin, args, s.kwargs, f"{info.full_name} {i}", name)
 
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:

@@ -36,6 +36,11 @@ EXTRA = {
     "TripletMarginWithDistanceLoss": [((), {}, (X, Y, Y + 1)), ((), {"swap": True, "margin": 2.0}, (X, Y, Y + 1))],
     "Unflatten": [((1, (3, 1)), {}, (X,))],
     "LayerNorm": [((3,), {"elementwise_affine": False}, (X,)), ((3,), {"bias": False}, (X,))],
+    **{
+        f"LazyInstanceNorm{n}d": [((), {"affine": True}, (torch.arange(12 * 2**n).sin().view(4, 3, *(2,) * n),))]
+        for n in (1, 2, 3)
+    },
+    "LazyLinear": [((2,), {}, (X,))],
     **{f"LazyBatchNorm{n}d": [((), {}, (torch.arange(12 * 2**n).sin().view(4, 3, *(2,) * n),))] for n in (1, 2, 3)},
     "Linear": [((3, 2), {"bias": False}, (X,))],
 }

@@ -30,6 +30,7 @@ from .nn.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d,
 from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .nn.flatten import flatten, unflatten
+from .nn.instancenorm import instance_norm
 from .nn.likelihood_loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -49,7 +50,7 @@ from .nn.margin_loss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
-from .nn.normalization import layer_norm, rms_norm
+from .nn.normalization import group_norm, layer_norm, local_response_norm, rms_norm
 from .nn.padding import pad
 from .nn.pooling import (
     adaptive_avg_pool1d,
@@ -74,3 +75,4 @@ from .nn.pooling import (
 from .nn.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .nn.smooth import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin
+from .nn.sparse import embedding

@@ -106,7 +106,9 @@ def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:
     for hook in tuple((parameter._backward_hooks or {}).values()):
         changed = hook(grad)
         grad = grad if changed is None else changed
-    if parameter.grad is not None:
+    if grad.is_sparse and (parameter.grad is None or parameter.grad.is_sparse):
+        parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+    elif parameter.grad is not None:
         parameter.grad.add_(grad)
     else:
         # A tensor of its own, in the parameter's layout: the gradient may be a view of somebody's upstream gradient.

@@ -60,6 +60,10 @@ class Linear(Manual, torch.nn.Linear):
     op = linear
 
 
+class LazyLinear(Manual, torch.nn.LazyLinear):
+    op, cls_to_become = linear, Linear
+
+
 @op(builtin=F.bilinear, autocast={"cuda": "promote"})
 def bilinear(input1, input2, weight, bias=None):
     r"""Bilinear form per output: $y_o = x_1^\top W_o\, x_2 + b_o$.

@@ -1,4 +1,4 @@
-"""Normalisation over the features of one sample: layer norm and root-mean-square norm."""
+"""Normalisation within one sample: layer norm, root-mean-square norm, group norm, local response."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
+from ..windows import padded, windows
+from .batchnorm import channels_first, check_channels
 from .common import wide
 
 
@@ -143,3 +145,134 @@ def _(tensor):
 class RMSNorm(Manual, torch.nn.RMSNorm):
     op = rms_norm
     attributes = {"normalized_shape": "normalized_shape", "weight": "weight", "eps": "eps"}
+
+
+@op(builtin=F.group_norm, autocast={"cuda": "float32"})
+def group_norm(input, num_groups, weight, bias, eps):
+    r"""Group normalisation: as layer norm over the channels and places of each of G groups of channels of a sample,
+    $\hat x = (x - \mu)\,\rho$, then a scale and a shift for each channel: $y = \hat x \gamma + \beta$.
+
+    input (N, C, *), G divides C, weight and bias (C,); output as input. RuntimeError where they do not fit. Wu & He 2018,
+    arXiv:1803.08494, eq. 7.
+    """
+    x = _grouped(wide(input), num_groups)
+    mean = x.mean(2, keepdim=True)
+    centred = x - mean
+    rho = (centred.square().mean(2, keepdim=True) + eps).rsqrt()
+    y = (centred * rho).reshape(input.shape)
+    if weight is not None:
+        y = y * channels_first(weight, input)
+    if bias is not None:
+        y = y + channels_first(bias, input)
+    return y.to(input.dtype), (mean, rho)
+
+
+@group_norm.gradient
+def _(dy, saved, needs, input, num_groups, weight):
+    r"""With $g = dy \odot \gamma$ and means over a group: $dx = \rho\,(g - \overline{g} - \hat x\,\overline{g \odot \hat x})$,
+    $d\gamma = \sum dy \odot \hat x,\quad d\beta = \sum dy$ over all but the channel."""
+    mean, rho = saved
+    x_hat = (_grouped(wide(input), num_groups) - mean) * rho
+    dims, dy = (0, *range(2, input.dim())), wide(dy)
+    dx = None
+    if needs.input:
+        g = _grouped(dy if weight is None else dy * channels_first(weight, input), num_groups)
+        dx = rho * (g - g.mean(2, keepdim=True) - x_hat * (g * x_hat).mean(2, keepdim=True))
+        dx = dx.reshape(input.shape)
+    dweight = (dy * x_hat.reshape(input.shape)).sum(dims) if needs.weight else None
+    return dx, None, dweight, dy.sum(dims) if needs.bias else None
+
+
+def _grouped(x, groups):
+    """(N, C, *) as (N, G, C / G * places)."""
+    return x.reshape(len(x), groups, x[0].numel() // groups if len(x) else 0)
+
+
+@group_norm.prepare
+def _(input, num_groups, weight=None, bias=None, eps=1e-5):
+    if input.dim() < 2:
+        raise RuntimeError(f"group_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
+    if num_groups < 1 or input.shape[1] % num_groups:
+        raise RuntimeError(f"group_norm(): num_groups must divide the {input.shape[1]} channels, it is {num_groups}")
+    if input.numel() and len(input) * input[0].numel() // input.shape[0] == num_groups and input.shape[0] == 1:
+        raise ValueError(
+            f"group_norm(): a group must have more than one value, the input has shape {tuple(input.shape)}"
+        )
+    check_channels("group_norm", input.shape[1], weight=weight, bias=bias)
+    return input, num_groups, weight, bias, eps
+
+
+@group_norm.hard_samples
+def _(tensor):
+    x = tensor([[[1.0, 2.0], [3.0, 3.0], [0.0, -1.0], [5.0, 5.0]], [[1.0, 1.0], [1.0, 1.0], [2.0, 2.0], [3.0, 4.0]]])
+    w, b = tensor([2.0, -1.0, 0.5, 1.0]), tensor([0.5, 0.0, 1.0, -1.0])
+    yield call(x, 2, w, b)  # a group without variance
+    yield call(x, 1, w)
+    yield call(x, 4, None, b, 1e-2)
+    yield call(x + 10, 2)
+
+
+@group_norm.error_samples
+def _(tensor):
+    x = tensor([[1.0, 2.0], [3.0, 4.0]])
+    yield RuntimeError, call(x[0], 1)
+    yield RuntimeError, call(x.repeat(1, 2), 3)
+    yield RuntimeError, call(x.repeat(1, 2), 2, tensor([1.0]))
+
+
+class GroupNorm(Manual, torch.nn.GroupNorm):
+    op = group_norm
+
+
+@op(builtin=F.local_response_norm, autocast={"cuda": "float32"})
+def local_response_norm(input, size, alpha, beta, k):
+    r"""$y_c = x_c\, d_c^{-\beta},\quad d_c = k + \frac{\alpha}{n} \sum_{c'} x_{c'}^2$ over the n channels round c.
+
+    input (N, C, *); output as input. size: n; the window of channel c begins at $c - \lfloor n / 2 \rfloor$. ValueError
+    where the input has fewer than 3 dimensions. Krizhevsky et al. 2012 (NIPS 25), section 3.3.
+    """
+    return input * _response(input, size, alpha, k).pow(-beta)
+
+
+def _response(x, size, alpha, k):
+    return k + alpha / size * _round(x.square(), size // 2, (size - 1) // 2)
+
+
+def _round(x, before, after):
+    """The sum over the channels from `before` before to `after` after each."""
+    return windows(padded(x, 1, [(before, after)]), 1, (before + after + 1,), (1,), (1,)).sum(-1)
+
+
+@local_response_norm.gradient
+def _(dy, input, size, alpha, beta, k):
+    r"""$dx_c = dy_c d_c^{-\beta} - \frac{2 \alpha \beta}{n} x_c \sum_{c'} dy_{c'} x_{c'} d_{c'}^{-\beta - 1}$, the sum over
+    the channels c' whose window holds c."""
+    d = _response(input, size, alpha, k)
+    past = _round(dy * input * d.pow(-beta - 1), (size - 1) // 2, size // 2)
+    return dy * d.pow(-beta) - 2 * alpha * beta / size * input * past
+
+
+@local_response_norm.prepare
+def _(input, size, alpha=1e-4, beta=0.75, k=1.0):
+    if input.dim() < 3:
+        raise ValueError(f"local_response_norm(): the input must have at least 3 dimensions, it has {input.dim()}")
+    if size < 1:
+        raise RuntimeError(f"local_response_norm(): size must be at least 1, it is {size}")
+    return input, size, alpha, beta, k
+
+
+@local_response_norm.hard_samples
+def _(tensor):
+    x = tensor([[[1.0, 0.0], [-3.0, 2.0], [0.5, 1e2]]])
+    yield call(x, 1, 1.0)
+    yield call(x, 2, 0.5, 2.0)  # an even window
+    yield call(x, 7, 0.5, 0.5, 2.0)  # wider than the channels
+
+
+@local_response_norm.error_samples
+def _(tensor):
+    yield ValueError, call(tensor([[1.0, 2.0]]), 2)
+
+
+class LocalResponseNorm(Manual, torch.nn.LocalResponseNorm):
+    op = local_response_norm

@@ -1,0 +1,83 @@
+"""Embedding: rows of a table by their numbers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+from .common import widened
+
+
+@op(builtin=F.embedding)
+def embedding(input, weight, padding_idx, scale_grad_by_freq, sparse):
+    r"""Rows of a table: $y_i = W_{x_i}$.
+
+    input (*) integers, weight (symbols, width); output (*, width). padding_idx: the row that gets no gradient. max_norm:
+    rows that are used and whose norm_type-norm is larger are scaled down to it, in place. scale_grad_by_freq: gradients
+    are divided by how often their row is used. sparse: the gradient of weight is a sparse tensor. IndexError where a number
+    is out of range, RuntimeError or AssertionError where arguments do not fit. Bengio et al. 2003 (JMLR 3), section 2.
+    """
+    return weight.index_select(0, input.flatten()).view(*input.shape, weight.shape[1])
+
+
+@embedding.gradient
+def _(dy, input, weight, padding_idx, scale_grad_by_freq, sparse):
+    r"""$dW_k = \sum_{i : x_i = k} dy_i$, divided by the number of these i with scale_grad_by_freq; 0 for padding_idx."""
+    rows, d = input.flatten(), widened(dy).reshape(-1, weight.shape[1])
+    if scale_grad_by_freq:
+        counts = d.new_zeros(len(weight)).index_add(0, rows, d.new_ones(()).expand(len(rows)))
+        d = d / counts.index_select(0, rows).unsqueeze(1)
+    if padding_idx is not None:
+        d = d * (rows != padding_idx).unsqueeze(1)
+    if sparse:
+        return None, torch.sparse_coo_tensor(rows.unsqueeze(0), d.to(dy.dtype), weight.shape, check_invariants=False)
+    return None, torch.zeros_like(weight, dtype=d.dtype).index_add(0, rows, d)
+
+
+@embedding.prepare
+def _(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+    if weight.dim() != 2:
+        raise RuntimeError(f"embedding(): weight must be (symbols, width), it has shape {tuple(weight.shape)}")
+    if input.dtype not in (torch.int64, torch.int32):
+        raise RuntimeError(f"embedding(): the input must be int64 or int32, it is {input.dtype}: convert it")
+    if padding_idx is not None:
+        if not -len(weight) <= padding_idx < len(weight):
+            raise AssertionError(
+                f"embedding(): padding_idx must lie within the {len(weight)} rows, it is {padding_idx}"
+            )
+        padding_idx %= len(weight)
+    if max_norm is not None:
+        with torch.no_grad():
+            used = weight.new_zeros(len(weight)).index_fill(0, input.flatten().long(), 1)
+            norm = torch.linalg.vector_norm(weight, norm_type, 1)
+            scale = torch.where((used > 0) & (norm > max_norm), max_norm / (norm + 1e-7), 1)
+            weight.mul_(scale.unsqueeze(1))
+    return input, weight, padding_idx, scale_grad_by_freq, sparse
+
+
+@embedding.hard_samples
+def _(tensor):
+    w = tensor([[1.0, 2.0], [3.0, -4.0], [0.5, 0.0]])
+    x = (tensor([[2.0, 0.0], [2.0, 2.0]]) * 1).long()
+    yield call(x, w)
+    yield call(x, w, -1)
+    yield call(x, w, 2, None, 2.0, True)
+    yield call(x.int(), w, None, None, 2.0, True)
+    yield call(x[0, 0], w)
+    yield call(x[:0], w)
+
+
+@embedding.error_samples
+def _(tensor):
+    w = tensor([[1.0, 2.0], [3.0, -4.0]])
+    yield IndexError, call(tensor([2]), w)
+    yield IndexError, call(tensor([-1]), w)
+    yield AssertionError, call(tensor([0]), w, 2)
+    yield RuntimeError, call(tensor([0.0]), w)
+    yield RuntimeError, call(tensor([0]), w[0])
+
+
+class Embedding(Manual, torch.nn.Embedding):
+    op = embedding
