@@ -22,7 +22,7 @@ with warnings.catch_warnings():
 
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
-          "reparametrize", "rrelu"}  # fmt: skip
+          "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
 # Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
 MUTATING = {"batch_norm", "instance_norm", "embedding"}
 # Operations whose first two arguments PyTorch's database exchanges.

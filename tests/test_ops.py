@@ -84,7 +84,8 @@ def test_value_and_gradients(name, dtype, record_property):
     if dtype not in harness.supported(name, backward=True):
         pytest.skip("torch's function does not take this dtype")
     op = harness.operation(name)
-    exactly = dtype in (torch.float64, torch.complex128) or name in RANDOM
+    # The others draw other numbers in another dtype.
+    exactly = dtype in (torch.float64, torch.complex128) or name in RANDOM - {"scaled_dot_product_attention"}
     found = harness.samples(name, dtype) if dtype not in COMPLEX else list(harness.database_samples(name, dtype))
     for sample in found:
         check_value_and_gradients(op, sample, exactly)

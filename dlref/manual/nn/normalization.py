@@ -194,7 +194,9 @@ def _(input, num_groups, weight=None, bias=None, eps=1e-5):
         raise RuntimeError(f"group_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
     if num_groups < 1 or input.shape[1] % num_groups:
         raise RuntimeError(f"group_norm(): num_groups must divide the {input.shape[1]} channels, it is {num_groups}")
-    if input.numel() and len(input) * input[0].numel() // input.shape[0] == num_groups and input.shape[0] == 1:
+    if 0 in input.shape[1:]:
+        raise RuntimeError(f"group_norm(): only the batch may be empty, the input has shape {tuple(input.shape)}")
+    if input.numel() == num_groups:
         raise ValueError(
             f"group_norm(): a group must have more than one value, the input has shape {tuple(input.shape)}"
         )

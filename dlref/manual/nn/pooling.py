@@ -129,7 +129,8 @@ def _options(name, n, input, kernel_size, stride, padding, dilation, ceil_mode):
 
 def _by(input, options, ceil_mode):
     n = len(options)
-    return [places(length, *o, ceil_mode, input.device) for length, o in zip(input.shape[-n:], options, strict=True)]
+    lengths = zip(input.shape[-n:], options, strict=True)
+    return [places(length, k, s, p, d, ceil_mode, input.device) for length, (k, s, p, d) in lengths]
 
 
 def _scatter(dy, indices, size):
