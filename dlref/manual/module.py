@@ -9,6 +9,7 @@ arguments are the module's inputs and, by name, its attributes.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
@@ -96,6 +97,26 @@ class Manual:
 
     def _computed(self, value: Tensor) -> bool:
         return all(value is not buffer for buffer in self._buffers.values())  # type: ignore[attr-defined]
+
+
+def by_name(explicit: Callable) -> Callable:
+    """Let an `explicit` whose pullback returns {argument: gradient} answer with one entry for each argument passed."""
+    names = tuple(inspect.signature(explicit).parameters)[1:]
+
+    @functools.wraps(explicit)
+    def ordered(self: Any, *inputs: Any, **named: Any) -> tuple[Any, Pullback]:
+        output, pull = explicit(self, *inputs, **named)
+        order = (*names[: len(inputs)], *named)
+
+        def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
+            grads = pull(dy)
+            wanted = (True,) * len(order) if needs is None else needs
+            return tuple(grads.get(name) if need else None for name, need in zip(order, wanted, strict=True))
+
+        pullback.trains = any(p.requires_grad for p in self.parameters())  # type: ignore[attr-defined]
+        return output, pullback
+
+    return ordered
 
 
 def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:

@@ -145,6 +145,9 @@ class Op:
     def __repr__(self) -> str:
         return f"<operation {self.__name__}{self.__signature__}>"
 
+    def __reduce__(self) -> tuple:  # a copy of an operation is the operation
+        return _registered, (self.__name__,)
+
     # --- the two ways to call it --------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -290,6 +293,10 @@ class Op:
         else:  # promote: to the widest that came
             dtype = functools.reduce(torch.promote_types, (v.dtype for v in castable), torch.get_autocast_dtype(device))
         return tuple(v.to(dtype) if any(v is c for c in castable) else v for v in values)
+
+
+def _registered(name: str) -> Op:
+    return OPS[name]
 
 
 def _forward_over_forward() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
-from ..module import Manual, accumulate
+from ..module import Manual, accumulate, by_name
 from ..op import call, op
 from .common import wide
 from .dropout import _kept
@@ -19,7 +18,8 @@ from .linear import linear
 
 def _weights(query, key, attn_mask, is_causal, scale, safe):
     """Softmax over the keys of the scaled products; a row that is masked throughout is 0 where safe, else NaN."""
-    scores = (query * scale) @ key.transpose(-2, -1)
+    root = math.sqrt(abs(scale))  # half of the scale to each: the products of large numbers stay in range
+    scores = (query * math.copysign(root, scale)) @ (key * root).transpose(-2, -1)
     if is_causal:
         i, j = (torch.arange(n, device=query.device) for n in scores.shape[-2:])
         scores = scores.masked_fill(i.unsqueeze(1) < j, -math.inf)
@@ -49,8 +49,7 @@ def _attention_gradient(dy, dweights, p, needs, query, key, value, kept, share, 
         dp = dp + dweights
     if kept is not None:
         dp = dp * kept * share
-    g = dp * p
-    ds = g - p * g.sum(-1, keepdim=True)
+    ds = p * (dp - (dp * p).sum(-1, keepdim=True))
     dq = ds @ key * scale if needs.query else None
     dk = ds.transpose(-2, -1) @ query * scale if needs.key else None
     return dq, dk, dv, ds
@@ -274,11 +273,9 @@ class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
             run, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
         )
 
-    def explicit(self, *inputs, **named):
-        bound = FORWARD.bind(None, *inputs, **named)
-        bound.apply_defaults()
-        _, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal = bound.args
-        order = [list(FORWARD.parameters)[1 + i] for i in range(len(inputs))] + list(named)
+    @by_name
+    def explicit(self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None,
+                 average_attn_weights=True, is_causal=False):  # fmt: skip
         pulls = []
 
         def run(op, *args):
@@ -292,7 +289,7 @@ class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
         batched, heads = query.dim() == 3, self.num_heads
         steps = key.shape[0 if not (batched and self.batch_first) else 1]
 
-        def pullback(dy=None, needs=None):
+        def pullback(dy):
             doutput, dweight = dy if isinstance(dy, tuple) else (dy, None)
             pull_q, pull_k, pull_v, pull_attention, pull_out = pulls
             if doutput is not None:
@@ -321,18 +318,12 @@ class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
                     self.learn(parameter, dw)
             if self.in_proj_bias is not None:
                 self.learn(self.in_proj_bias, torch.cat(biases))
-            passed = dict(zip(("query", "key", "value"), dinputs, strict=True))
-            return tuple(
-                self.steps_first(passed[name], batched, back=True) if name in passed else None for name in order
-            )
+            named = zip(("query", "key", "value"), dinputs, strict=True)
+            return {name: self.steps_first(d, batched, back=True) for name, d in named}
 
-        pullback.trains = any(p.requires_grad for p in self.parameters())
         return (output, weight), pullback
 
     @staticmethod
     def learn(parameter: Parameter | None, grad: Tensor | None) -> None:
         if parameter is not None and parameter.requires_grad and grad is not None:
             accumulate(parameter, grad)
-
-
-FORWARD = inspect.signature(MultiheadAttention.forward)
