@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import Parameter
 
 from ..module import Manual, accumulate, by_name
 from ..op import call, op
@@ -241,7 +241,7 @@ class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
         mask, causal = self.masks(query, key, key_padding_mask, attn_mask, is_causal, need_weights, n)
         weights, biases = self.projections()
         q, k, v = (run(linear, *args) for args in zip((query, key, value), weights, biases, strict=True))
-        if self.bias_k is not None:
+        if self.bias_k is not None and self.bias_v is not None:
             k, v = (torch.cat([t, b.expand(1, n, -1)]) for t, b in ((k, self.bias_k), (v, self.bias_v)))
         if self.add_zero_attn:
             k, v = (torch.cat([t, torch.zeros_like(t[:1])]) for t in (k, v))
@@ -304,7 +304,7 @@ class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
                 dweight = dweight.unsqueeze(1).expand(-1, heads, -1, -1) / heads if average_attn_weights else dweight
             upstream = (dheads, dweight) if need_weights else dheads
             dq, dk, dv = map(_merge, pull_attention(upstream)[:3])
-            if self.bias_k is not None:
+            if self.bias_k is not None and self.bias_v is not None:
                 self.learn(self.bias_k, dk[steps].sum(0).view_as(self.bias_k))
                 self.learn(self.bias_v, dv[steps].sum(0).view_as(self.bias_v))
             found = [pull(d) for pull, d in ((pull_q, dq), (pull_k, dk[:steps]), (pull_v, dv[:steps]))]
@@ -324,6 +324,6 @@ class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
         return (output, weight), pullback
 
     @staticmethod
-    def learn(parameter: Parameter | None, grad: Tensor | None) -> None:
+    def learn(parameter: Any, grad: Tensor | None) -> None:
         if parameter is not None and parameter.requires_grad and grad is not None:
             accumulate(parameter, grad)

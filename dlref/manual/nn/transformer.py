@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 from ..module import Manual, by_name, vjp_of
 
 
-def adopt(module: torch.nn.Module) -> None:
+def adopt(module: Any) -> None:
     """Make every part that torch's constructor made the manual class of its name; activations become manual operations."""
     from .. import functional
     from .. import nn as manual
