@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,11 +30,22 @@ class Split:
     std: Tensor
 
 
-def digits(**options) -> Split:
-    """scikit-learn's digits: 1,797 images of 8 x 8 pixels (0 to 16), about 180 of each of the ten classes."""
+def digits(images: bool = False, **options) -> Split:
+    """scikit-learn's digits: 1,797 images of 8 x 8 pixels (0 to 16), about 180 of each of the ten classes.
+
+    images: x is (N, 1, 8, 8) instead of (N, 64). options: those of `split`.
+    """
     from sklearn.datasets import load_digits
 
-    return split(*load_digits(return_X_y=True), **{"scale": "global", **options})
+    found = split(*load_digits(return_X_y=True), **{"scale": "global", **options})
+    if not images:
+        return found
+
+    def shaped(part: TensorDataset) -> TensorDataset:
+        x, y = part.tensors
+        return TensorDataset(x.view(-1, 1, 8, 8), y)
+
+    return replace(found, train=shaped(found.train), validation=shaped(found.validation), test=shaped(found.test))
 
 
 def _of_sklearn(name: str, description: str) -> Callable[..., Split]:

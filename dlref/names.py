@@ -32,11 +32,17 @@ def _named(space: Any, reference: Any, what: str, name: str, first: Any, argumen
     abstract = ("Optimizer", "LRScheduler")
     classes = [n for n, c in vars(reference).items() if isinstance(c, type) and n[0] != "_" and n not in abstract]
     one_of(what, name, classes)
+    return called(what, getattr(space, name), first, **arguments)
+
+
+def called(what: str, function: Any, first: Any, **arguments: Any) -> Any:
+    """function(first, **arguments); ValueError where it takes no such arguments."""
+    name = function.__name__
     try:
-        inspect.signature(getattr(space, name)).bind(first, **arguments)
+        inspect.signature(function).bind(first, **arguments)
     except TypeError as error:
         raise ValueError(f"{what}_args must be arguments of {name}: {error}") from None
     try:
-        return getattr(space, name)(first, **arguments)
+        return function(first, **arguments)
     except TypeError as error:
         raise ValueError(f"{what}_args must be what {name} takes, they are {arguments}: {error}") from None

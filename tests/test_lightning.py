@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning
 import pytest
 import torch
+import yaml
 
 from dlref import builtin
 from dlref.lightning import Classifier, DigitsDataModule
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 ARGUMENTS = {"optimizer_args": {"momentum": 0.9, "nesterov": True}, "hidden": (16,), "lr": 0.1}
 
 
@@ -19,7 +23,7 @@ def trained(backend: str, epochs: int = 2, **arguments) -> tuple[Classifier, lig
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, precision="64-true",
     )  # fmt: skip
-    trainer.fit(module, DigitsDataModule(batch_size=200))
+    trainer.fit(module, DigitsDataModule(batch_size=200, images=arguments.get("model", "mlp") != "mlp"))
     return module, trainer
 
 
@@ -43,6 +47,38 @@ def test_backends_agree(arguments):
         for (name, a), (_, b) in zip(module.named_parameters(), reference.named_parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
         assert trainer.optimizers[0].param_groups[0]["lr"] == reference_trainer.optimizers[0].param_groups[0]["lr"]
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
+@pytest.mark.parametrize("model,options", [
+    ("cnn", {"channels": [2, 3], "hidden": 8}),
+    ("residual_network", {"channels": [2, 3]}),
+    ("row_classifier", {"hidden": 6}),
+    ("vision_transformer", {"width": 8, "heads": 2, "depth": 1}),
+])  # fmt: skip
+def test_backends_agree_on_every_network(model, options):
+    arguments = {"model": model, "model_args": options, "lr": 0.01, "epochs": 1}
+    reference = trained("builtin", **arguments)[0].state_dict()
+    for backend in ("manual", "bridged"):
+        found = trained(backend, **arguments)[0].state_dict()
+        for name, value in reference.items():  # parameters and running statistics
+            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_configurations(path):
+    """What configs/ asks for can be made."""
+    options = yaml.safe_load(path.read_text())
+    module, data = Classifier(**options["model"]), DigitsDataModule(**options["data"])
+    x, y = next(iter(data.train_dataloader()))
+    assert module(x).shape == (len(y), 10)
+
+
+def test_unknown_models_and_arguments_are_told():
+    with pytest.raises(ValueError, match=r"model must be a known name, it is 'cn'; near it: cnn"):
+        Classifier(model="cn")
+    with pytest.raises(ValueError, match="model_args must be arguments of cnn"):
+        Classifier(model="cnn", model_args={"width": 3})
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")

@@ -10,19 +10,24 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from .. import builtin, manual
+from .. import builtin, manual, models
 from ..manual.flat import flatten
 from ..models import mlp
-from ..names import one_of, optimizer_named, schedule_named
+from ..names import called, one_of, optimizer_named, schedule_named
 
 # Backend: the namespace of its model, loss, optimizer and schedule.
 BACKENDS: dict[str, Any] = {"manual": manual, "bridged": manual, "builtin": builtin}
 
 
-class Classifier(lightning.LightningModule):
-    """A multilayer perceptron that learns classes by cross entropy.
+# The models of dlref.models that end in one logit for each class.
+MODELS = ("mlp", "cnn", "residual_network", "row_classifier", "vision_transformer")
 
-    in_features, hidden, classes, activation, dropout: those of dlref.models.mlp. label_smoothing: in [0, 1].
+
+class Classifier(lightning.LightningModule):
+    """A network that learns classes by cross entropy, a multilayer perceptron by default.
+
+    model, model_args: the name of a model of dlref.models and its arguments beside `classes`. in_features, hidden,
+    activation, dropout: those of the mlp, and of it alone. label_smoothing: in [0, 1].
     backend: "manual" (explicit gradients by vjp, no graph), "bridged" (the same operations under autograd) or "builtin"
         (torch.nn and autograd).
     optimizer, lr, optimizer_args: name, learning rate and further arguments of the backend's `optim`.
@@ -31,7 +36,8 @@ class Classifier(lightning.LightningModule):
     gradient_clip_val, accumulate_grad_batches: the largest norm of all gradients together, and the batches that make one
         update. They stand here, since Lightning leaves both to the module where the module does the optimization.
 
-    Input (N, in_features), output (N, classes) logits. ValueError where a name is unknown or a number out of its range.
+    Input (N, in_features), or (N, C, H, W) where the model takes images; output (N, classes) logits. ValueError where a
+    name is unknown or a number out of its range.
     """
 
     def __init__(
@@ -51,9 +57,12 @@ class Classifier(lightning.LightningModule):
         schedule_every: str = "epoch",
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
+        model: str = "mlp",
+        model_args: dict[str, Any] | None = None,
     ):
         super().__init__()
         one_of("backend", backend, BACKENDS)
+        one_of("model", model, MODELS)
         one_of("schedule_every", schedule_every, ("epoch", "step"))
         for name, value in (("lr", lr), ("gradient_clip_val", gradient_clip_val),
                             ("accumulate_grad_batches", accumulate_grad_batches)):  # fmt: skip
@@ -63,7 +72,10 @@ class Classifier(lightning.LightningModule):
         self.hp: Any = self.hparams
         self.automatic_optimization = False
         self.ns: Any = BACKENDS[backend]
-        self.network = mlp(self.ns, in_features, hidden, classes, activation, dropout)
+        if model == "mlp":
+            self.network = mlp(self.ns, in_features, hidden, classes, activation, dropout)
+        else:
+            self.network = called("model", getattr(models, model), self.ns, classes=classes, **(model_args or {}))
         self.criterion = self.ns.nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.metrics = torch.nn.ModuleDict(
             {

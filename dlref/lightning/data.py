@@ -38,7 +38,8 @@ class DigitsDataModule(lightning.LightningDataModule):
 
     batch_size: of training. validation, test: fractions of the 1,797 images. scale: "global" (one mean and deviation),
     "feature" (one a pixel) or None. seed: of the split and of the order of the training images.
-    A batch is x (batch, 64) float and y (batch,) class indices. ValueError where a number is out of its range.
+    images: x is (batch, 1, 8, 8), for convolutions and rows, instead of (batch, 64).
+    A batch is x float and y (batch,) class indices. ValueError where a number is out of its range.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class DigitsDataModule(lightning.LightningDataModule):
         scale: str | None = "global",
         seed: int = 0,
         num_workers: int = 0,
+        images: bool = False,
     ):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
-        self.split = data.digits(validation=validation, test=test, scale=scale, seed=seed)
+        self.split = data.digits(images, validation=validation, test=test, scale=scale, seed=seed)
 
     def _loader(self, part: TensorDataset, batch_size: int, seed: int | None = None) -> DataLoader:
         # A sample of this loader is a batch: the tensors are indexed once a batch, with nothing to collate.
