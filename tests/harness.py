@@ -105,6 +105,14 @@ def database_samples(name: str, dtype: torch.dtype, requires_grad: bool = True) 
                 yield Sample(builtin, args, s.kwargs, f"{info.full_name} {i}", name)
 
 
+def smooth_samples(name: str) -> Iterator[Sample]:
+    """The database's samples in float64 of which derivatives can be taken by differences."""
+    for sample in database_samples(name, torch.float64):
+        # Beside its entries for gradients, max_unpool's write two values to one place, of which either may stand.
+        if not name.startswith("max_unpool") or ".grad" in sample.where:
+            yield sample
+
+
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
     op = OPS[name]
     if op.samples is not None:

@@ -14,7 +14,8 @@ ALLOWED = set(
     "lgamma digamma special_xlogy xlogy sign sgn floor ceil round clamp clamp_min clamp_max maximum minimum where addcmul "
     "addcdiv real imag conj_physical _conj resolve_conj isnan isfinite isinf nan_to_num hypot copysign remainder fmod "
     # comparison and logic
-    "eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor "
+    "floor_divide eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not "
+    "bitwise_xor "
     # reductions, sorting, scans
     "sum mean amax amin max min argmax argmin any all prod var_mean cumsum sort topk count_nonzero linalg_vector_norm "
     # products of matrices
@@ -56,8 +57,9 @@ def test_kernels(name):
         with Seen() as seen:
             output, pullback = harness.run(op.vjp, plain)
         dy = tuple(torch.randn(o.shape).to(o.dtype) if o.is_floating_point() else None for o in harness.flat(output))
-        with seen:
-            pullback(dy if len(dy) > 1 else dy[0])
+        if any(d is not None for d in dy):
+            with seen:
+                pullback(dy if len(dy) > 1 else dy[0])
         assert seen.names <= ALLOWED, (sorted(seen.names - ALLOWED), sample)
 
 

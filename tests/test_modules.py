@@ -42,6 +42,19 @@ EXTRA = {
     },
     "LazyLinear": [((2,), {}, (X,))],
     **{f"LazyBatchNorm{n}d": [((), {}, (torch.arange(12 * 2**n).sin().view(4, 3, *(2,) * n),))] for n in (1, 2, 3)},
+    **{
+        f"MaxUnpool{n}d": [
+            (
+                (2,),
+                {},
+                (
+                    torch.arange(2.0 * 2**n).sin().view(1, 2, *(2,) * n),
+                    (2 * torch.arange(2**n)).view((2,) * n).expand(1, 2, *(2,) * n),
+                ),
+            )
+        ]
+        for n in (1, 2, 3)
+    },
     "TransformerDecoder": [
         (
             (nn.TransformerDecoderLayer(4, 2, 8, 0.0), 2, nn.LayerNorm(4)),

@@ -144,7 +144,7 @@ def test_second_derivatives(name, record_property):
     """gradcheck (reverse and forward mode) and gradgradcheck, on every sample of the database."""
     op = harness.operation(name)
     count = 0
-    for sample in harness.database_samples(name, torch.float64):
+    for sample in harness.smooth_samples(name):
         learning = sample.learning()
         if not learning or not any(differentiable(harness.run(sample.builtin, sample))):
             continue
@@ -163,9 +163,7 @@ def test_second_derivatives(name, record_property):
 def small(name: str, limit: int) -> list[Sample]:
     """The smallest samples of the database, of distinct options, that have a gradient."""
     chosen: dict = {}
-    for sample in sorted(
-        harness.database_samples(name, torch.float64), key=lambda s: sum(t.numel() for t in s.tensors())
-    ):
+    for sample in sorted(harness.smooth_samples(name), key=lambda s: sum(t.numel() for t in s.tensors())):
         options = tree_map(lambda v: v.dim() if isinstance(v, torch.Tensor) else v, (sample.args, sample.kwargs))
         size = sum(t.numel() for t in sample.learning())
         if (

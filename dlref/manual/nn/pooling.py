@@ -208,6 +208,9 @@ def _max_pool(n: int) -> Op:
 
 
 def _adaptive_sizes(name, n, input, output_size):
+    if n > 1 and isinstance(output_size, Sequence) and input.dim() <= len(output_size):
+        raise ValueError(f"{name}(): the input must have at least {len(output_size) + 1} dimensions for an output_size of "
+                         f"{output_size}, it has shape {tuple(input.shape)}")  # fmt: skip
     if input.dim() not in (n + 1, n + 2):
         raise RuntimeError(
             f"{name}(): the input must have {n + 1} or {n + 2} dimensions, it has shape {tuple(input.shape)}"
@@ -290,8 +293,10 @@ def _avg_pool(n: int) -> Op:
     input (N, C, *L) or (C, *L); output (N, C, *O) as of max_pool{n}d. $c_o$: the window's size with its padding, without it
     where count_include_pad is False, or divisor_override. RuntimeError where options do not fit.""")  # fmt: skip
     def avg_pool(input, options, ceil_mode, count_include_pad, divisor_override):
-        y = total(wide(input), _by(input, options, ceil_mode))
-        return (y / _counts(input, options, ceil_mode, count_include_pad, divisor_override)).to(input.dtype)
+        y = total(widened(input), _by(input, options, ceil_mode))
+        rounding = None if y.is_floating_point() or y.is_complex() else "trunc"
+        count = _counts(input, options, ceil_mode, count_include_pad, divisor_override)
+        return torch.div(y, count, rounding_mode=rounding).to(input.dtype)
 
     @avg_pool.gradient
     def _(dy, input, options, ceil_mode, count_include_pad, divisor_override):
@@ -332,7 +337,7 @@ def _avg_pool(n: int) -> Op:
         yield RuntimeError, call(x, 5)
         yield RuntimeError, call(x, 2, 1, 2)
         yield RuntimeError, call(x, 2, 1, -1)
-        yield RuntimeError, call(x.reshape(-1), 2)
+        yield RuntimeError, call(x[None, None], 2)
 
     return avg_pool
 
