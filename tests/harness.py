@@ -76,7 +76,8 @@ class Sample:
 
 def opinfos(name: str) -> list:
     """PyTorch's database entries of an operation."""
-    return [info for info in op_db if info.name in (f"nn.functional.{name}", name)]
+    names = {f"nn.functional.{name}", name} - {"unfold"}  # which is Tensor.unfold, another function
+    return [info for info in op_db if info.name in names]
 
 
 def supported(name: str, *, backward: bool) -> set[torch.dtype]:

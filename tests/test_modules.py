@@ -55,6 +55,11 @@ EXTRA = {
         ]
         for n in (1, 2, 3)
     },
+    "ChannelShuffle": [((2,), {}, (torch.arange(24.0).view(2, 4, 3),))],
+    "Fold": [(((3, 3), 2), {}, (torch.arange(32.0).sin().view(1, 8, 4),))],
+    "PixelShuffle": [((2,), {}, (torch.arange(24.0).view(1, 4, 2, 3),))],
+    "PixelUnshuffle": [((2,), {}, (torch.arange(24.0).view(1, 1, 4, 6),))],
+    "Unfold": [((2,), {"padding": 1, "stride": 2}, (torch.arange(24.0).sin().view(1, 2, 4, 3),))],
     "TransformerDecoder": [
         (
             (nn.TransformerDecoderLayer(4, 2, 8, 0.0), 2, nn.LayerNorm(4)),

@@ -31,6 +31,7 @@ from .nn.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d,
 from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .nn.flatten import flatten, unflatten
+from .nn.fold import fold, unfold
 from .nn.instancenorm import instance_norm
 from .nn.likelihood_loss import (
     binary_cross_entropy,
@@ -53,6 +54,7 @@ from .nn.margin_loss import (
 )
 from .nn.normalization import group_norm, layer_norm, local_response_norm, rms_norm
 from .nn.padding import pad
+from .nn.pixelshuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from .nn.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,

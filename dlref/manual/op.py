@@ -224,7 +224,7 @@ class Op:
         if inplace:
             output = original.copy_(output)
             results = (output, *results[1:])
-        if self.view:  # a view of a leaf would still be known to autograd
+        if isinstance(output, Tensor) and output.requires_grad and not inplace:  # a view of a leaf is known to autograd
             output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
         n = len(self.outputs)

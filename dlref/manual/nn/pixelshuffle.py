@@ -1,0 +1,171 @@
+"""Channels and places exchanged: permutations, whose gradient is the inverse permutation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..module import Manual
+from ..op import call, op
+
+
+def _shuffled(x, r):
+    """(*, C r r, H, W) to (*, C, H r, W r)."""
+    c, h, w = x.shape[-3:]
+    n = x.dim() - 3
+    y = x.reshape(*x.shape[:-3], c // (r * r), r, r, h, w).permute(*range(n + 1), n + 3, n + 1, n + 4, n + 2)
+    return y.reshape(*x.shape[:-3], c // (r * r), h * r, w * r)
+
+
+def _unshuffled(x, r):
+    """(*, C, H r, W r) to (*, C r r, H, W)."""
+    c, h, w = x.shape[-3:]
+    n = x.dim() - 3
+    y = x.reshape(*x.shape[:-3], c, h // r, r, w // r, r).permute(*range(n + 1), n + 2, n + 4, n + 1, n + 3)
+    return y.reshape(*x.shape[:-3], c * r * r, h // r, w // r)
+
+
+def _image(name, input, factor, what):
+    if input.dim() < 3:
+        raise RuntimeError(f"{name}(): the input must have at least 3 dimensions, it has {input.dim()}")
+    if factor < 1:
+        raise RuntimeError(f"{name}(): {what} must be at least 1, it is {factor}")
+
+
+@op(builtin=F.pixel_shuffle)
+def pixel_shuffle(input, upscale_factor):
+    r"""Channels as places: $y_{c,\, h r + i,\, w r + j} = x_{c r^2 + i r + j,\, h,\, w}$.
+
+    input (*, C r², H, W), output (*, C, H r, W r). RuntimeError where r² does not divide the channels. Shi et al. 2016,
+    arXiv:1609.05158, eq. 4.
+    """
+    return _shuffled(input, upscale_factor).clone()
+
+
+@pixel_shuffle.gradient
+def _(dy, upscale_factor):
+    r"""$dx_{c r^2 + i r + j,\, h,\, w} = dy_{c,\, h r + i,\, w r + j}$."""
+    return _unshuffled(dy, upscale_factor)
+
+
+@pixel_shuffle.prepare
+def _(input, upscale_factor):
+    _image("pixel_shuffle", input, upscale_factor, "upscale_factor")
+    if input.shape[-3] % upscale_factor**2:
+        raise RuntimeError(f"pixel_shuffle(): the channels must be a multiple of {upscale_factor**2}, they are "
+                           f"{input.shape[-3]}")  # fmt: skip
+    return input, upscale_factor
+
+
+@pixel_shuffle.hard_samples
+def _(tensor):
+    x = tensor([float(i) for i in range(24)])
+    yield call(x.reshape(1, 4, 2, 3), 2)
+    yield call(x.reshape(4, 6, 1), 1)
+
+
+@pixel_shuffle.error_samples
+def _(tensor):
+    x = tensor([0.0] * 12).reshape(3, 2, 2)
+    yield RuntimeError, call(x, 2)
+    yield RuntimeError, call(x, 0)
+    yield RuntimeError, call(x[0], 1)
+
+
+class PixelShuffle(Manual, torch.nn.PixelShuffle):
+    op = pixel_shuffle
+
+
+@op(builtin=F.pixel_unshuffle)
+def pixel_unshuffle(input, downscale_factor):
+    r"""The inverse of pixel_shuffle: $y_{c r^2 + i r + j,\, h,\, w} = x_{c,\, h r + i,\, w r + j}$.
+
+    input (*, C, H r, W r), output (*, C r², H, W). RuntimeError where r does not divide height and width.
+    """
+    return _unshuffled(input, downscale_factor).clone()
+
+
+@pixel_unshuffle.gradient
+def _(dy, downscale_factor):
+    r"""$dx_{c,\, h r + i,\, w r + j} = dy_{c r^2 + i r + j,\, h,\, w}$."""
+    return _shuffled(dy, downscale_factor)
+
+
+@pixel_unshuffle.prepare
+def _(input, downscale_factor):
+    _image("pixel_unshuffle", input, downscale_factor, "downscale_factor")
+    if input.shape[-1] % downscale_factor or input.shape[-2] % downscale_factor:
+        raise RuntimeError(f"pixel_unshuffle(): height and width must be multiples of {downscale_factor}, they are "
+                           f"{tuple(input.shape[-2:])}")  # fmt: skip
+    return input, downscale_factor
+
+
+@pixel_unshuffle.hard_samples
+def _(tensor):
+    x = tensor([float(i) for i in range(24)])
+    yield call(x.reshape(1, 1, 4, 6), 2)
+    yield call(x.reshape(4, 6, 1), 1)
+
+
+@pixel_unshuffle.error_samples
+def _(tensor):
+    x = tensor([0.0] * 12).reshape(1, 3, 4)
+    yield RuntimeError, call(x, 2)
+    yield RuntimeError, call(x, 0)
+    yield RuntimeError, call(x[0], 1)
+
+
+class PixelUnshuffle(Manual, torch.nn.PixelUnshuffle):
+    op = pixel_unshuffle
+
+
+def _exchanged(x, groups):
+    """Channels (g, C / g) as (C / g, g)."""
+    return x.unflatten(1, (groups, x.shape[1] // groups)).transpose(1, 2).flatten(1, 2)
+
+
+@op(builtin=F.channel_shuffle)
+def channel_shuffle(input, groups):
+    r"""Channels dealt out over the groups: $y_{j g + i} = x_{i C / g + j}$.
+
+    input (N, C, *), g divides C; output as input. RuntimeError where it does not. Zhang et al. 2017, arXiv:1707.01083,
+    section 3.1.
+    """
+    return _exchanged(input, groups).clone()
+
+
+@channel_shuffle.gradient
+def _(dy, groups):
+    r"""$dx_{i C / g + j} = dy_{j g + i}$."""
+    return _exchanged(dy, dy.shape[1] // groups)
+
+
+@channel_shuffle.prepare
+def _(input, groups):
+    if input.dim() < 3:
+        raise RuntimeError(
+            f"channel_shuffle(): the input must be (N, C, *) with places, it has {input.dim()} dimensions"
+        )
+    if groups < 1 or input.shape[1] % groups:
+        raise RuntimeError(f"channel_shuffle(): groups must divide the {input.shape[1]} channels, it is {groups}")
+    return input, groups
+
+
+@channel_shuffle.hard_samples
+def _(tensor):
+    x = tensor([float(i) for i in range(24)])
+    yield call(x.reshape(1, 6, 4), 2)
+    yield call(x.reshape(2, 6, 2, 1), 3)
+    yield call(x.reshape(2, 6, 2), 1)
+
+
+@channel_shuffle.error_samples
+def _(tensor):
+    x = tensor([0.0] * 12).reshape(1, 3, 4)
+    yield RuntimeError, call(x, 2)
+    yield RuntimeError, call(x, 0)
+    yield RuntimeError, call(x[0], 1)
+
+
+class ChannelShuffle(Manual, torch.nn.ChannelShuffle):
+    op = channel_shuffle
