@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
+from dlref.builtin import nn as builtin_nn
 from dlref.manual import nn as manual_nn
 from dlref.manual.op import OPS, Op
 
@@ -23,6 +24,8 @@ with warnings.catch_warnings():
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
           "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
+# Operations without an entry in the database whose hard samples lie on kinks, or whose gradient is another function's.
+KINKED = {"gumbel_softmax", "perceptron_loss"}
 # Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
 MUTATING = {"batch_norm", "instance_norm", "embedding"}
 # Operations whose first two arguments PyTorch's database exchanges.
@@ -44,8 +47,8 @@ TORCH_NAN = {
     "poisson_nll_loss",  # of a target of 0, with full=True: 0 * log 0 below its mask
 }
 MODULES = sorted(
-    name for name in dir(torch.nn)
-    if name != "Sequential" and isinstance(theirs := getattr(torch.nn, name), type)
+    name for name in {*dir(torch.nn), *dir(builtin_nn)}
+    if name != "Sequential" and isinstance(theirs := getattr(builtin_nn, name), type)
     and getattr(manual_nn, name, theirs) is not theirs
 )  # fmt: skip
 
@@ -107,7 +110,9 @@ def database_samples(name: str, dtype: torch.dtype, requires_grad: bool = True) 
 
 
 def smooth_samples(name: str) -> Iterator[Sample]:
-    """The database's samples in float64 of which derivatives can be taken by differences."""
+    """The samples in float64 of which derivatives can be taken by differences: the database's, else the hard ones."""
+    if not opinfos(name):
+        yield from hard_samples(name, torch.float64) if name not in KINKED else ()
     for sample in database_samples(name, torch.float64):
         # Beside its entries for gradients, max_unpool's write two values to one place, of which either may stand.
         if not name.startswith("max_unpool") or ".grad" in sample.where:
@@ -257,4 +262,4 @@ def operation(name: str) -> Op:
 
 
 def module_infos(name: str) -> list:
-    return [info for info in module_db if info.module_cls is getattr(torch.nn, name)]
+    return [info for info in module_db if info.module_cls is getattr(builtin_nn, name)]

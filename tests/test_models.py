@@ -13,6 +13,9 @@ IMAGES, FLAT = (6, 1, 8, 8), (6, 64)
 CLASSIFIERS = {
     "mlp": (lambda ns: models.mlp(ns, 64, (16,), 10, "tanh"), FLAT),
     "cnn": (lambda ns: models.cnn(ns, channels=(4, 6), hidden=16), IMAGES),
+    "locally_connected": (lambda ns: models.locally_connected(ns, channels=(3, 4)), IMAGES),
+    "rbf_network": (lambda ns: models.rbf_network(ns, units=7, width=8.0), FLAT),
+    "rbf_network thin_plate": (lambda ns: models.rbf_network(ns, units=7, kernel="thin_plate", width=8.0), FLAT),
     "residual_network": (lambda ns: models.residual_network(ns, channels=(4, 6)), IMAGES),
     "vision_transformer": (lambda ns: models.vision_transformer(ns, width=8, heads=2, depth=2), IMAGES),
     "row_classifier RNN": (lambda ns: models.row_classifier(ns, "RNN", hidden=8), IMAGES),
@@ -36,7 +39,9 @@ def data(shape: tuple, target: str):
             yield x[:, :-1], x[:, 1:]
         else:
             x = torch.randn(shape, generator=generator, dtype=torch.float64)
-            yield x, torch.randint(0, 10, shape[:1], generator=generator) if target == "class" else x
+            classes = torch.randint(0, 10, shape[:1], generator=generator)
+            signs = torch.where(classes[:, None] == torch.arange(10), 1.0, -1.0).double()
+            yield x, {"class": classes, "same": x, "signs": signs}[target]
 
 
 def train(make, shape, target: str, loss: str, step, ns) -> torch.nn.Module:
@@ -54,6 +59,7 @@ CASES = [
     *((name, make, shape, "same", "MSELoss") for name, (make, shape) in AUTOENCODERS.items()),
     ("variational autoencoder", lambda ns: models.variational_autoencoder(ns, hidden=16, code=4), FLAT, "same",
      "VariationalLoss"),
+    ("perceptron", models.perceptron, FLAT, "signs", "PerceptronLoss"),
     *((f"language_model {kind}", lambda ns, kind=kind: models.language_model(ns, 5, kind, 4, 8), (3,), "next",
        "CrossEntropyLoss") for kind in ("RNN", "LSTM", "GRU")),
 ]  # fmt: skip

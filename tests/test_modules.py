@@ -10,13 +10,23 @@ import harness
 import pytest
 import torch
 from harness import MODULES
-from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from dlref.builtin import nn
+from dlref.builtin.nn.rbf import KERNELS
 from dlref.manual import nn as manual_nn
+
+
+class Made:
+    """A constructor's argument that is made in the namespace of the module under test."""
+
+    def __init__(self, make):
+        self.make = make
+
 
 # Modules that PyTorch's database lacks: (constructor arguments, keyword arguments, inputs).
 X, Y = torch.tensor([[-2.0, 0.3, 1.5], [0.2, -0.1, 3.0]]), torch.tensor([[0.2, -1.0, 0.5], [1.0, 0.4, -0.3]])
+WAVE = torch.arange(24.0).sin()
 EXTRA = {
     "AlphaDropout": [((0.3,), {}, (X,))],
     "BCELoss": [],
@@ -68,6 +78,40 @@ EXTRA = {
         )
     ],
     "Linear": [((3, 2), {"bias": False}, (X,))],
+    "GaussianNoise": [((0.3,), {}, (X,)), ((0.0,), {}, (X,))],
+    "LastStep": [((Made(lambda ns: ns.LSTM(3, 4, batch_first=True)),), {}, (WAVE.view(2, 4, 3),))],
+    "LocallyConnected1d": [
+        ((3, 2, 4, 3), {}, (WAVE.view(2, 3, 4),)),
+        ((3, 2, 4, 3, 2, 1), {"bias": False}, (WAVE.view(2, 3, 4),)),
+        ((3, 2, 8, 3), {"dilation": 2}, (WAVE.view(3, 8),)),
+    ],
+    "LocallyConnected2d": [
+        ((3, 2, (2, 4), (2, 3)), {}, (WAVE.view(1, 3, 2, 4),)),
+        ((3, 2, (2, 4), 2), {"padding": (1, 0), "stride": (2, 1)}, (WAVE.view(1, 3, 2, 4),)),
+    ],
+    "MeanOver": [((1,), {}, (WAVE.view(2, 4, 3),))],
+    "PatchEmbedding": [((1, 3, 2, 4), {}, (WAVE[:16].view(1, 1, 4, 4),))],
+    "Perceptron": [((3,), {}, (X,)), ((3, 4), {}, (X,)), ((3, 4, "voted"), {}, (X,))],
+    "PerceptronLoss": [((), {}, (X, X.sign())), (("sum",), {}, (X, -X.sign())), (("none",), {}, (X, -X.sign()))],
+    "RBF": [((3, 4, kernel, 0.7), {}, (X,)) for kernel in KERNELS],
+    "Residual": [
+        ((Made(lambda ns: ns.Sequential(ns.Linear(3, 3), ns.Tanh())),), {}, (X,)),
+        ((Made(lambda ns: ns.Linear(3, 2)), Made(lambda ns: ns.Linear(3, 2))), {}, (X,)),
+    ],
+    "SequenceModel": [
+        (
+            (
+                Made(lambda ns: ns.Embedding(5, 3)),
+                Made(lambda ns: ns.GRU(3, 4, batch_first=True)),
+                Made(lambda ns: ns.Linear(4, 5)),
+            ),
+            {},
+            (torch.tensor([[0, 3, 1], [4, 2, 2]]),),
+        )
+    ],
+    "TiedLinear": [((Made(lambda ns: ns.Linear(4, 3)),), {}, (X,))],
+    "VariationalAutoencoder": [((Made(lambda ns: ns.Linear(3, 4)), Made(lambda ns: ns.Linear(2, 3))), {}, (X,))],
+    "VariationalLoss": [((), {}, ((X, Y, X / 2), Y)), ((0.3,), {}, ((X, Y, X / 2), Y))],
 }
 
 
@@ -94,6 +138,7 @@ def build(namespace, name: str, args: tuple, kwargs: dict, training: bool, dtype
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "dtype")}
+        args = [a.make(namespace) if isinstance(a, Made) else a for a in args]
         module = getattr(namespace, name)(*args, **kwargs).train(training)
         return module if dtype is None else module.to(dtype)
 

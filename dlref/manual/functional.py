@@ -42,6 +42,7 @@ from .nn.likelihood_loss import (
     soft_margin_loss,
 )
 from .nn.linear import bilinear, linear
+from .nn.local import local_linear
 from .nn.loss import cross_entropy, kl_div, nll_loss
 from .nn.margin_loss import (
     cosine_embedding_loss,
@@ -54,6 +55,7 @@ from .nn.margin_loss import (
 )
 from .nn.normalization import group_norm, layer_norm, local_response_norm, rms_norm
 from .nn.padding import pad
+from .nn.perceptron import perceptron_loss
 from .nn.pixelshuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from .nn.pooling import (
     adaptive_avg_pool1d,
@@ -75,6 +77,7 @@ from .nn.pooling import (
     max_unpool2d,
     max_unpool3d,
 )
+from .nn.rbf import rbf
 from .nn.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .nn.smooth import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin

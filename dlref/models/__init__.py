@@ -5,6 +5,16 @@ where the probability underflows.
 """
 
 from .autoencoder import autoencoder, convolutional_autoencoder, variational_autoencoder
-from .dense import activations, linear_regression, logistic_regression, mlp, module_named, softmax_regression
-from .image import cnn, residual_network, vision_transformer
+from .dense import (
+    activations,
+    least_squares,
+    linear_regression,
+    logistic_regression,
+    mlp,
+    module_named,
+    perceptron,
+    rbf_network,
+    softmax_regression,
+)
+from .image import cnn, locally_connected, residual_network, vision_transformer
 from .sequence import language_model, row_classifier, sample

@@ -1,4 +1,4 @@
-"""Models of affine layers: linear, logistic and softmax regression, the multilayer perceptron."""
+"""Models of affine layers and radial basis functions: regressions, perceptron, multilayer perceptron, RBF network."""
 
 from __future__ import annotations
 
@@ -53,6 +53,62 @@ def mlp(
         if dropout:
             layers.append(ns.nn.Dropout(dropout))
     return ns.nn.Sequential(*layers, ns.nn.Linear(*sizes[-2:]))
+
+
+def perceptron(ns: Any, in_features: int = 64, classes: int = 10, variant: str = "last") -> Any:
+    r"""Rosenblatt's perceptron, $z = W x + b$, to be trained by its own rule (`fit`) or by PerceptronLoss. x (N, in)."""
+    return ns.nn.Perceptron(in_features, classes, variant)
+
+
+def rbf_network(
+    ns: Any,
+    in_features: int = 64,
+    units: int = 100,
+    out_features: int = 10,
+    kernel: str = "gaussian",
+    width: float = 1.0,
+) -> Any:
+    r"""Radial basis functions, then one affine layer: $z = W \phi(x) + b$. Broomhead & Lowe 1988 (Complex Systems 2).
+
+    units, kernel, width: those of RBF, whose `fit_centers` takes centres from data; the affine layer's weights may be had
+    from `least_squares`, or all by gradients. Input (N, in_features), output (N, out_features).
+    """
+    return ns.nn.Sequential(ns.nn.RBF(in_features, units, kernel, width), ns.nn.Linear(units, out_features))
+
+
+@torch.no_grad()
+def least_squares(network: Any, x: torch.Tensor, y: torch.Tensor, ridge: float = 0.0) -> Any:
+    r"""Set the last affine layer of a Sequential to $\min_{W, b} \sum_n \|W h_n + b - y_n\|^2 + \lambda N \|W\|^2$, h what the
+    layers before it make of x.
+
+    x (N, *), y (N, out_features) values or (N,) class indices, which stand for one-hot rows; ridge: $\lambda$; the bias is
+    not shrunk. Solved in float64. Returns the network. ValueError where the last layer is not affine or y does not fit.
+    """
+    *before, last = network
+    if not isinstance(last, torch.nn.Linear) or last.bias is None:
+        raise ValueError(f"the network must end in a Linear layer with a bias, it ends in {last}")
+    if not ridge >= 0:
+        raise ValueError(f"ridge must be at least 0, it is {ridge}")
+    h = x
+    for layer in before:
+        h = layer(h)
+    if y.dim() == 1 and not y.is_floating_point():
+        y = y.unsqueeze(1) == torch.arange(last.out_features, device=y.device)
+    h, y = h.double(), y.double()
+    if h.dim() != 2 or y.shape != (len(h), last.out_features):
+        raise ValueError(
+            f"y must be ({len(h)}, {last.out_features}) or class indices ({len(h)},), it is {tuple(y.shape)}"
+        )
+    mean_h, mean_y = h.mean(0), y.mean(0)  # the bias takes up the means
+    rows, targets = h - mean_h, y - mean_y
+    if ridge:  # as rows of their own, lest the condition number be squared
+        penalty = (ridge * len(h)) ** 0.5 * torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+        rows, targets = torch.cat([rows, penalty]), torch.cat([targets, targets.new_zeros(h.shape[1], y.shape[1])])
+    # Of several solutions the smallest. The solvers of a GPU want full rank, so it is solved on the CPU.
+    weight = torch.linalg.lstsq(rows.cpu(), targets.cpu(), driver="gelsd").solution.to(h.device)
+    last.weight.copy_(weight.t())
+    last.bias.copy_(mean_y - mean_h @ weight)
+    return network
 
 
 def activations() -> list[str]:

@@ -1,4 +1,4 @@
-"""Models of images: convolutional, residual, and by attention between patches."""
+"""Models of images: convolutional, locally connected, residual, and by attention between patches."""
 
 from __future__ import annotations
 
@@ -33,6 +33,31 @@ def cnn(
     if dropout:
         layers.append(ns.nn.Dropout(dropout))
     return ns.nn.Sequential(*layers, ns.nn.Linear(hidden, classes))
+
+
+def locally_connected(
+    ns: Any,
+    in_channels: int = 1,
+    size: int = 8,
+    classes: int = 10,
+    channels: Sequence[int] = (16, 16),
+    dropout: float = 0.0,
+) -> Any:
+    r"""Layers of windows of 3 x 3 whose weights are not shared, the first of stride 1 and the next ones of stride 2.
+
+    Input (N, in_channels, size, size), output (N, classes) logits. LeCun 1989, Generalization and network design
+    strategies, network 3.
+    """
+    layers: list[Any] = []
+    before = in_channels
+    for i, width in enumerate(channels):
+        layer = ns.nn.LocallyConnected2d(before, width, size, 3, stride=2 if i else 1, padding=1)
+        layers += [layer, ns.nn.ReLU()]
+        before, size = width, layer.weight.shape[0]
+    layers.append(ns.nn.Flatten())
+    if dropout:
+        layers.append(ns.nn.Dropout(dropout))
+    return ns.nn.Sequential(*layers, ns.nn.Linear(before * size**2, classes))
 
 
 def residual_network(

@@ -15,6 +15,9 @@ from .blocks import (
     VariationalAutoencoder,
     VariationalLoss,
 )
+from .local import LocallyConnected1d, LocallyConnected2d
+from .perceptron import Perceptron, PerceptronLoss
+from .rbf import RBF
 
 
 def __getattr__(name: str):

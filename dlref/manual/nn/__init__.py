@@ -69,6 +69,7 @@ from .likelihood_loss import (
     SoftMarginLoss,
 )
 from .linear import Bilinear, Identity, LazyLinear, Linear
+from .local import LocallyConnected1d, LocallyConnected2d
 from .loss import CrossEntropyLoss, KLDivLoss, NLLLoss
 from .margin_loss import (
     CosineEmbeddingLoss,
@@ -97,6 +98,7 @@ from .padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from .perceptron import Perceptron, PerceptronLoss
 from .pixelshuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from .pooling import (
     AdaptiveAvgPool1d,
@@ -118,6 +120,7 @@ from .pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from .rbf import RBF
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from .rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .smooth import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink

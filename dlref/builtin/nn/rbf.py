@@ -1,0 +1,83 @@
+"""Radial basis functions: units that answer to the distance of their input from a centre."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .. import functional as F
+
+KERNELS = ("gaussian", "multiquadric", "inverse_multiquadric", "thin_plate")
+
+
+def check(input: Tensor, centers: Tensor, widths: Tensor, kernel: str) -> None:
+    """ValueError where the arguments of rbf do not fit together."""
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, it is {kernel!r}")
+    if centers.dim() != 2 or tuple(widths.shape) != (len(centers),):
+        raise ValueError(f"centers must be (units, features) and widths (units,), they are {tuple(centers.shape)} and "
+                         f"{tuple(widths.shape)}")  # fmt: skip
+    if not input.dim() or input.shape[-1] != centers.shape[1]:
+        raise ValueError(f"the input must be (*, {centers.shape[1]}), as many features as the centres have, it is "
+                         f"{tuple(input.shape)}")  # fmt: skip
+
+
+class RBF(nn.Module):
+    r"""Radial basis functions with learnable centres and widths: $\phi_j(x) = \phi(\|x - c_j\|^2 / \sigma_j^2)$.
+
+    kernel: "gaussian" $\phi(s) = e^{-s/2}$, "multiquadric" $\sqrt{1 + s}$, "inverse_multiquadric" $1 / \sqrt{1 + s}$ or
+    "thin_plate" $\tfrac12 s \log s$. Input (*, in_features), output (*, units); centers (units, in_features), normal at
+    first, widths (units,), in the units of the input. `fit_centers` takes them from data.
+    Broomhead & Lowe 1988 (Complex Systems 2), eq. 2.
+    """
+
+    def __init__(
+        self, in_features: int, units: int, kernel: str = "gaussian", width: float = 1.0, device=None, dtype=None
+    ):
+        super().__init__()
+        for name, value in (("in_features", in_features), ("units", units), ("width", width)):
+            if not value > 0:
+                raise ValueError(f"{name} must be greater than 0, it is {value}")
+        self.in_features, self.units, self.kernel, self.width = in_features, units, kernel, width
+        self.centers = nn.Parameter(torch.empty(units, in_features, device=device, dtype=dtype))
+        self.widths = nn.Parameter(torch.empty(units, device=device, dtype=dtype))
+        check(self.centers, self.centers, self.widths, kernel)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.centers)
+        nn.init.constant_(self.widths, self.width)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rbf(input, self.centers, self.widths, self.kernel)
+
+    @torch.no_grad()
+    def fit_centers(self, x: Tensor, neighbours: int = 2, scale: float = 1.0, seed: int = 0) -> RBF:
+        r"""Put the centres where scikit-learn's KMeans finds the data's, and the widths at `scale` times the root mean
+        square distance to the nearest `neighbours` centres.
+
+        x (N, in_features), at least as many as there are units. Returns the module. Moody & Darken 1989 (Neural
+        Computation 1), section 2.
+        """
+        from sklearn.cluster import KMeans
+
+        if x.dim() != 2 or len(x) < self.units or x.shape[1] != self.in_features:
+            raise ValueError(f"x must be (N, {self.in_features}) with at least {self.units} rows, one a unit, it is "
+                             f"{tuple(x.shape)}")  # fmt: skip
+        if neighbours < 1 or not scale > 0:
+            raise ValueError(
+                f"neighbours must be at least 1 and scale greater than 0, they are {neighbours} and {scale}"
+            )
+        found = KMeans(self.units, n_init=1, random_state=seed).fit(x.double().cpu().numpy())
+        centers = torch.as_tensor(found.cluster_centers_, dtype=torch.float64)
+        self.centers.copy_(centers)
+        if self.units > 1:
+            apart = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
+            near = apart.topk(min(neighbours, self.units - 1), largest=False).values.square().mean(1).sqrt() * scale
+            self.widths.copy_(
+                torch.where(near > 0, near, self.width)
+            )  # of two equal centres: the width it was made with
+        return self
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.units}, kernel={self.kernel!r}"

@@ -1,0 +1,105 @@
+"""Locally connected layers: a convolution whose weight is another at each place."""
+
+from __future__ import annotations
+
+from ...builtin import functional as builtin
+from ...builtin.nn import local
+from ..module import Manual
+from ..op import call, op
+from ..windows import ntuple, overlap_add, padded, windows
+
+
+@op(builtin=builtin.local_linear, autocast="low")
+def local_linear(input, weight, bias, stride, padding, dilation):
+    r"""An affine map of its own for each window: $y_o = b_o + \sum_k W_{o k}\, x_{o s + k d - p}$.
+
+    input (N, C, *L) or (C, *L), weight (*O, out, C, *K), bias (out, *O); output (N, out, *O) with
+    $O = \lfloor (L + 2 p - d (K - 1) - 1) / s \rfloor + 1$, in any number n of dimensions. stride, padding, dilation: one
+    number or n. ValueError where shapes or options do not fit. LeCun 1989, Generalization and network design strategies,
+    section 5.3.
+    """
+    n = len(stride)
+    batched = input if input.dim() == n + 2 else input.unsqueeze(0)
+    columns = _columns(batched, weight, stride, padding, dilation)  # (O, N, C * K)
+    y = columns @ _matrix(weight).transpose(1, 2)  # (O, N, out)
+    y = y.permute(1, 2, 0).unflatten(2, weight.shape[:n])
+    y = y if bias is None else y + bias
+    return y if batched is input else y.squeeze(0)
+
+
+@local_linear.gradient
+def _(dy, needs, input, weight, stride, padding, dilation):
+    r"""Place by place that of an affine map: $dW_o = dy_o\, x_o^\top,\ dx_o = W_o^\top dy_o$, added where windows overlap."""
+    n = len(stride)
+    shape = input.shape if input.dim() == n + 2 else (1, *input.shape)
+    rows = dy.reshape(shape[0], weight.shape[n], weight.shape[:n].numel()).permute(2, 0, 1)  # (O, N, out)
+    dx = dweight = None
+    if needs.input:
+        w = (rows @ _matrix(weight)).view(*weight.shape[:n], shape[0], *weight.shape[n + 1 :])  # (*O, N, C, *K)
+        w = w.movedim((n, n + 1), (0, 1))  # (N, C, *O, *K)
+        grown = [length + 2 * p for length, p in zip(shape[2:], padding, strict=True)]
+        dx = padded(overlap_add(w, 2, grown, stride, dilation), 2, [(-p, -p) for p in padding]).reshape(input.shape)
+    if needs.weight:
+        columns = _columns(input.reshape(shape), weight, stride, padding, dilation)
+        dweight = (rows.transpose(1, 2) @ columns).view(weight.shape)
+    return dx, dweight, dy
+
+
+def _columns(x, weight, stride, padding, dilation):
+    """Every window as a row, by place: (O, N, C * K)."""
+    n = len(stride)
+    w = windows(padded(x, 2, [(p, p) for p in padding]), 2, weight.shape[n + 2 :], stride, dilation)  # (N, C, *O, *K)
+    w = w.movedim((0, 1), (n, n + 1))  # (*O, N, C, *K)
+    return w.reshape(weight.shape[:n].numel(), x.shape[0], weight.shape[n + 1 :].numel())
+
+
+def _matrix(weight):
+    """(*O, out, C, *K) as (O, out, C * K)."""
+    n = (weight.dim() - 2) // 2
+    return weight.reshape(weight.shape[:n].numel(), weight.shape[n], weight.shape[n + 1 :].numel())
+
+
+@local_linear.prepare
+def _(input, weight, bias=None, stride=1, padding=0, dilation=1):
+    local.check(input, weight, bias, stride, padding, dilation)
+    n = (weight.dim() - 2) // 2
+    return input, weight, bias, ntuple(stride, n), ntuple(padding, n), ntuple(dilation, n)
+
+
+@local_linear.hard_samples
+def _(tensor):
+    def wave(*shape):
+        count = 1
+        for size in shape:
+            count *= size
+        return tensor([((i * 37) % 23 - 11) / 7 for i in range(count)]).reshape(shape)
+
+    yield call(wave(2, 3, 7), wave(5, 4, 3, 3), wave(4, 5))
+    yield call(wave(3, 7), wave(5, 4, 3, 3))  # no batch, no bias
+    yield call(wave(2, 3, 7), wave(3, 4, 3, 3), wave(4, 3), 2)
+    yield call(wave(2, 3, 7), wave(5, 4, 3, 3), None, 2, 2)
+    yield call(wave(2, 1, 7), wave(3, 2, 1, 3), wave(2, 3), dilation=2)
+    yield call(wave(2, 2, 5, 4), wave(4, 2, 3, 2, 2, 3), wave(3, 4, 2))
+    yield call(wave(2, 5, 4), wave(4, 2, 1, 2, 2, 3), None, (1, 2), (0, 2), (1, 2))
+    yield call(wave(0, 3, 7), wave(5, 4, 3, 3), wave(4, 5))  # an empty batch
+
+
+@local_linear.error_samples
+def _(tensor):
+    x, weight = tensor([0.0] * 21).reshape(1, 3, 7), tensor([0.0] * 180).reshape(5, 4, 3, 3)
+    yield ValueError, call(x[:, :2], weight)
+    yield ValueError, call(x[:, :, :6], weight)
+    yield ValueError, call(x, weight[:, :, :, 0])
+    yield ValueError, call(x, weight, weight[0, :, 0, 0])
+    yield ValueError, call(x, weight, stride=0)
+    yield ValueError, call(x, weight, dilation=-1)
+    yield ValueError, call(x, weight, padding=-1)
+    yield ValueError, call(x[0, 0], weight)
+
+
+class LocallyConnected1d(Manual, local.LocallyConnected1d):
+    op = local_linear
+
+
+class LocallyConnected2d(Manual, local.LocallyConnected2d):
+    op = local_linear

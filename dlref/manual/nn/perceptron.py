@@ -1,0 +1,73 @@
+"""The perceptron: Rosenblatt's error-correction rule, and the loss whose gradient it is."""
+
+from __future__ import annotations
+
+import torch
+
+from ...builtin import functional as builtin
+from ...builtin.nn import perceptron
+from ..module import Manual
+from ..op import call, op
+from .linear import linear
+from .loss import reduce_loss
+
+
+@op(builtin=builtin.perceptron_loss)
+def perceptron_loss(input, target, reduction="mean"):
+    r"""The perceptron criterion $l = \max(0, -t z)$ of a score z and a target t of 1 or -1.
+
+    input and target of one shape; output a number, or elementwise. ValueError where shapes or reduction do not fit.
+    Bishop 2006, Pattern Recognition and Machine Learning, eq. 4.54.
+    """
+    return reduce_loss((-input * target).clamp(min=0), reduction)
+
+
+@perceptron_loss.gradient
+def _(dy, input, target, reduction):
+    r"""$dz = -t\,[t z \le 0]$, times dy, for the mean dy/n: at z = 0 as on the wrong side, so that weights of 0 learn."""
+    margin = input * target
+    share = dy / max(margin.numel(), 1) if reduction == "mean" else dy
+    dmargin = -share * (margin <= 0)
+    return dmargin * target, dmargin * input
+
+
+@perceptron_loss.prepare
+def _(input, target, reduction):
+    perceptron.check_loss(input, target, reduction)
+    return input, target, reduction
+
+
+@perceptron_loss.hard_samples
+def _(tensor):
+    z, t = tensor([0.0, -0.0, 1.5, -2.0, 3.0, 1e4]), tensor([1.0, -1.0, -1.0, -1.0, 1.0, -1.0])
+    for reduction in ("none", "mean", "sum"):
+        yield call(z, t, reduction=reduction)
+    yield call(z.reshape(2, 3), t.reshape(2, 3))
+    yield call(z[0], t[0])
+    yield call(z[:0], t[:0], "sum")
+
+
+@perceptron_loss.error_samples
+def _(tensor):
+    z = tensor([0.0, 1.0])
+    yield ValueError, call(z, z[:1])
+    yield ValueError, call(z, z, "average")
+
+
+class PerceptronLoss(Manual, perceptron.PerceptronLoss):
+    op = perceptron_loss
+
+
+class Perceptron(Manual, perceptron.Perceptron):
+    """The rule itself, where the built-in side follows the gradient of perceptron_loss: they are one."""
+
+    op = linear
+
+    @torch.no_grad()
+    def correct(self, x, target, lr=1.0):
+        r"""$w \leftarrow w + \eta t x,\ b \leftarrow b + \eta t$ for each output with $t z \le 0$."""
+        wrong = target * (self.weight @ x + self.bias) <= 0
+        step = lr * wrong * target
+        self.weight += step.unsqueeze(1) * x
+        self.bias += step
+        return wrong

@@ -1,0 +1,97 @@
+"""Radial basis functions: units that answer to the distance of their input from a centre."""
+
+from __future__ import annotations
+
+import torch
+
+from ...builtin import functional as builtin
+from ...builtin.nn import rbf as builtin_rbf
+from ..module import Manual
+from ..op import call, op
+from .common import wide
+
+
+def _thin_plate(s):
+    return s * torch.log(_positive(s)) / 2
+
+
+def _positive(s):
+    """s, and 1 at the centre: its logarithm is multiplied by 0 there."""
+    return torch.where(s > 0, s, 1)
+
+
+# Kernel: phi(s), and phi'(s) from s and phi.
+KERNELS = {
+    "gaussian": (lambda s: torch.exp(-s / 2), lambda s, phi: -phi / 2),
+    "multiquadric": (lambda s: torch.sqrt(1 + s), lambda s, phi: 0.5 / phi),
+    "inverse_multiquadric": (lambda s: torch.rsqrt(1 + s), lambda s, phi: -(phi**3) / 2),
+    "thin_plate": (_thin_plate, lambda s, phi: torch.where(s > 0, (torch.log(_positive(s)) + 1) / 2, 0)),
+}
+
+
+@op(builtin=builtin.rbf)
+def rbf(input, centers, widths, kernel):
+    r"""Radial basis functions of the distance from centres: $\phi_j(x) = \phi(s_j),\quad s_j = \|x - c_j\|^2 / \sigma_j^2$.
+
+    kernel: "gaussian" $e^{-s/2}$, "multiquadric" $\sqrt{1 + s}$, "inverse_multiquadric" $1 / \sqrt{1 + s}$, "thin_plate"
+    $\tfrac12 s \log s$ (0 at the centre). input (*, features), centers (units, features), widths (units,), none of them 0;
+    output (*, units). ValueError where shapes or the kernel do not fit. Broomhead & Lowe 1988 (Complex Systems 2), eq. 2.
+    """
+    difference = wide(input).unsqueeze(-2) - wide(centers)  # (*, units, features)
+    s = difference.square().sum(-1) / wide(widths).square()
+    return KERNELS[kernel][0](s).to(input.dtype), (s,)
+
+
+@rbf.gradient
+def _(dy, output, saved, needs, input, centers, widths, kernel):
+    r"""$ds = dy\,\phi'(s),\quad w = 2\,ds / \sigma^2$, and so
+    $dx = \sum_j w_j (x - c_j),\quad dc_j = \sum_n w_{nj} (c_j - x_n),\quad d\sigma_j = -2 \sum_n ds_{nj} s_{nj} / \sigma_j$."""
+    s, phi = (v.reshape(-1, v.shape[-1]) for v in (*saved, wide(output)))
+    x, c, sigma = wide(input).reshape(-1, input.shape[-1]), wide(centers), wide(widths)
+    ds = wide(dy).reshape(s.shape) * KERNELS[kernel][1](s, phi)
+    w = 2 * ds / sigma.square()
+    dx = dcenters = dwidths = None
+    if needs.input:
+        dx = (w.sum(1, keepdim=True) * x - w @ c).view(input.shape)
+    if needs.centers:
+        dcenters = w.sum(0).unsqueeze(1) * c - w.t() @ x
+    if needs.widths:
+        dwidths = -2 * (ds * s).sum(0) / sigma
+    return dx, dcenters, dwidths
+
+
+@rbf.prepare
+def _(input, centers, widths, kernel="gaussian"):
+    builtin_rbf.check(input, centers, widths, kernel)
+    return input, centers, widths, kernel
+
+
+@rbf.hard_samples
+def _(tensor):
+    x = tensor([[0.5, -1.0, 0.25], [2.0, 0.0, -0.5]])
+    centers, widths = (
+        tensor([[0.0, 1.0, 0.5], [1.5, -0.25, 0.0], [-1.0, -1.0, 2.0], [0.4, -1.0, 0.2]]),
+        tensor([1.0, 0.5, -2.0, 3.0]),
+    )
+    for kernel in KERNELS:
+        yield call(x, centers, widths, kernel)
+        yield call(x[0], centers, widths, kernel=kernel)  # no batch
+        yield call(x[:0], centers, widths, kernel)
+        yield call(x.reshape(1, 2, 3), centers[:1], widths[:1], kernel)
+        if kernel != "thin_plate":  # its second derivative is infinite there
+            yield call(centers, centers, widths, kernel)  # at the centres
+    yield call(100 * x, centers, widths)  # underflow
+
+
+@rbf.error_samples
+def _(tensor):
+    x, centers, widths = tensor([[0.0, 1.0]]), tensor([[0.0, 1.0], [1.0, 0.0]]), tensor([1.0, 1.0])
+    yield ValueError, call(x, centers, widths, "cubic")
+    yield ValueError, call(x, centers, widths[:1])
+    yield ValueError, call(x[:, :1], centers, widths)
+    yield ValueError, call(x, centers[0], widths)
+    yield ValueError, call(x[0, 0], centers, widths)
+
+
+class RBF(Manual, builtin_rbf.RBF):
+    op = rbf
