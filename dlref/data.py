@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,6 +30,19 @@ class Split:
     mean: Tensor
     std: Tensor
 
+    @property
+    def background(self) -> float:
+        """What a pixel of 0 has become."""
+        return float(-self.mean / self.std) if self.mean.dim() == 0 else 0.0
+
+    def shaped(self, *shape: int) -> Split:
+        """The same data with x of (N, *shape)."""
+        train, validation, test = (
+            TensorDataset(part.tensors[0].reshape(-1, *shape), part.tensors[1])
+            for part in (self.train, self.validation, self.test)
+        )
+        return replace(self, train=train, validation=validation, test=test)
+
 
 def digits(images: bool = False, **options) -> Split:
     """scikit-learn's digits: 1,797 images of 8 x 8 pixels (0 to 16), about 180 of each of the ten classes.
@@ -41,11 +55,83 @@ def digits(images: bool = False, **options) -> Split:
     if not images:
         return found
 
-    def shaped(part: TensorDataset) -> TensorDataset:
-        x, y = part.tensors
-        return TensorDataset(x.view(-1, 1, 8, 8), y)
+    return found.shaped(1, 8, 8)
 
-    return replace(found, train=shaped(found.train), validation=shaped(found.validation), test=shaped(found.test))
+
+# Image data sets of torchvision: class, channels, height and width.
+IMAGES = {"mnist": ("MNIST", 1, 28), "fashion_mnist": ("FashionMNIST", 1, 28), "cifar10": ("CIFAR10", 3, 32)}
+
+
+def images(
+    name: str,
+    directory: str | Path = "data",
+    download: bool = False,
+    flat: bool = False,
+    *,
+    validation: float = 0.1,
+    scale: str | None = "global",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Split:
+    """torchvision's "mnist", "fashion_mnist" or "cifar10" from a directory, its own test part kept apart.
+
+    directory: where torchvision's files are, or are put by download. flat: x is (N, features) instead of (N, C, H, W).
+    validation: fraction of the training images. scale: "global", one mean and deviation, or None: pixels from 0 to 1.
+    ValueError where the files are not there or cannot be had.
+    """
+    import torchvision.datasets
+
+    if name not in IMAGES:
+        raise ValueError(f"the data must be one of {', '.join(IMAGES)}, it is {name!r}")
+    if scale not in ("global", None):
+        raise ValueError(f"scale of images must be 'global' or None, it is {scale!r}")
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation must be a fraction that leaves something to train on, it is {validation}")
+    kind, channels, size = IMAGES[name]
+    try:
+        parts = [
+            getattr(torchvision.datasets, kind)(directory, train=train, download=download) for train in (True, False)
+        ]
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        todo = "download them elsewhere and put them there" if download else "give --download, or another --data-dir"
+        raise ValueError(f"the files of {name} must be in {directory}: {todo} ({reason})") from None
+
+    def tensors(part) -> tuple[Tensor, Tensor]:
+        x = torch.as_tensor(part.data)
+        x = x.movedim(-1, 1) if x.dim() == 4 else x.unsqueeze(1)
+        return x, torch.as_tensor(part.targets)
+
+    (x, y), (x_test, y_test) = map(tensors, parts)
+    rest, held = _divide(torch.arange(len(x)).tolist(), validation, y, seed)
+    train = x[rest].to(dtype) / 255
+    mean, std = (
+        (train.mean(), train.std(correction=0))
+        if scale
+        else (torch.zeros((), dtype=dtype), torch.ones((), dtype=dtype))
+    )
+
+    def part_of(x: Tensor, y: Tensor) -> TensorDataset:
+        return TensorDataset((x.to(dtype) / 255).sub_(mean).div_(std), y)
+
+    split = Split(TensorDataset(train.sub_(mean).div_(std), y[rest]), part_of(x[held], y[held]), part_of(x_test, y_test),
+                  channels * size**2, 10, mean, std)  # fmt: skip
+    return split.shaped(channels * size**2) if flat else split
+
+
+def augmentation(
+    background: float = 0.0, degrees: float = 10.0, translate: float = 0.1, scale: float = 0.1, shear: float = 8.0
+) -> Callable[[Tensor], Tensor]:
+    """What makes other images of a mini-batch (N, C, H, W): torchvision's RandomAffine, drawn for each image.
+
+    background: the value of what comes in from outside. degrees and shear: at most so many; translate: at most this share
+    of the size; scale: at most by this share. The random numbers are torch's.
+    """
+    from torchvision.transforms import InterpolationMode, v2
+
+    transform = v2.RandomAffine(degrees, (translate, translate), (1 - scale, 1 + scale), shear, InterpolationMode.BILINEAR,
+                                background)  # fmt: skip
+    return lambda x: torch.stack([transform(image) for image in x])
 
 
 def _of_sklearn(name: str, description: str) -> Callable[..., Split]:
@@ -96,8 +182,6 @@ def split(
     scale: "global" (one mean and standard deviation of all numbers), "feature" (one a feature; a constant feature is
         only centred), or None; fitted on the training part, so that nothing of the others is known in training.
     """
-    from sklearn.model_selection import train_test_split
-
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise ValueError(f"validation and test must be fractions that leave something to train on, they are {validation} "
                          f"and {test}")  # fmt: skip
@@ -107,10 +191,7 @@ def split(
     classes = None if y.is_floating_point() else int(y.max()) + 1
     rest, parts = list(range(len(x))), []
     for fraction, left in ((test, 1.0), (validation, 1.0 - test)):
-        part: list[int] = []
-        if fraction:
-            labels = None if classes is None else y[rest]
-            rest, part = train_test_split(rest, test_size=fraction / left, random_state=seed, stratify=labels)
+        rest, part = _divide(rest, fraction / left, None if classes is None else y, seed)
         parts.append(part)
     train = x[rest]
     mean, std = torch.zeros((), dtype=x.dtype), torch.ones((), dtype=x.dtype)
@@ -126,3 +207,13 @@ def split(
     return Split(
         part_of(rest), part_of(parts[1]), part_of(parts[0]), x.shape[1], classes, mean.to(dtype), std.to(dtype)
     )
+
+
+def _divide(indices: list[int], fraction: float, labels: Tensor | None, seed: int) -> tuple[list[int], list[int]]:
+    """The indices in two parts, the second a fraction of them; classes keep their proportions."""
+    from sklearn.model_selection import train_test_split
+
+    if not fraction:
+        return indices, []
+    stratify = None if labels is None else labels[indices]
+    return tuple(train_test_split(indices, test_size=fraction, random_state=seed, stratify=stratify))  # type: ignore[return-value]

@@ -12,15 +12,10 @@ import torch
 from dlref.cli import main
 
 ROOT = Path(__file__).parent.parent
-FIT = (
-    "fit",
-    "--config",
-    str(ROOT / "configs/digits_mlp.yaml"),
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.max_epochs",
-    "1",
-)
+BRIEF = ("--trainer.accelerator", "cpu", "--trainer.max_epochs", "1")
+FIT = ("fit", "--config", str(ROOT / "configs/digits_mlp.yaml"), *BRIEF)
+TEXT = ("fit", "--config", str(ROOT / "configs/text_lstm.yaml"), *BRIEF, "--data.limit", "5000")
+CODE = ("fit", "--config", str(ROOT / "configs/digits_autoencoder.yaml"), *BRIEF)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +40,35 @@ def test_fit_then_test_and_predict(tmp_path):
     assert done.returncode == 2 and "architecture" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
+def test_a_language_model_and_an_autoencoder_leave_what_they_made(tmp_path):
+    runs = ("--runs", str(tmp_path))
+    for command in (TEXT, CODE):
+        done = run(*command, *runs)
+        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    assert (tmp_path / "001-fit/sample.txt").read_text().startswith("Return ")
+    assert (tmp_path / "002-fit/reconstructions.png").exists()
+    for number, (command, file) in enumerate(((TEXT, "sample.txt"), (CODE, "reconstructions.png")), 1):
+        checkpoint = tmp_path / f"{number:03d}-fit/checkpoints/last.ckpt"
+        done = run("predict", *command[1:], *runs, "--ckpt_path", str(checkpoint))
+        assert done.returncode == 0 and (tmp_path / f"{number + 2:03d}-predict" / file).exists(), done.stderr
+
+
+# Lightning calls what jsonargparse deprecates.
+@pytest.mark.filterwarnings(
+    "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning", "ignore:.*does not have many workers",
+    "ignore:.*LeafSpec", "ignore:The number of training",
+)  # fmt: skip
+@pytest.mark.parametrize("model", ["mlp", "cnn", "rbf_network", "vision_transformer"])
+def test_images_by_name(model, directory, tmp_path):
+    """--data mnist --data-dir DIR: the model takes the images' size."""
+    flat = str(model in ("cnn", "vision_transformer")).lower()
+    arguments = ("--model.model", model, "--data", "mnist", f"--data-dir={directory}", "--data.images", flat)
+    if model == "rbf_network":
+        arguments += ("--model.model_args", '{"units": 20}')
+    main([*FIT, *arguments, "--runs", str(tmp_path / "runs"), "--trainer.enable_progress_bar", "false"])
+    assert (tmp_path / "runs/001-fit/checkpoints/best.ckpt").exists()
+
+
 WRONG = {
     "command": (("train",), "train"),
     "key": ((*FIT, "--model.nonsense", "1"), "nonsense"),
@@ -58,6 +82,14 @@ WRONG = {
     "run folder": ((*FIT, "--runs", "/proc/x"), "/proc/x"),
     "checkpoint": ((*FIT, "--ckpt_path", "nowhere.ckpt"), "nowhere.ckpt"),
     "corrupt checkpoint": ((*FIT, "--ckpt_path", str(ROOT / "pyproject.toml")), "checkpoint"),
+    "data": ((*FIT, "--data", "minst"), "near it: mnist"),
+    "no files": (
+        (*FIT, "--data", "mnist", "--data-dir", "/proc/x"),
+        "the files of mnist must be in /proc/x: give --download",
+    ),
+    "text": ((*TEXT, "--data.path", "nowhere.txt"), "nowhere.txt"),
+    "prompt": ((*TEXT, "--model.prompt", ""), "prompt"),
+    "autoencoder": ((*CODE, "--model.model", "autoencodr"), "near it: autoencoder"),
 }
 if not torch.cuda.is_available():
     WRONG["device"] = ((*FIT, "--trainer.accelerator", "cuda"), "CUDA")
@@ -72,4 +104,4 @@ def test_wrong_use_is_told_in_one_line(case, tmp_path, capfd):
         main([*arguments, *(() if case in ("command", "run folder") else ("--runs", str(tmp_path)))])
     errors = capfd.readouterr().err
     assert ended.value.code == 2
-    assert errors.count("\n") == 1 and "error:" in errors and told in errors, errors
+    assert errors.count("\n") == 1 and "error:" in errors and told in errors and len(errors) < 250, errors

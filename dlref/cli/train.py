@@ -1,21 +1,43 @@
-"""dlref fit | validate | test | predict: Lightning's command line round a Classifier of the digits."""
+"""dlref fit | validate | test | predict: Lightning's command line round the modules of dlref.lightning, or one's own."""
 
 from __future__ import annotations
 
+import inspect
+import itertools
+import re
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
+import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from ..lightning import Classifier, DigitsDataModule
+from .. import data, models
+from .. import lightning as lightning_modules
 from ..lightning.runs import CheckpointIO, TellWhere, WritePredictions, loggers, quiet
+from ..names import one_of
 from .common import OneLine, new_run
+
+MODULES = "dlref.lightning"
+# Before all arguments, so that a configuration or an option of another class takes their place.
+CLASSES = ("--model", f"{MODULES}.Classifier", "--data", f"{MODULES}.DigitsDataModule")
 
 
 class Parser(OneLine, LightningArgumentParser):
     """Lightning's parser, brief when it is used wrongly."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        super().error(brief(message), ex)
+
+
+def brief(message: object) -> str:
+    """What is wrong, out of what jsonargparse says when a class cannot be made: the types that it tried and their reasons."""
+    text = " ".join(str(message).split())
+    found = re.fullmatch(r"(.*?)Does not validate against any of the Union subtypes .*? Errors: - (.*?)"
+                         r" - Expected a <class 'NoneType'> Given value type: .*", text)  # fmt: skip
+    return "".join(found.groups()) if found else text
 
 
 class TrainCLI(LightningCLI):
@@ -43,6 +65,7 @@ class TrainCLI(LightningCLI):
                 raise ValueError(
                     f"the module clips and accumulates gradients itself: give --model.{name} {trainer[name]}"
                 )
+        fit_to_images(config)
         if self.subcommand != "fit" and config.ckpt_path is None:
             print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
 
@@ -56,14 +79,48 @@ class TrainCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
+def by_name(arguments: Sequence[str]) -> list[str]:
+    """The arguments with --data digits, --data mnist, --data-dir DIR and --download as options of the data modules."""
+    given: list[str] = []
+    for argument in itertools.chain.from_iterable(
+        a.split("=", 1) if a.startswith(("--data=", "--data-dir=")) else [a] for a in arguments
+    ):
+        if given[-1:] == ["--data"] and "." not in argument and argument not in lightning_modules.__all__:
+            one_of("data", argument, ("digits", *data.IMAGES))
+            kind = "Digits" if argument == "digits" else "Images"
+            given += [f"{MODULES}.{kind}DataModule", *(["--data.name", argument] if argument in data.IMAGES else [])]
+        elif argument == "--data-dir":
+            given.append("--data.data_dir")
+        else:
+            given += ["--data.download", "true"] if argument == "--download" else [argument]
+    return given
+
+
+def fit_to_images(config: Any) -> None:
+    """Where a Classifier gets torchvision's images, give its model their size, unless that was given."""
+    if config.data.class_path != f"{MODULES}.ImagesDataModule" or config.model.class_path != f"{MODULES}.Classifier":
+        return
+    options, given = config.model.init_args, config.data.init_args
+    if given.name not in data.IMAGES or not hasattr(models, options.model):
+        return  # told by what takes them
+    _, channels, size = data.IMAGES[given.name]
+    found = {"in_channels": channels, "size": size, "in_features": channels * size**2, "features": size}
+    if options.model == "mlp":  # whose arguments are the Classifier's own
+        options.in_features = found["in_features"]
+        return
+    takes = inspect.signature(getattr(models, options.model)).parameters
+    options.model_args = {**{k: v for k, v in found.items() if k in takes}, **(options.model_args or {})}
+
+
 def main(command: str, arguments: list[str]) -> None:
     quiet()
     try:
         TrainCLI(
-            Classifier, DigitsDataModule, seed_everything_default=0, auto_configure_optimizers=False,
+            lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+            seed_everything_default=0, auto_configure_optimizers=False,
             trainer_defaults={"callbacks": [TellWhere(), WritePredictions()]}, parser_class=Parser,
-            args=[command, *arguments],
+            args=[command, *CLASSES, *by_name(arguments)],
             parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
         )  # fmt: skip
-    except MisconfigurationException as error:
-        raise ValueError(str(error)) from error
+    except (MisconfigurationException, ValueError) as error:
+        raise ValueError(brief(error)) from error

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from .. import data
 from ..manual.training import order
+from ..names import called
 
 
 class Batches(Sampler[list[int]]):
@@ -33,12 +36,59 @@ class Batches(Sampler[list[int]]):
         return -(-self.size // self.batch_size)
 
 
-class DigitsDataModule(lightning.LightningDataModule):
+class Augmented(Dataset):
+    """A data set of whole mini-batches whose x is made anew each time."""
+
+    def __init__(self, part: TensorDataset, transform: Callable[[Tensor], Tensor]):
+        self.part, self.transform = part, transform
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        x, y = self.part[indices]
+        return self.transform(x), y
+
+
+class SplitDataModule(lightning.LightningDataModule):
+    """The three parts of a data.Split in mini-batches, in training with augmentation if it is wanted."""
+
+    def __init__(
+        self, split: data.Split, batch_size: int, seed: int, num_workers: int, augment: bool, augment_args: Any
+    ):
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
+        if augment and split.train.tensors[0].dim() != 4:
+            raise ValueError("augment needs images: give images=True (--data.images true)")
+        self.split, self.batch_size, self.seed, self.num_workers = split, batch_size, seed, num_workers
+        self.transform = None
+        if augment:
+            self.transform = called("augment", data.augmentation, split.background, **(augment_args or {}))
+
+    def _loader(self, part: Any, size: int, batch_size: int, seed: int | None = None) -> DataLoader:
+        # A sample of this loader is a batch: the tensors are indexed once a batch, with nothing to collate.
+        return DataLoader(part, batch_size=None, sampler=Batches(size, batch_size, seed), num_workers=self.num_workers)
+
+    def train_dataloader(self) -> DataLoader:
+        train = self.split.train
+        part = train if self.transform is None else Augmented(train, self.transform)
+        return self._loader(part, len(train), self.batch_size, self.seed)
+
+    def val_dataloader(self) -> Any:
+        part = self.split.validation
+        return self._loader(part, len(part), 1000) if len(part) else []
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader(self.split.test, len(self.split.test), 1000)
+
+    predict_dataloader = test_dataloader
+
+
+class DigitsDataModule(SplitDataModule):
     """scikit-learn's digits in stratified training, validation and test parts, standardised by the training part.
 
     batch_size: of training. validation, test: fractions of the 1,797 images. scale: "global" (one mean and deviation),
     "feature" (one a pixel) or None. seed: of the split and of the order of the training images.
     images: x is (batch, 1, 8, 8), for convolutions and rows, instead of (batch, 64).
+    augment: turn, shift, scale and shear the training images at random; augment_args: those of data.augmentation.
     A batch is x float and y (batch,) class indices. ValueError where a number is out of its range.
     """
 
@@ -51,25 +101,34 @@ class DigitsDataModule(lightning.LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         images: bool = False,
+        augment: bool = False,
+        augment_args: dict[str, Any] | None = None,
     ):
-        super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
-        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
-        self.split = data.digits(images, validation=validation, test=test, scale=scale, seed=seed)
+        split = data.digits(images, validation=validation, test=test, scale=scale, seed=seed)
+        super().__init__(split, batch_size, seed, num_workers, augment, augment_args)
 
-    def _loader(self, part: TensorDataset, batch_size: int, seed: int | None = None) -> DataLoader:
-        # A sample of this loader is a batch: the tensors are indexed once a batch, with nothing to collate.
-        sampler = Batches(len(part), batch_size, seed)
-        return DataLoader(part, batch_size=None, sampler=sampler, num_workers=self.num_workers)
 
-    def train_dataloader(self) -> DataLoader:
-        return self._loader(self.split.train, self.batch_size, self.seed)
+class ImagesDataModule(SplitDataModule):
+    """torchvision's MNIST, FashionMNIST or CIFAR10: its test part, and a validation part of its training part.
 
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(self.split.validation, 1000)
+    name: "mnist", "fashion_mnist" or "cifar10". data_dir: where torchvision keeps its files; download: fetch them.
+    Else as DigitsDataModule; images: x is (batch, C, H, W) instead of (batch, C H W). ValueError where the files are not
+    there.
+    """
 
-    def test_dataloader(self) -> DataLoader:
-        return self._loader(self.split.test, 1000)
-
-    predict_dataloader = test_dataloader
+    def __init__(
+        self,
+        name: str = "mnist",
+        data_dir: str = "data",
+        download: bool = False,
+        batch_size: int = 200,
+        validation: float = 0.1,
+        scale: str | None = "global",
+        seed: int = 0,
+        num_workers: int = 0,
+        images: bool = False,
+        augment: bool = False,
+        augment_args: dict[str, Any] | None = None,
+    ):
+        split = data.images(name, data_dir, download, not images, validation=validation, scale=scale, seed=seed)
+        super().__init__(split, batch_size, seed, num_workers, augment, augment_args)

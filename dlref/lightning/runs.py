@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import warnings
 from pathlib import Path
@@ -12,7 +11,6 @@ import lightning
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
 
 
 def loggers(folder: Path) -> list[Logger]:
@@ -45,7 +43,7 @@ class CheckpointIO(TorchCheckpointIO):
         except FileNotFoundError:
             raise
         except Exception as error:  # whatever the unpickler meets in a file that is not one
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
             raise ValueError(f"the checkpoint must be a file that dlref fit wrote, {path} is none: {reason}") from None
         return checkpoint
 
@@ -69,19 +67,11 @@ class TellWhere(lightning.Callback):
 
 
 class WritePredictions(BasePredictionWriter):
-    """predictions.csv in the run's folder: the class and the probability of each class, a line a sample."""
+    """What the module makes of its predictions, in the run's folder."""
 
     def __init__(self) -> None:
         super().__init__("epoch")
 
     def write_on_epoch_end(self, trainer: lightning.Trainer, module: Any, predictions: Any, batch_indices: Any) -> None:
-        if trainer.log_dir is None:
-            return
-        path = Path(trainer.log_dir, "predictions.csv")
-        probabilities: list[Tensor] = list(predictions)
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["class", *(f"p{i}" for i in range(probabilities[0].shape[1]))])
-            for batch in probabilities:
-                writer.writerows([int(row.argmax()), *(f"{p:.6g}" for p in row.tolist())] for row in batch)
-        print(f"wrote {path}")
+        if trainer.log_dir is not None and hasattr(module, "save_predictions"):
+            print(f"wrote {module.save_predictions(Path(trainer.log_dir), list(predictions))}")

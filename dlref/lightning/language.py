@@ -1,0 +1,191 @@
+"""Character language models under Lightning."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .. import models, text
+from ..names import one_of
+from .data import Batches
+from .learner import Learner
+
+
+class LanguageModel(Learner):
+    r"""A recurrent model of the next character; logs bits per character, $-\frac{1}{n} \sum \log_2 p(x_t)$.
+
+    kind, embedding, hidden, layers: those of dlref.models.language_model. alphabet: the characters; by default those of the
+    data module, and kept in the checkpoint.
+    prompt, length, temperature, top_k: of the text that a fit and a prediction leave in the run's folder, sample.txt.
+    options: those of Learner: backend, optimizer, schedule.
+
+    A batch is (N, T + 1) indices into the alphabet. Validation and test read the text from its beginning to its end with
+    the state carried on. ValueError where a name is unknown or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        kind: str = "LSTM",
+        embedding: int = 32,
+        hidden: int = 256,
+        layers: int = 1,
+        alphabet: str | None = None,
+        prompt: str = "Return ",
+        length: int = 500,
+        temperature: float = 0.7,
+        top_k: int | None = None,
+        **options,
+    ):
+        super().__init__(**options)
+        one_of("kind", kind, models.sequence.KINDS)
+        for name, value in (
+            ("embedding", embedding),
+            ("hidden", hidden),
+            ("layers", layers),
+            ("temperature", temperature),
+        ):
+            if not value > 0:
+                raise ValueError(f"{name} must be greater than 0, it is {value}")
+        if not prompt:
+            raise ValueError("the prompt must have at least one character")
+        self.state: Any = None
+        if alphabet is not None:
+            self.make(alphabet)
+
+    def make(self, alphabet: str) -> None:
+        """Make the network for an alphabet."""
+        hp = self.hp
+        hp.alphabet = alphabet
+        network = models.language_model(self.ns, len(alphabet), hp.kind, hp.embedding, hp.hidden, hp.layers)
+        self.learn(network, self.ns.nn.CrossEntropyLoss())
+
+    def setup(self, stage: str) -> None:
+        theirs = self.trainer.datamodule.text.alphabet  # type: ignore[attr-defined]
+        if self.hp.alphabet is None:
+            self.make(theirs)
+        elif self.hp.alphabet != theirs:
+            raise ValueError(
+                "the text must have the alphabet that the model was made for: give the text it was trained on"
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("hyper_parameters", {}).get("alphabet", self.hp.alphabet) != self.hp.alphabet:
+            raise ValueError("the checkpoint must be of this text's alphabet: give the text it was trained on")
+        super().on_load_checkpoint(checkpoint)
+
+    def task(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        return batch[:, :-1], batch[:, 1:]
+
+    def measures(self, stage: str, output: Any, error: Tensor, target: Tensor) -> dict[str, Any]:
+        return {"bits": error / math.log(2)}
+
+    def _evaluate(self, stage: str, batch: Tensor) -> None:
+        x, y = self.task(batch)
+        z, self.state = self.network.step(x, self.state)
+        z = z.transpose(1, 2)
+        self._log(stage, z, self.criterion(z, y), y)
+
+    def on_validation_epoch_start(self) -> None:
+        self.state = None
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def write(self, generator: torch.Generator | None = None) -> str:
+        """A text that begins with the prompt, each drawn character fed back."""
+        hp = self.hp
+        prompt = text.encode(hp.prompt, hp.alphabet).to(self.device).unsqueeze(0)
+        drawn = models.sample(self.network, prompt, hp.length, hp.temperature, hp.top_k, generator)
+        return hp.prompt + text.decode(drawn[0], hp.alphabet)
+
+    def on_fit_end(self) -> None:
+        if self.trainer.log_dir is not None:
+            self.save_predictions(Path(self.trainer.log_dir), [self.write()])
+
+    def predict_step(self, batch: Any, index: int) -> str:
+        """A text of the model's own."""
+        return self.write()
+
+    def save_predictions(self, folder: Path, predictions: list[str]) -> Path:
+        path = folder / "sample.txt"
+        path.write_text("\n".join(predictions) + "\n", encoding="utf-8")
+        return path
+
+
+class Windows(Dataset):
+    """Pieces of a text, length + 1 characters each, the last of one the first of the next; indexed by lists."""
+
+    def __init__(self, part: Tensor, length: int):
+        self.pieces = part.unfold(0, length + 1, length)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, indices: list[int]) -> Tensor:
+        return self.pieces[indices]
+
+
+class Streams(Dataset):
+    """A text as `streams` parallel ones, each read in pieces of length + 1: item i + 1 goes on where item i ended."""
+
+    def __init__(self, part: Tensor, length: int, streams: int):
+        streams = max(1, min(streams, (len(part) - 1) // length))
+        size = (len(part) - 1) // streams  # predictions a stream
+        self.rows = part[: streams * size + 1].unfold(0, size + 1, size)
+        self.length, self.size = length, size
+
+    def __len__(self) -> int:
+        return -(-self.size // self.length)
+
+    def __getitem__(self, i: int) -> Tensor:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return self.rows[:, i * self.length : (i + 1) * self.length + 1]
+
+
+class TextDataModule(lightning.LightningDataModule):
+    """A text of characters, from a file or a folder, by default the docstrings of Python's standard library.
+
+    path: the file or folder. batch_size: pieces in a mini-batch. length: characters in a piece. validation, test: shares of
+    the text, taken from its end. limit: characters taken in all. seed: of the order of the pieces.
+    ValueError where there is no text or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        batch_size: int = 32,
+        length: int = 64,
+        validation: float = 0.05,
+        test: float = 0.1,
+        limit: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("length", length)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, it is {value}")
+        self.text = text.load(path, validation=validation, test=test, limit=limit)
+        if len(self.text.train) <= length:
+            raise ValueError(
+                f"length must be less than the {len(self.text.train)} characters to train on, it is {length}"
+            )
+        self.batch_size, self.length, self.seed = batch_size, length, seed
+
+    def train_dataloader(self) -> DataLoader:
+        part = Windows(self.text.train, self.length)
+        return DataLoader(part, batch_size=None, sampler=Batches(len(part), self.batch_size, self.seed))
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(Streams(self.text.validation, self.length, 16), batch_size=None)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(Streams(self.text.test, self.length, 16), batch_size=None)
+
+    def predict_dataloader(self) -> DataLoader:
+        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]

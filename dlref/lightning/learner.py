@@ -1,0 +1,177 @@
+"""What every LightningModule here shares: the step of the algorithm by hand or by autograd, optimizer and schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from .. import builtin, manual
+from ..manual.flat import flatten
+from ..names import one_of, optimizer_named, schedule_named
+
+# Backend: the namespace of its model, loss, optimizer and schedule.
+BACKENDS: dict[str, Any] = {"manual": manual, "bridged": manual, "builtin": builtin}
+
+
+class Learner(lightning.LightningModule):
+    """A network that learns by the algorithm of `training.fit`, one of its subclasses.
+
+    A subclass makes its network and its criterion of the namespace `self.ns`, passes them to `learn`, and says what a batch
+    means: `task(batch)` gives the network's input and the criterion's target, `measures(stage, output, error, target)` what
+    is logged beside the loss.
+
+    backend: "manual" (explicit gradients by vjp, no graph), "bridged" (the same operations under autograd) or "builtin"
+        (torch.nn and autograd).
+    optimizer, lr, optimizer_args: name, learning rate and further arguments of the backend's `optim`.
+    schedule, schedule_args: name and arguments of the backend's `optim.lr_scheduler`; schedule_every: "epoch" or "step".
+        ReduceLROnPlateau watches the validation loss, and the training loss where there is no validation.
+    gradient_clip_val, accumulate_grad_batches: the largest norm of all gradients together, and the batches that make one
+        update. They stand here, since Lightning leaves both to the module where the module does the optimization.
+
+    ValueError where a name is unknown or a number out of its range.
+    """
+
+    network: Any
+    criterion: Any
+
+    def __init__(
+        self,
+        backend: str = "manual",
+        optimizer: str = "SGD",
+        lr: float = 0.01,
+        optimizer_args: dict[str, Any] | None = None,
+        schedule: str | None = None,
+        schedule_args: dict[str, Any] | None = None,
+        schedule_every: str = "epoch",
+        gradient_clip_val: float | None = None,
+        accumulate_grad_batches: int = 1,
+    ):
+        super().__init__()
+        one_of("backend", backend, BACKENDS)
+        one_of("schedule_every", schedule_every, ("epoch", "step"))
+        for name, value in (("lr", lr), ("gradient_clip_val", gradient_clip_val),
+                            ("accumulate_grad_batches", accumulate_grad_batches)):  # fmt: skip
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be greater than 0, it is {value}")
+        self.save_hyperparameters()
+        self.hp: Any = self.hparams
+        self.automatic_optimization = False
+        self.ns: Any = BACKENDS[backend]
+
+    def learn(self, network: Any, criterion: Any) -> None:
+        """Take the network and the criterion; ValueError for what is wrong with the optimizer's and schedule's arguments."""
+        self.network, self.criterion = network, criterion
+        self._optimizer_and_schedule()
+
+    def task(self, batch: Any) -> tuple[Any, Any]:
+        """The network's input and the criterion's target."""
+        return batch
+
+    def measures(self, stage: str, output: Any, error: Tensor, target: Any) -> dict[str, Any]:
+        """What is logged beside the loss, by name."""
+        return {}
+
+    def save_predictions(self, folder: Path, predictions: list) -> Path:
+        """Write what `predict_step` returned, batch by batch, into the run's folder; returns the file."""
+        path = folder / "predictions.pt"
+        torch.save(predictions, path)
+        return path
+
+    def forward(self, x: Any) -> Any:
+        return self.network(x)
+
+    def gradients(self, x: Any, y: Any) -> tuple[Any, Tensor]:
+        """Output and error of a batch; adds the gradients of error / accumulate_grad_batches to the parameters' .grad."""
+        share = 1 / self.hp.accumulate_grad_batches
+        if self.hp.backend == "manual":
+            z, network_pullback = self.network.vjp(x)  # a. forward
+            error, error_pullback = self.criterion.vjp(z, y)  # b. error
+            network_pullback(error_pullback(torch.full_like(error, share))[0], needs=(False,))  # c. chain rule
+        else:
+            z = self.network(x)
+            error = self.criterion(z, y)
+            self.manual_backward(error * share)
+        return tree_map(Tensor.detach, z), error.detach()
+
+    def training_step(self, batch: Any, index: int) -> None:
+        optimizer: Any = self.optimizers()
+        every = self.hp.accumulate_grad_batches
+        x, y = self.task(batch)
+        z, error = self.gradients(x, y)
+        self._log("train", z, error, y)
+        if (index + 1) % every and not self.trainer.is_last_batch:
+            return
+        if self.hp.gradient_clip_val is not None:
+            self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
+        optimizer.step()  # d. update
+        optimizer.zero_grad()
+        if self.hp.schedule_every == "step":
+            self._step_schedule()
+
+    def on_train_epoch_end(self) -> None:
+        if self.hp.schedule_every == "epoch":
+            self._step_schedule()
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        self._evaluate("validation", batch)
+
+    def test_step(self, batch: Any, index: int) -> None:
+        self._evaluate("test", batch)
+
+    def configure_optimizers(self) -> Any:
+        if self.hp.backend == "manual":
+            flatten(self.network)  # one update runs for all parameters
+        optimizer, schedule = self._optimizer_and_schedule()
+        return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule is not None else {})
+
+    def on_fit_start(self) -> None:
+        if self.hp.backend != "manual":
+            return
+        if "mixed" in str(self.trainer.precision) or self.trainer.world_size > 1:
+            raise ValueError(
+                "backend 'manual' trains on one device in one precision, as 32-true or 64-true; the trainer has "
+                f"{self.trainer.world_size} devices and {self.trainer.precision}: use backend 'bridged' for these"
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        theirs, ours = checkpoint.get("state_dict", {}), self.state_dict()
+        for name in sorted(set(theirs) | set(ours)):
+            a, b = (tuple(s[name].shape) if name in s else "missing" for s in (theirs, ours))
+            if a != b:
+                raise ValueError(
+                    f"the checkpoint must be of this architecture: {name} is {a} in it, {b} in the model; start with the "
+                    "configuration that it was trained with (config.yaml in its run folder)"
+                )
+
+    def _optimizer_and_schedule(self) -> tuple[Any, Any]:
+        hp = self.hp
+        arguments = {**(hp.optimizer_args or {}), "lr": hp.lr}
+        optimizer = optimizer_named(self.ns, hp.optimizer, self.network.parameters(), **arguments)
+        if hp.schedule is None:
+            return optimizer, None
+        return optimizer, schedule_named(self.ns, hp.schedule, optimizer, **(hp.schedule_args or {}))
+
+    def _step_schedule(self) -> None:
+        schedule: Any = self.lr_schedulers()
+        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            seen = self.trainer.callback_metrics
+            schedule.step(seen["validation_loss" if "validation_loss" in seen else "train_loss"])
+        elif schedule is not None:
+            schedule.step()
+
+    def _evaluate(self, stage: str, batch: Any) -> None:
+        x, y = self.task(batch)
+        z = self.network(x)
+        self._log(stage, z, self.criterion(z, y), y)
+
+    def _log(self, stage: str, z: Any, error: Tensor, y: Any) -> None:
+        values = {f"{stage}_{name}": value for name, value in self.measures(stage, z, error, y).items()}
+        self.log_dict(
+            {f"{stage}_loss": error, **values}, on_step=False, on_epoch=True, batch_size=len(y),
+            prog_bar=stage == "validation",
+        )  # fmt: skip
