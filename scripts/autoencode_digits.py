@@ -1,0 +1,113 @@
+"""Autoencoders of the digits against principal components: reconstruction, denoising, and images of drawn codes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from dlref import builtin, data, manual, models
+from dlref.cli import checkpoint
+from dlref.cli.common import device_named, new_run, script
+from dlref.pictures import draw_rows
+
+SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
+
+
+def autoencode_digits(
+    side: Literal["manual", "builtin"] = "manual",
+    code: PositiveInt = 8,
+    hidden: PositiveInt = 128,
+    noise: PositiveFloat = 0.5,
+    lr: PositiveFloat = 0.003,
+    batch_size: PositiveInt = 64,
+    epochs: PositiveInt = 150,
+    seed: NonNegativeInt = 0,
+    device: str = "cpu",
+    runs: str = "runs",
+) -> None:
+    """Train five autoencoders and print their test errors next to those of as many principal components.
+
+    Args:
+        side: By hand-derived gradients (manual) or by autograd (builtin).
+        code: Numbers in the code.
+        hidden: Units between image and code.
+        noise: Standard deviation of what the denoising autoencoder takes away, in deviations of the pixels.
+        lr: Learning rate of Adam, which falls to 0 as a cosine.
+        batch_size: Images in a mini-batch.
+        epochs: Passes over the training images.
+        seed: Of the split, the initial weights and the order of the images.
+        device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
+        runs: Where the new folder of this run is made.
+    """
+    ns, where, console = SIDES[side], device_named(device), Console()
+    split = data.digits(seed=seed)
+    x, x_test = (part.tensors[0].to(where) for part in (split.train, split.test))
+    as_image = lambda v: v.view(-1, 1, 8, 8)  # noqa: E731
+    torch.manual_seed(seed)
+    networks = {
+        "dense": models.autoencoder(ns, hidden=hidden, code=code),
+        "tied": models.autoencoder(ns, hidden=hidden, code=code, tied=True),
+        "convolutional": models.convolutional_autoencoder(ns, code=code),
+        "variational": models.variational_autoencoder(ns, hidden=hidden, code=code),
+        "denoising": models.autoencoder(ns, hidden=4 * hidden, code=64, noise=noise),
+    }
+    folder = new_run(runs, f"autoencode-{side}")
+
+    errors, found = {f"{code} principal components": mse(principal_components(x, x_test, code), x_test)}, {}
+    for name, network in networks.items():
+        network.to(where)
+        shaped = as_image if name == "convolutional" else lambda v: v
+        criterion = ns.nn.VariationalLoss() if name == "variational" else ns.nn.MSELoss()
+        optimizer = ns.optim.Adam(network.parameters(), lr)
+        schedule = ns.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        with console.status(f"{name}: {epochs} epochs"):
+            ns.training.fit(
+                network, criterion, optimizer, (shaped(x), shaped(x)), epochs=epochs, batch_size=batch_size,
+                schedule=schedule, tolerance=None, seed=seed,
+            )  # fmt: skip
+        network.eval()
+        if name != "denoising":
+            with torch.no_grad():
+                output = network(shaped(x_test))
+            found[name] = (output[0] if name == "variational" else output).view_as(x_test)
+            errors[name] = mse(found[name], x_test)
+    generator = torch.Generator().manual_seed(seed)
+    noisy = x_test + noise * torch.randn(x_test.shape, generator=generator).to(where)
+    with torch.no_grad():
+        clean = networks["denoising"](noisy)
+        drawn = networks["variational"].decoder(torch.randn(12, code, generator=generator).to(where))
+    noises = {"noisy images": mse(noisy, x_test), "denoised": mse(clean, x_test),
+              f"denoised by {code} principal components": mse(principal_components(x, noisy, code), x_test)}  # fmt: skip
+
+    for title, values in ((f"Test error of images through {code} numbers", errors), ("Test error of noisy images", noises)):
+        table = Table("", "mean square", title=title)
+        for name, value in values.items():
+            table.add_row(name, f"{value:.4f}")
+        console.print(table)
+    rows = {"test image": x_test, **found, "noisy": noisy, "denoised": clean, "drawn code": drawn}
+    draw_rows(folder / "images.png", {name: images[:12] for name, images in rows.items()})
+    (folder / "errors.json").write_text(json.dumps(errors | noises, indent=2) + "\n")
+    checkpoint.save(folder / "last.pt", **{name: network.state_dict() for name, network in networks.items()})
+    console.print(f"wrote {folder}/: images.png, errors.json, last.pt", soft_wrap=True, highlight=False)
+
+
+def principal_components(x: Tensor, x_test: Tensor, number: int) -> Tensor:
+    """The test images through the first principal components of the training images, by scikit-learn."""
+    from sklearn.decomposition import PCA
+
+    pca = PCA(number).fit(x.cpu().numpy())
+    return torch.as_tensor(pca.inverse_transform(pca.transform(x_test.cpu().numpy()))).to(x_test)
+
+
+def mse(a: Tensor, b: Tensor) -> float:
+    return (a - b).square().mean().item()
+
+
+if __name__ == "__main__":
+    script(autoencode_digits)

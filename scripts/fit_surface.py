@@ -1,0 +1,93 @@
+"""Approximate a smooth function of two variables by radial basis functions and by multilayer perceptrons of as many parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from dlref import builtin, manual
+from dlref.cli.common import script
+from dlref.models import least_squares, mlp, rbf_network
+
+SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
+
+
+def franke(x: Tensor) -> Tensor:
+    """Franke's function on the unit square, two hills and a hollow: (N, 2) to (N, 1). Franke 1979, NPS-53-79-003."""
+    u, v = 9 * x[:, :1], 9 * x[:, 1:]
+    return (
+        0.75 * torch.exp(-((u - 2) ** 2 + (v - 2) ** 2) / 4)
+        + 0.75 * torch.exp(-((u + 1) ** 2) / 49 - (v + 1) / 10)
+        + 0.5 * torch.exp(-((u - 7) ** 2 + (v - 3) ** 2) / 4)
+        - 0.2 * torch.exp(-((u - 4) ** 2) - (v - 7) ** 2)
+    )
+
+
+def fit_surface(
+    side: Literal["manual", "builtin"] = "manual",
+    units: Sequence[PositiveInt] = (5, 10, 20, 40, 80, 160),
+    kernel: str = "gaussian",
+    samples: PositiveInt = 1000,
+    epochs: PositiveInt = 300,
+    seed: NonNegativeInt = 0,
+) -> None:
+    """Print the test error of both kinds of network for a growing number of units.
+
+    A network of M radial units of two variables has 4 M + 1 parameters, and so has a perceptron of M hidden units.
+
+    Args:
+        side: By hand-derived gradients (manual) or by autograd (builtin).
+        units: Numbers of units.
+        kernel: gaussian, multiquadric, inverse_multiquadric or thin_plate.
+        samples: Points to train on, drawn from the unit square; twice as many to test.
+        epochs: Passes over them, for what is trained by gradients.
+        seed: Of the points and the initial weights.
+    """
+    ns, console = SIDES[side], Console()
+    generator = torch.Generator().manual_seed(seed)
+    x, x_test = (torch.rand(n, 2, generator=generator, dtype=torch.float64) for n in (samples, 2 * samples))
+    y, y_test = franke(x), franke(x_test)
+    x, x_test = ((v - 0.5) * 12**0.5 for v in (x, x_test))  # of mean 0 and deviation 1
+
+    def error(network: Any) -> float:
+        with torch.no_grad():
+            return (network(x_test) - y_test).square().mean().sqrt().item()
+
+    def descend(network: Any, lr: float) -> Any:
+        optimizer = ns.optim.Adam(network.parameters(), lr)
+        schedule = ns.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        ns.training.fit(
+            network, ns.nn.MSELoss(), optimizer, (x, y), epochs=epochs, batch_size=50, schedule=schedule, tolerance=None,
+            seed=seed,
+        )  # fmt: skip
+        return network
+
+    table = Table(
+        "units", "parameters", "RBF, least squares", "RBF, then gradients", "MLP, gradients",
+        title=f"Root mean square error on the test points; the surface's deviation is {y_test.std():.3f}",
+    )  # fmt: skip
+    for column in table.columns:
+        column.justify = "right"
+    for number in track(sorted(units), "units", console=console):
+        torch.manual_seed(seed)
+        radial = rbf_network(ns, 2, number, 1, kernel).double()
+        radial[0].fit_centers(x, scale=2.0, seed=seed)
+        least_squares(radial, x, y, ridge=1e-12)
+        solved = error(radial)
+        perceptron = mlp(ns, 2, number, 1, "tanh").double()
+        parameters = sum(p.numel() for p in radial.parameters())
+        assert parameters == sum(p.numel() for p in perceptron.parameters())
+        found = (solved, error(descend(radial, 1e-3)), error(descend(perceptron, 1e-2)))
+        table.add_row(str(number), str(parameters), *(f"{value:.2e}" for value in found))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    script(fit_surface)
