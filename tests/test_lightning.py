@@ -251,7 +251,9 @@ def test_configurations(path, monkeypatch):
     trainer = fitted(module, datamodule, limit_train_batches=1, limit_val_batches=1, precision="32-true")
     assert torch.isfinite(trainer.callback_metrics["validation_loss"])
     if (schedule := options["model"].get("schedule_args")) is not None:
-        assert schedule["T_max"] == options["trainer"]["max_epochs"]
+        epochs = options["trainer"]["max_epochs"]
+        steps = epochs * len(datamodule.train_dataloader())
+        assert schedule.get("T_max", epochs) == epochs and schedule.get("total_steps", steps) == steps
 
 
 def test_unknown_models_and_arguments_are_told():

@@ -1,0 +1,136 @@
+"""Train a character language model, hold it to counted models of order 2 and 3, and let it write."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Literal
+
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from dlref import builtin, manual, text
+from dlref.builtin import training as builtin_training
+from dlref.cli import checkpoint
+from dlref.cli.common import device_named, new_run, script
+from dlref.manual import training as manual_training
+from dlref.manual.flat import flatten
+from dlref.models import language_model, sample
+
+# Backend: namespace of the modules and the optimizer, and whose step. "bridged": manual modules under autograd.
+BACKENDS: dict[str, tuple[Any, Any]] = {
+    "manual": (manual, manual_training),
+    "bridged": (manual, builtin_training),
+    "builtin": (builtin, builtin_training),
+}
+
+
+def train_text(
+    path: str | None = None,
+    backend: Literal["manual", "bridged", "builtin"] = "manual",
+    kind: Literal["RNN", "LSTM", "GRU"] = "LSTM",
+    embedding: PositiveInt = 32,
+    hidden: PositiveInt = 256,
+    layers: PositiveInt = 1,
+    lr: PositiveFloat = 0.003,
+    max_norm: PositiveFloat = 1.0,
+    batch_size: PositiveInt = 32,
+    length: PositiveInt = 64,
+    epochs: PositiveInt = 5,
+    limit: PositiveInt | None = None,
+    prompt: str = "Return ",
+    characters: PositiveInt = 400,
+    temperature: PositiveFloat = 0.7,
+    top_k: PositiveInt | None = None,
+    seed: NonNegativeInt = 0,
+    device: str = "cpu",
+    runs: str = "runs",
+) -> None:
+    """Train a recurrent model of the next character.
+
+    Args:
+        path: A text file, or a folder of them; by default the docstrings of Python's standard library.
+        backend: manual (explicit gradients, no graph), bridged (the same under autograd) or builtin (torch.nn).
+        kind: RNN, LSTM or GRU.
+        embedding: Numbers for a character.
+        hidden: Units of a layer.
+        layers: Recurrent layers.
+        lr: Learning rate of Adam, which falls to 0 as a cosine.
+        max_norm: What the norm of all gradients together is clipped to.
+        batch_size: Pieces of text in a mini-batch.
+        length: Characters in a piece; the gradient goes back so far.
+        epochs: Passes over the training text.
+        limit: Characters of the text that are taken, if not all.
+        prompt: Beginning of the text that the model writes.
+        characters: Their number in it.
+        temperature: Near 0 the likeliest character, 1 the model's own distribution.
+        top_k: Draw among so many likeliest characters only.
+        seed: Of the initial weights, the order of the pieces and the drawn characters.
+        device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
+        runs: Where the new folder of this run is made.
+    """
+    where, console = device_named(device), Console()
+    ns, training = BACKENDS[backend]
+    content = text.load(path, limit=limit)
+    symbols = len(content.alphabet)
+    if not prompt or len(content.train) <= length:
+        raise ValueError(f"prompt must have a character, and length be less than the {len(content.train)} characters to train "
+                         f"on; they are {prompt!r} and {length}")  # fmt: skip
+    pieces = content.train.unfold(0, length + 1, length).to(where)
+    train = pieces[:, :-1], pieces[:, 1:]
+
+    torch.manual_seed(seed)
+    network = language_model(ns, symbols, kind, embedding, hidden, layers).to(where)
+    if backend == "manual":
+        flatten(network)  # one update runs for all parameters
+    criterion, optimizer = ns.nn.CrossEntropyLoss(), ns.optim.Adam(network.parameters(), lr)
+    schedule = ns.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    folder = new_run(runs, f"text-{backend}")
+    history: list[dict[str, float]] = []
+
+    def save(record: dict[str, float]) -> None:
+        record["validation_bits"] = bits(network, content.validation.to(where))
+        history.append(record)
+        checkpoint.save(folder / "last.pt", network=network.state_dict(), alphabet=content.alphabet, history=history)
+        console.print(f"epoch {record['epoch']}: bits per character {record['loss'] / math.log(2):.3f}, validation "
+                      f"{record['validation_bits']:.3f}, {record['seconds']:.0f} s", highlight=False)  # fmt: skip
+
+    console.print(f"{backend}: {network}\n{len(content.train):,} characters to train on, {symbols} different", highlight=False)
+    training.fit(network, criterion, optimizer, train, epochs=epochs, batch_size=batch_size, schedule=schedule,
+                 max_norm=max_norm, tolerance=None, seed=seed, callback=save)  # fmt: skip
+
+    result = {f"{kind} {hidden}": bits(network, content.test.to(where))}
+    for order in (2, 3):
+        result[f"order {order}, add-one"] = text.ngram_bits(content.train, content.test, order, symbols)
+    table = Table("model", "bits per character", title=f"Test part, {len(content.test):,} characters")
+    for name, value in result.items():
+        table.add_row(name, f"{value:.3f}")
+    console.print(table)
+    generator = torch.Generator(where).manual_seed(seed)
+    start = text.encode(prompt, content.alphabet).to(where)[None]
+    drawn = sample(network, start, characters, temperature, top_k, generator)
+    written = prompt + text.decode(drawn[0], content.alphabet)
+    console.print(written, highlight=False, markup=False)
+    (folder / "sample.txt").write_text(written + "\n", encoding="utf-8")
+    (folder / "test.json").write_text(json.dumps(result, indent=2) + "\n")
+    console.print(f"wrote {folder}/: sample.txt, test.json, last.pt", soft_wrap=True, highlight=False)
+
+
+@torch.no_grad()
+def bits(network: Any, part: Tensor, streams: int = 16, length: int = 256) -> float:
+    """Bits per character of a text, read as parallel streams whose state is carried on."""
+    size = (len(part) - 1) // streams
+    rows, state, total = part[: streams * size + 1].unfold(0, size + 1, size), None, 0.0
+    for start in range(0, size, length):
+        piece = rows[:, start : start + length + 1]
+        logits, state = network.step(piece[:, :-1], state)
+        chosen = logits.log_softmax(-1).gather(2, piece[:, 1:, None])
+        total -= chosen.double().sum().item()
+    return total / (streams * size) / math.log(2)
+
+
+if __name__ == "__main__":
+    script(train_text)
