@@ -8,6 +8,7 @@ from ...builtin import functional as builtin
 from ...builtin.nn import blocks
 from ..module import Manual, accumulate, vjp_of
 from ..op import call, op
+from .common import outer
 from .conv import Conv2d
 from .regression_loss import mse_loss
 
@@ -51,7 +52,7 @@ def _(dy, needs, input, weight):
     r"""$dx = W dy,\quad dW = \sum x\, dy^\top,\quad dc = \sum dy$."""
     dx = dy @ weight.t().conj() if needs.input else None
     rows = input.reshape(-1, weight.shape[0]).conj()
-    return dx, rows.t() @ dy.reshape(-1, weight.shape[1]) if needs.weight else None, dy
+    return dx, outer(rows, dy.reshape(-1, weight.shape[1])) if needs.weight else None, dy
 
 
 @tied_linear.hard_samples

@@ -28,6 +28,14 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
+def outer(dy: Tensor, x: Tensor) -> Tensor:
+    r"""The gradient of the weight in $y = x W^\top$: $\sum_n dy_n x_n^\top$ over the rows, (*, N, out), (*, N, in) to (*, out, in).
+
+    The narrower factor goes first: where it has few columns, the product is several times as fast.
+    """
+    return (x.mT @ dy).mT if x.shape[-1] < dy.shape[-1] else dy.mT @ x
+
+
 def real_dtype(*tensors: Tensor) -> torch.dtype:
     """The dtype of a distance of tensors: what they promote to, real."""
     dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))

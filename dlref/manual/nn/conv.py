@@ -16,6 +16,7 @@ from torch import Tensor
 from ..module import Manual
 from ..op import Op, call, op
 from ..windows import ntuple, overlap_add, padded, windows
+from . import common
 from .common import widened
 from .padding import pad
 
@@ -71,7 +72,7 @@ def spread(y: Tensor, weight: Tensor, size: Ints, stride: Ints, pads: Pads, dila
 def outer(x: Tensor, y: Tensor, kernel: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Tensor:
     r"""The gradient of the weight in `correlate`: $\sum_o y_o\, x_{o s + k d - p}^\top$, (out, C / groups, *K)."""
     columns, _ = _columns(x, kernel, stride, pads, dilation, groups)
-    w = _rows(y, groups).transpose(1, 2) @ columns  # (G, out / G, K * C / G)
+    w = common.outer(_rows(y, groups), columns)  # (G, out / G, K * C / G)
     return w.view(y.shape[1], *kernel, x.shape[1] // groups).movedim(-1, 1)
 
 

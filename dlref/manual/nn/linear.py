@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
+from .common import outer
 
 
 @op(builtin=F.linear, autocast="low")
@@ -29,7 +30,7 @@ def _(dy, needs, input, weight):
     if weight.dim() == 1:  # y = x.w: a row of W, and dy (*) lacks its dimension
         return dy.unsqueeze(-1) * weight.conj(), dy.unsqueeze(-1) * input.conj(), dy
     dx = dy @ weight.conj() if needs.input else None
-    dweight = _rows(dy).t() @ _rows(input).conj() if needs.weight else None
+    dweight = outer(_rows(dy), _rows(input).conj()) if needs.weight else None
     return dx, dweight, dy
 
 

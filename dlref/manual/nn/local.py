@@ -7,6 +7,7 @@ from ...builtin.nn import local
 from ..module import Manual
 from ..op import call, op
 from ..windows import ntuple, overlap_add, padded, windows
+from .common import outer
 
 
 @op(builtin=builtin.local_linear, autocast="low")
@@ -41,7 +42,7 @@ def _(dy, needs, input, weight, stride, padding, dilation):
         dx = padded(overlap_add(w, 2, grown, stride, dilation), 2, [(-p, -p) for p in padding]).reshape(input.shape)
     if needs.weight:
         columns = _columns(input.reshape(shape), weight, stride, padding, dilation)
-        dweight = (rows.transpose(1, 2) @ columns).view(weight.shape)
+        dweight = outer(rows, columns).view(weight.shape)
     return dx, dweight, dy
 
 

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..module import Manual, accumulate
 from ..op import op
+from .common import outer
 from .dropout import dropout
 
 State = tuple[Tensor, ...]
@@ -59,8 +60,8 @@ def weights_gradients(dx: Tensor, dh: Tensor, needs, input: Tensor, previous: Te
     """Of input, w_ih, w_hh, b_ih, b_hh from the gradients of the affine maps of input (dx) and hidden state (dh)."""
     return (
         dx @ w_ih if needs.input else None,
-        dx.t() @ input if needs.w_ih else None,
-        dh.t() @ previous if needs.w_hh else None,
+        outer(dx, input) if needs.w_ih else None,
+        outer(dh, previous) if needs.w_hh else None,
         dx.sum(0) if needs.b_ih else None,
         dh.sum(0) if needs.b_hh else None,
     )
@@ -127,10 +128,11 @@ def lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
             torch.sigmoid(z[:, 3 * size :]),
         )
         c = torch.addcmul(i_f[:, size:] * c, i_f[:, :size], g)
-        h = o * torch.tanh(c)
+        tanh_c = torch.tanh(c)
+        h = o * tanh_c
         if w_hr is not None:
             h = h @ w_hr.t()
-        return (h, c), (h, c, i_f, g, o)
+        return (h, c), (h, c, i_f, g, o, tanh_c)
 
     records, (h_n, c_n) = scan(step, (h0, c0), sizes, reverse)
     output, *saved = map(torch.cat, zip(*records, strict=True))
@@ -145,9 +147,9 @@ def _(dy, output, saved, needs, input, h0, c0, w_ih, w_hh, w_hr, sizes, reverse)
     $dc_{t-1} = dc_t \odot f$, $dh_{t-1} = W_{hh}^\top \delta_t$. What does not depend on dh and dc is computed for all steps
     at once; the weights' gradients are sums over t, one matrix product each."""
     doutput, dh_n, dc_n = dy
-    c, i_f, g, o = saved
+    c, i_f, g, o, tanh_c = saved
     size = g.shape[1]
-    i, f, tanh_c = i_f[:, :size], i_f[:, size:], torch.tanh(c)
+    i, f = i_f[:, :size], i_f[:, size:]
     before_c = before(c, c0, sizes, reverse)
     slopes = torch.stack([g * i * (1 - i), before_c * f * (1 - f), i * (1 - g.square())], 1)  # (rows, 3, H)
     slope_o, through_h = tanh_c * o * (1 - o), o * (1 - tanh_c.square())
@@ -163,7 +165,7 @@ def _(dy, output, saved, needs, input, h0, c0, w_ih, w_hh, w_hr, sizes, reverse)
     records, (dh0, dc0) = scan(step, (dh_n, dc_n), sizes, not reverse)
     delta, dh = map(torch.cat, zip(*records, strict=True))
     dinput, *dweights = weights_gradients(delta, delta, needs, input, before(output, h0, sizes, reverse), w_ih)
-    return dinput, dh0, dc0, *dweights, dh.t() @ (o * tanh_c) if needs.w_hr else None
+    return dinput, dh0, dc0, *dweights, outer(dh, o * tanh_c) if needs.w_hr else None
 
 
 # --- GRU --------------------------------------------------------------------------------------------------------
