@@ -85,7 +85,10 @@ def autoencode_digits(
     noises = {"noisy images": mse(noisy, x_test), "denoised": mse(clean, x_test),
               f"denoised by {code} principal components": mse(principal_components(x, noisy, code), x_test)}  # fmt: skip
 
-    for title, values in ((f"Test error of images through {code} numbers", errors), ("Test error of noisy images", noises)):
+    for title, values in (
+        (f"Test error of images through {code} numbers", errors),
+        ("Test error of noisy images", noises),
+    ):
         table = Table("", "mean square", title=title)
         for name, value in values.items():
             table.add_row(name, f"{value:.4f}")

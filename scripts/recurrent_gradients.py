@@ -49,7 +49,9 @@ def recurrent_gradients(
     weight /= torch.linalg.eigvals(weight).abs().max()
     networks: dict[str, Any] = {}
     for radius, nonlinearity in NETWORKS:
-        networks[f"{nonlinearity}, radius {radius}"] = network = ns.nn.RNN(hidden, hidden, nonlinearity=nonlinearity, batch_first=True).double()
+        networks[f"{nonlinearity}, radius {radius}"] = network = ns.nn.RNN(
+            hidden, hidden, nonlinearity=nonlinearity, batch_first=True
+        ).double()
         with torch.no_grad():
             network.weight_hh_l0.copy_(radius * weight)
     for bias in (1, 5):

@@ -98,7 +98,9 @@ def train_text(
         console.print(f"epoch {record['epoch']}: bits per character {record['loss'] / math.log(2):.3f}, validation "
                       f"{record['validation_bits']:.3f}, {record['seconds']:.0f} s", highlight=False)  # fmt: skip
 
-    console.print(f"{backend}: {network}\n{len(content.train):,} characters to train on, {symbols} different", highlight=False)
+    console.print(
+        f"{backend}: {network}\n{len(content.train):,} characters to train on, {symbols} different", highlight=False
+    )
     training.fit(network, criterion, optimizer, train, epochs=epochs, batch_size=batch_size, schedule=schedule,
                  max_norm=max_norm, tolerance=None, seed=seed, callback=save)  # fmt: skip
 

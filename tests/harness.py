@@ -30,8 +30,8 @@ KINKED = {"gumbel_softmax", "perceptron_loss"}
 MUTATING = {"batch_norm", "instance_norm", "embedding"}
 # Operations whose first two arguments PyTorch's database exchanges.
 SWAPPED = {"embedding"}
-# Where torch rounds the mean of squares of integers to an integer.
-TORCH_INTEGERS = {"local_response_norm"}
+# Where torch rounds what it makes of integers: the mean of squares; the weights of interpolated bytes, to 16 bits.
+TORCH_INTEGERS = {"local_response_norm", "interpolate"}
 # Where torch's own float64 result is worse than float64: how much worse, and why.
 TORCH_ERROR = {
     "cosine_embedding_loss": 4e-9,  # its 1e-12 is rounded to float32

@@ -111,6 +111,13 @@ EXTRA = {
     ],
     "TiedLinear": [((Made(lambda ns: ns.Linear(4, 3)),), {}, (X,))],
     "VariationalAutoencoder": [((Made(lambda ns: ns.Linear(3, 4)), Made(lambda ns: ns.Linear(2, 3))), {}, (X,))],
+    "Upsample": [
+        ((None, 2), {}, (WAVE.view(2, 3, 4),)),
+        (((3, 5),), {"mode": "bilinear", "align_corners": True}, (WAVE.view(1, 3, 2, 4),)),
+        ((None, (1.5, 2.0)), {"mode": "bicubic", "recompute_scale_factor": True}, (WAVE.view(1, 3, 2, 4),)),
+    ],
+    "UpsamplingBilinear2d": [(((3, 5),), {}, (WAVE.view(1, 3, 2, 4),)), ((None, 2), {}, (WAVE.view(1, 3, 2, 4),))],
+    "UpsamplingNearest2d": [(((3, 5),), {}, (WAVE.view(1, 3, 2, 4),)), ((None, 2), {}, (WAVE.view(1, 3, 2, 4),))],
     "VariationalLoss": [((), {}, ((X, Y, X / 2), Y)), ((0.3,), {}, ((X, Y, X / 2), Y))],
 }
 

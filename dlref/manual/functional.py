@@ -82,3 +82,4 @@ from .nn.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .nn.smooth import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin
 from .nn.sparse import embedding
+from .nn.upsampling import interpolate
