@@ -1,4 +1,4 @@
-"""Approximate a smooth function of two variables by radial basis functions and by multilayer perceptrons of as many parameters."""
+"""Approximate a smooth function of two variables by radial basis functions and by perceptrons of as many parameters."""
 
 from __future__ import annotations
 

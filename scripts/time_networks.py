@@ -114,7 +114,7 @@ def network_steps(
     """The step of `training.fit` on one batch."""
     x = torch.randn(shape, device=where)
     y = x if "autoencoder" in name else torch.randint(0, 10, shape[:1], device=where)
-    steps = []
+    steps: list[Callable[[], Any]] = []
     for ns in (manual, builtin):
         network = make(ns).to(where)
         if ns is manual:

@@ -78,7 +78,74 @@ def test_splits_agree_in_float64(run):
         assert manual == builtin and float(difference) < 1e-13
 
 
+LIGHTNING = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:The number of"
+)
+
+
+@LIGHTNING
+def test_networks_on_splits(run):
+    options = ("--networks", "[rbf,lstm]", "--splits", "1", "--epochs", "1")
+    status, output, errors = run("splits_networks", *options)
+    assert status == 0, errors
+    for row in re.findall(r"│ (?:rbf|lstm) +│ ([\d.]+) ± [\d.]+ │ ([\d.]+) ± [\d.]+ │", output):
+        assert row[0] == row[1] and float(row[0]) > 0.1
+    assert "SVC" in output
+
+
+@pytest.mark.parametrize("side", ["manual", "builtin"])
+def test_a_surface_is_approximated_better_by_more_units(side, run):
+    status, output, errors = run("fit_surface", "--side", side, "--units", "[5,40]", "--epochs", "20")
+    assert status == 0, errors
+    few, many = (list(map(float, row)) for row in re.findall(r"│ +\d+ │ +\d+ │ +(\S+) │ +(\S+) │ +(\S+) │", output))
+    assert all(b < a for a, b in zip(few, many, strict=True)) and many[0] < 0.03
+
+
+def test_autoencoders_against_principal_components(tmp_path, run):
+    status, _, errors = run("autoencode_digits", "--epochs", "25", "--runs", str(tmp_path))
+    assert status == 0, errors
+    folder = tmp_path / "001-autoencode-manual"
+    found = json.loads((folder / "errors.json").read_text())
+    assert found["dense"] < found["8 principal components"] and found["denoised"] < 0.7 * found["noisy images"]
+    assert (folder / "images.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_language_model_of_a_file(tmp_path, run):
+    (tmp_path / "words.txt").write_text("all work and no play makes jack a dull boy. " * 100)
+    options = ("--path", str(tmp_path / "words.txt"), "--hidden", "32", "--epochs", "15", "--prompt", "all ", "--length", "20",
+               "--lr", "0.01", "--runs", str(tmp_path))  # fmt: skip
+    status, output, errors = run("train_text", *options)
+    assert status == 0, errors
+    bits = json.loads((tmp_path / "001-text-manual/test.json").read_text())
+    assert bits["LSTM 32"] < bits["order 2, add-one"], bits
+    assert (tmp_path / "001-text-manual/sample.txt").read_text().startswith("all ") and "all " in output
+
+
+def test_gradients_through_time_are_those_of_autograd(tmp_path, run):
+    tables = []
+    for side in ("manual", "builtin"):
+        status, output, errors = run("recurrent_gradients", "--side", side, "--steps", "50", "--runs", str(tmp_path))
+        assert status == 0, errors
+        tables.append(output.split("wrote")[0])
+    assert tables[0] == tables[1] and "1.000e+00" in tables[0]
+    assert (tmp_path / "001-recurrent-manual/gradients.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_networks_are_timed(tmp_path, run):
+    path = tmp_path / "times.json"
+    for status in (0, 2):  # what is there is not overwritten
+        found, _, errors = run("time_networks", "--names", "[batch,mlp]", "--repeats", "3", "--json_file", str(path))
+        assert found == status, errors
+    times = json.loads(path.read_text())
+    assert set(times) == {"batch norm 16", "mlp"} and all(t["manual"] > 0 and t["ratio"] > 0 for t in times.values())
+
+
+WITHOUT_RUNS = {"fit_surface", "splits_networks", "time_networks"}
 WRONG = {
+    "networks": ("splits_networks", ["--networks", "[cn]"], "cnn"),
+    "text": ("train_text", ["--path", "nowhere.txt"], "nowhere.txt"),
+    "kernel": ("fit_surface", ["--kernel", "cubic"], "gaussian"),
+    "names": ("time_networks", ["--names", "[nothing]"], "batch norm"),
     "epochs": ("compare_digits", ["--epochs", "x"], "epochs"),
     "no epochs": ("compare_digits", ["--epochs", "0"], "epochs"),
     "learning rate": ("train_digits", ["--lr", "-1"], "lr"),
@@ -101,7 +168,8 @@ if not torch.cuda.is_available():
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use_is_told_in_one_line(case, tmp_path, run):
     name, arguments, told = WRONG[case]
-    status, _, errors = run(name, "--runs", str(tmp_path), *arguments)
+    runs = () if name in WITHOUT_RUNS else ("--runs", str(tmp_path))
+    status, _, errors = run(name, *runs, *arguments)
     assert status == 2
     assert errors.count("\n") == 1 and "error:" in errors and told in errors, errors
     assert not list(tmp_path.iterdir())  # nothing half done is left

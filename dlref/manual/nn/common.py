@@ -29,7 +29,7 @@ def widened(tensor: Tensor) -> Tensor:
 
 
 def outer(dy: Tensor, x: Tensor) -> Tensor:
-    r"""The gradient of the weight in $y = x W^\top$: $\sum_n dy_n x_n^\top$ over the rows, (*, N, out), (*, N, in) to (*, out, in).
+    r"""The gradient of the weight in $y = x W^\top$: $\sum_n dy_n x_n^\top$, (*, N, out) and (*, N, in) to (*, out, in).
 
     The narrower factor goes first: where it has few columns, the product is several times as fast.
     """

@@ -43,12 +43,11 @@ def taps(
     length: int, size: int, factor: float | None, mode: str, align: bool, antialias: bool, like: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Which inputs each output of one dimension is made of, (size, taps), and their weights, None where each is 1."""
-    kind = {"device": like.device, "dtype": like.dtype}
     out = torch.arange(size, device=like.device)
     if mode in ("nearest", "nearest-exact"):  # torch takes these steps in float32 for every dtype
         offset = 0.5 if mode == "nearest-exact" else 0.0
-        scale = torch.tensor(1 / factor if factor else length / size, dtype=torch.float32, device=like.device)
-        index = out if size == length else ((out + offset) * scale).floor().long().clamp(max=length - 1)
+        step = torch.tensor(1 / factor if factor else length / size, dtype=torch.float32, device=like.device)
+        index = out if size == length else ((out + offset) * step).floor().long().clamp(max=length - 1)
         return index.unsqueeze(1), None
     if mode == "area":  # the mean of a window, as adaptive pooling
         first, end = out * length // size, -(-(out + 1) * length // size)
@@ -56,10 +55,9 @@ def taps(
         index = torch.arange(-(-length // size) + 1, device=like.device)
         weight = (index < number).to(like.dtype) / number.to(like.dtype)
         return (first.unsqueeze(1) + torch.minimum(index, number - 1)), weight
-    if align:
+    scale = 1 / factor if factor else length / size
+    if align:  # from the first centre to the last
         scale = (length - 1) / (size - 1) if size > 1 else 0.0
-    else:
-        scale = 1 / factor if factor else length / size
     if antialias:
         kernel, radius, a = KERNELS[mode]
         wide = max(scale, 1.0)
@@ -81,7 +79,7 @@ def taps(
     first = at.floor().long().clamp(max=length - 1)
     second = (at - first).clamp(0, 1)
     index = torch.stack([first, (first + 1).clamp(max=length - 1)], 1)
-    return index, torch.stack([torch.ones((), **kind) - second, second], 1)
+    return index, torch.stack([1 - second, second], 1)
 
 
 @op(builtin=F.interpolate, autocast={"cuda": "float32"})
@@ -141,15 +139,15 @@ def _(
         if isinstance(value, (tuple, list)) and len(value) != n:
             raise ValueError(f"{name} must be one number or {n}, one for each dimension of the input "
                              f"{tuple(input.shape)}, it is {value}")  # fmt: skip
-    sizes = None if size is None else tuple(size) if isinstance(size, (tuple, list)) else (size,) * n
-    if sizes is not None and not all(isinstance(s, (int, torch.SymInt)) for s in sizes):
+    sizes: tuple = tuple(size) if isinstance(size, (tuple, list)) else (size,) * n
+    if size is not None and not all(isinstance(s, (int, torch.SymInt)) for s in sizes):
         raise TypeError(f"size must be whole numbers, it is {size}")
-    if recompute_scale_factor and sizes is not None:
+    if recompute_scale_factor and size is not None:
         raise ValueError("recompute_scale_factor must not be given with size: it is of scale_factor")
     factors: tuple = (None,) * n
     if scale_factor is not None:
         factors = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
-        sizes = tuple(int(math.floor(float(length * f))) for length, f in zip(input.shape[2:], factors, strict=True))
+        sizes = tuple(math.floor(float(length * f)) for length, f in zip(input.shape[2:], factors, strict=True))
         if recompute_scale_factor or mode == "area":
             factors = (None,) * n
     if antialias and not (mode in KERNELS and n == 2):
