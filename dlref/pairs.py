@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
+from .builtin import nn as builtin_nn
 from .manual import nn
 from .manual.op import OPS, Op
 
@@ -40,7 +39,7 @@ def pairs() -> dict[str, Pair]:
     """Every pair, by name."""
     modules: dict[str, list[type]] = {}
     for name, value in vars(nn).items():
-        if isinstance(op := getattr(value, "op", None), Op) and hasattr(torch.nn, name):
+        if isinstance(op := getattr(value, "op", None), Op) and hasattr(builtin_nn, name):
             modules.setdefault(op.__name__, []).append(value)
     return {
         name: Pair(name, op, op.builtin, tuple(found := modules.get(name, [])), tuple(m.__mro__[2] for m in found))

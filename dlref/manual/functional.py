@@ -24,7 +24,7 @@ from .nn.activation import (
     threshold,
     threshold_,
 )
-from .nn.attention import scaled_dot_product_attention
+from .nn.attention import multi_head_attention_forward, scaled_dot_product_attention
 from .nn.batchnorm import batch_norm
 from .nn.blocks import gaussian_kl, reparametrize, tied_linear
 from .nn.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d

@@ -58,12 +58,13 @@ def from_input(input: Tensor, w_ih: Tensor, bias: Tensor | None) -> Tensor:
 
 def weights_gradients(dx: Tensor, dh: Tensor, needs, input: Tensor, previous: Tensor, w_ih: Tensor) -> tuple:
     """Of input, w_ih, w_hh, b_ih, b_hh from the gradients of the affine maps of input (dx) and hidden state (dh)."""
+    sum_x = dx.sum(0) if needs.b_ih or (needs.b_hh and dx is dh) else None
     return (
         dx @ w_ih if needs.input else None,
         outer(dx, input) if needs.w_ih else None,
         outer(dh, previous) if needs.w_hh else None,
-        dx.sum(0) if needs.b_ih else None,
-        dh.sum(0) if needs.b_hh else None,
+        sum_x if needs.b_ih else None,
+        (sum_x if dx is dh else dh.sum(0)) if needs.b_hh else None,
     )
 
 
