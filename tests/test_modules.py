@@ -13,7 +13,7 @@ from harness import MODULES
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from dlref.builtin import nn
-from dlref.builtin.nn.rbf import KERNELS
+from dlref.builtin.composed import KERNELS
 from dlref.manual import nn as manual_nn
 
 

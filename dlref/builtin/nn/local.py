@@ -3,54 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .. import functional as F
-
-Ints = int | Sequence[int]
-
-
-def check(input: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints) -> None:
-    """ValueError where the arguments of local_linear do not fit together."""
-    n = (weight.dim() - 2) // 2
-    if n < 1 or weight.dim() != 2 * n + 2:
-        raise ValueError(f"the weight must be (*O, out, C, *K) for an output of size O and a kernel K, it is "
-                         f"{tuple(weight.shape)}")  # fmt: skip
-    size, kernel, channels = tuple(weight.shape[:n]), tuple(weight.shape[n + 2 :]), weight.shape[n + 1]
-    if input.dim() not in (n + 1, n + 2) or input.shape[-n - 1] != channels:
-        raise ValueError(f"the input must be (N, {channels}, *L) or ({channels}, *L) with {n} dimensions *L for a weight of "
-                         f"{tuple(weight.shape)}, it is {tuple(input.shape)}")  # fmt: skip
-    found = output_size(input.shape[-n:], kernel, stride, padding, dilation)
-    if found != size:
-        raise ValueError(f"the weight must have a matrix for each of the {found} windows, it has {size}")
-    if bias is not None and tuple(bias.shape) != (weight.shape[n], *size):
-        raise ValueError(f"the bias must be {(weight.shape[n], *size)}, it is {tuple(bias.shape)}")
-
-
-def each(name: str, value: Ints, n: int, least: int) -> tuple[int, ...]:
-    """An option as n numbers; ValueError where it is less than it may be."""
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * n
-    if len(values) != n or min(values) < least:
-        raise ValueError(f"{name} must be one number of at least {least} or {n} of them, it is {value}")
-    return values
-
-
-def output_size(size: Sequence[int], kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> tuple[int, ...]:
-    r"""$O = \lfloor (L + 2 p - d (K - 1) - 1) / s \rfloor + 1$; ValueError where the kernel is larger than the input."""
-    n = len(size)
-    kernel, stride = each("kernel_size", kernel, n, 1), each("stride", stride, n, 1)
-    padding, dilation = each("padding", padding, n, 0), each("dilation", dilation, n, 1)
-    found = tuple(
-        (length + 2 * p - d * (k - 1) - 1) // s + 1
-        for length, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
-    if min(found) < 1:
-        raise ValueError(f"the kernel of {kernel} (dilation {dilation}) must fit into the input of {tuple(size)} with padding "
-                         f"{padding}")  # fmt: skip
-    return found
+from ..composed import Ints, each, output_size
 
 
 class _LocallyConnected(nn.Module):

@@ -11,17 +11,6 @@ from torch import Tensor, nn
 from .. import functional as F
 
 VARIANTS = ("last", "averaged", "voted")
-REDUCTIONS = ("none", "mean", "sum")
-
-
-def check_loss(input: Tensor, target: Tensor, reduction: str) -> None:
-    """ValueError where the arguments of perceptron_loss do not fit together."""
-    if input.shape != target.shape:
-        raise ValueError(
-            f"input and target must have one shape, they have {tuple(input.shape)} and {tuple(target.shape)}"
-        )
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, it is {reduction!r}")
 
 
 class PerceptronLoss(nn.Module):

@@ -6,20 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional as F
-
-KERNELS = ("gaussian", "multiquadric", "inverse_multiquadric", "thin_plate")
-
-
-def check(input: Tensor, centers: Tensor, widths: Tensor, kernel: str) -> None:
-    """ValueError where the arguments of rbf do not fit together."""
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, it is {kernel!r}")
-    if centers.dim() != 2 or tuple(widths.shape) != (len(centers),):
-        raise ValueError(f"centers must be (units, features) and widths (units,), they are {tuple(centers.shape)} and "
-                         f"{tuple(widths.shape)}")  # fmt: skip
-    if not input.dim() or input.shape[-1] != centers.shape[1]:
-        raise ValueError(f"the input must be (*, {centers.shape[1]}), as many features as the centres have, it is "
-                         f"{tuple(input.shape)}")  # fmt: skip
+from ..composed import check_rbf
 
 
 class RBF(nn.Module):
@@ -41,7 +28,7 @@ class RBF(nn.Module):
         self.in_features, self.units, self.kernel, self.width = in_features, units, kernel, width
         self.centers = nn.Parameter(torch.empty(units, in_features, device=device, dtype=dtype))
         self.widths = nn.Parameter(torch.empty(units, device=device, dtype=dtype))
-        check(self.centers, self.centers, self.widths, kernel)
+        check_rbf(self.centers, self.centers, self.widths, kernel)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

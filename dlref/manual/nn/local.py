@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...builtin import functional as builtin
+from ...builtin.composed import check_local_linear
 from ...builtin.nn import local
 from ..module import Manual
 from ..op import call, op
@@ -62,7 +63,7 @@ def _matrix(weight):
 
 @local_linear.prepare
 def _(input, weight, bias=None, stride=1, padding=0, dilation=1):
-    local.check(input, weight, bias, stride, padding, dilation)
+    check_local_linear(input, weight, bias, stride, padding, dilation)
     n = (weight.dim() - 2) // 2
     return input, weight, bias, ntuple(stride, n), ntuple(padding, n), ntuple(dilation, n)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...builtin import functional as builtin
+from ...builtin.composed import check_perceptron_loss
 from ...builtin.nn import perceptron
 from ..module import Manual
 from ..op import call, op
@@ -33,7 +34,7 @@ def _(dy, input, target, reduction):
 
 @perceptron_loss.prepare
 def _(input, target, reduction):
-    perceptron.check_loss(input, target, reduction)
+    check_perceptron_loss(input, target, reduction)
     return input, target, reduction
 
 

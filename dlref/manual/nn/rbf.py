@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...builtin import functional as builtin
+from ...builtin.composed import check_rbf
 from ...builtin.nn import rbf as builtin_rbf
 from ..module import Manual
 from ..op import call, op
@@ -62,7 +63,7 @@ def _(dy, output, saved, needs, input, centers, widths, kernel):
 
 @rbf.prepare
 def _(input, centers, widths, kernel="gaussian"):
-    builtin_rbf.check(input, centers, widths, kernel)
+    check_rbf(input, centers, widths, kernel)
     return input, centers, widths, kernel
 
 

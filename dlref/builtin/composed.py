@@ -1,0 +1,127 @@
+"""The functions that torch lacks, composed from torch's, and the errors that both sides raise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Ints = int | Sequence[int]
+KERNELS = ("gaussian", "multiquadric", "inverse_multiquadric", "thin_plate")
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def tied_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return F.linear(input, weight.t(), bias)
+
+
+def reparametrize(mean: Tensor, log_variance: Tensor, training: bool = True) -> Tensor:
+    return mean + torch.exp(log_variance / 2) * torch.randn_like(mean) if training else mean
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+
+
+def local_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1) -> Tensor:
+    check_local_linear(input, weight, bias, stride, padding, dilation)
+    n = (weight.dim() - 2) // 2
+    image = input if input.dim() == n + 2 else input.unsqueeze(0)
+    stride, padding, dilation = (
+        each("stride", stride, n, 1),
+        each("padding", padding, n, 0),
+        each("dilation", dilation, n, 1),
+    )
+    image = F.pad(image, [p for width in reversed(padding) for p in (width, width)])
+    for dim, (k, s, d) in enumerate(zip(weight.shape[n + 2 :], stride, dilation, strict=True), 2):
+        image = image.unfold(dim, d * (k - 1) + 1, s)[..., ::d]
+    windows = image.permute(*range(2, n + 2), 0, 1, *range(n + 2, 2 * n + 2)).flatten(n + 1).flatten(0, n - 1)
+    y = torch.einsum("onk,ock->nco", windows, weight.flatten(n + 1).flatten(0, n - 1)).unflatten(2, weight.shape[:n])
+    y = y if bias is None else y + bias
+    return y if input.dim() == n + 2 else y.squeeze(0)
+
+
+def rbf(input: Tensor, centers: Tensor, widths: Tensor, kernel: str = "gaussian") -> Tensor:
+    check_rbf(input, centers, widths, kernel)
+    s = (input.unsqueeze(-2) - centers).square().sum(-1) / widths.square()
+    if kernel == "gaussian":
+        return torch.exp(-s / 2)
+    if kernel == "thin_plate":
+        return torch.where(s > 0, s * torch.where(s > 0, s, 1).log() / 2, 0)
+    return torch.sqrt(1 + s) if kernel == "multiquadric" else torch.rsqrt(1 + s)
+
+
+def perceptron_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    check_perceptron_loss(input, target, reduction)
+    margin = input * target
+    loss = -margin * (margin <= 0)
+    return loss if reduction == "none" else getattr(loss, reduction)()
+
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+def check_local_linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints
+) -> None:
+    """ValueError where the arguments of local_linear do not fit together."""
+    n = (weight.dim() - 2) // 2
+    if n < 1 or weight.dim() != 2 * n + 2:
+        raise ValueError(f"the weight must be (*O, out, C, *K) for an output of size O and a kernel K, it is "
+                         f"{tuple(weight.shape)}")  # fmt: skip
+    size, kernel, channels = tuple(weight.shape[:n]), tuple(weight.shape[n + 2 :]), weight.shape[n + 1]
+    if input.dim() not in (n + 1, n + 2) or input.shape[-n - 1] != channels:
+        raise ValueError(f"the input must be (N, {channels}, *L) or ({channels}, *L) with {n} dimensions *L for a weight of "
+                         f"{tuple(weight.shape)}, it is {tuple(input.shape)}")  # fmt: skip
+    found = output_size(input.shape[-n:], kernel, stride, padding, dilation)
+    if found != size:
+        raise ValueError(f"the weight must have a matrix for each of the {found} windows, it has {size}")
+    if bias is not None and tuple(bias.shape) != (weight.shape[n], *size):
+        raise ValueError(f"the bias must be {(weight.shape[n], *size)}, it is {tuple(bias.shape)}")
+
+
+def each(name: str, value: Ints, n: int, least: int) -> tuple[int, ...]:
+    """An option as n numbers; ValueError where it is less than it may be."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * n
+    if len(values) != n or min(values) < least:
+        raise ValueError(f"{name} must be one number of at least {least} or {n} of them, it is {value}")
+    return values
+
+
+def output_size(size: Sequence[int], kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> tuple[int, ...]:
+    r"""$O = \lfloor (L + 2 p - d (K - 1) - 1) / s \rfloor + 1$; ValueError where the kernel is larger than the input."""
+    n = len(size)
+    kernel, stride = each("kernel_size", kernel, n, 1), each("stride", stride, n, 1)
+    padding, dilation = each("padding", padding, n, 0), each("dilation", dilation, n, 1)
+    found = tuple(
+        (length + 2 * p - d * (k - 1) - 1) // s + 1
+        for length, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    if min(found) < 1:
+        raise ValueError(f"the kernel of {kernel} (dilation {dilation}) must fit into the input of {tuple(size)} with padding "
+                         f"{padding}")  # fmt: skip
+    return found
+
+
+def check_rbf(input: Tensor, centers: Tensor, widths: Tensor, kernel: str) -> None:
+    """ValueError where the arguments of rbf do not fit together."""
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, it is {kernel!r}")
+    if centers.dim() != 2 or tuple(widths.shape) != (len(centers),):
+        raise ValueError(f"centers must be (units, features) and widths (units,), they are {tuple(centers.shape)} and "
+                         f"{tuple(widths.shape)}")  # fmt: skip
+    if not input.dim() or input.shape[-1] != centers.shape[1]:
+        raise ValueError(f"the input must be (*, {centers.shape[1]}), as many features as the centres have, it is "
+                         f"{tuple(input.shape)}")  # fmt: skip
+
+
+def check_perceptron_loss(input: Tensor, target: Tensor, reduction: str) -> None:
+    """ValueError where the arguments of perceptron_loss do not fit together."""
+    if input.shape != target.shape:
+        raise ValueError(
+            f"input and target must have one shape, they have {tuple(input.shape)} and {tuple(target.shape)}"
+        )
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, it is {reduction!r}")
