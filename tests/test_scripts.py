@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import re
@@ -185,8 +186,9 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, run):
 @pytest.mark.parametrize("name", ["compare_digits", "train_digits"])
 def test_after_ctrl_c_the_run_can_be_continued(name, tmp_path, run):
     options = ("--epochs", "100000", "--runs", str(tmp_path))
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs in the background ignore it
     started = subprocess.Popen(
-        command(name, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(name, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
     )
     try:
         deadline = time.monotonic() + 60
