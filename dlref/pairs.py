@@ -9,6 +9,14 @@ from .builtin import nn as builtin_nn
 from .manual import nn
 from .manual.op import OPS, Op
 
+# Family: section of the article. Networks and attention are in its overview (2.1), activations in its choices (4.7).
+SECTIONS = {
+    **dict.fromkeys(("conv", "local", "padding", "pooling", "rnn", "sparse", "attention", "blocks", "fold"), "2.1"),
+    **dict.fromkeys(("activation", "smooth", "softmax"), "4.7"),
+    **dict.fromkeys(("loss", "likelihood_loss", "margin_loss", "regression_loss", "distance"), "3.3"),
+    "perceptron": "3.5.1", "rbf": "3.5.2", "linear": "3.5.3",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -23,6 +31,16 @@ class Pair:
     builtin: Callable
     manual_modules: tuple[type, ...]
     builtin_modules: tuple[type, ...]
+
+    @property
+    def family(self) -> str:
+        """The file of dlref.manual.nn in which it stands."""
+        return self.manual.forward.__module__.rpartition(".")[2]
+
+    @property
+    def section(self) -> str:
+        """The section of the article that treats it; "-" where none does."""
+        return SECTIONS.get(self.family, "-")
 
     @property
     def equation(self) -> str:

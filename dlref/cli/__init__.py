@@ -11,7 +11,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("dlref.cli.train", "train a model, with checkpoints and logs, in a new folder of runs/"),
     "validate": ("dlref.cli.train", "loss and accuracy on the validation part"),
     "test": ("dlref.cli.train", "loss and accuracy on the test part"),
-    "predict": ("dlref.cli.train", "classes and probabilities of the test part, as CSV"),
+    "predict": ("dlref.cli.train", "what a trained model makes of the test part, in a new folder of runs/"),
+    "list": ("dlref.cli.pairs", "every pair, by family or by section of the article"),
+    "show": ("dlref.cli.pairs", "a pair: equation, gradient, both sources, samples"),
+    "compare": ("dlref.cli.pairs", "manual against built-in over all samples, errors against float64"),
 }
 
 

@@ -12,6 +12,7 @@ from .. import models
 from ..names import called, one_of
 from ..pictures import draw_rows
 from .learner import Learner
+from .runs import run_folder
 
 MODELS = ("autoencoder", "convolutional_autoencoder", "variational_autoencoder")
 
@@ -72,8 +73,8 @@ class Autoencoder(Learner):
         return self.reconstruction(self.network(batch[0]))
 
     def on_fit_end(self) -> None:
-        if self.trainer.log_dir is not None:
-            self.picture(Path(self.trainer.log_dir))
+        if (folder := run_folder(self.trainer)) is not None:
+            self.picture(folder)
 
     def save_predictions(self, folder: Path, predictions: list[Tensor]) -> Path:
         return self.picture(folder)

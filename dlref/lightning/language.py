@@ -15,6 +15,7 @@ from .. import models, text
 from ..names import one_of
 from .data import Batches
 from .learner import Learner
+from .runs import run_folder
 
 
 class LanguageModel(Learner):
@@ -104,8 +105,8 @@ class LanguageModel(Learner):
         return hp.prompt + text.decode(drawn[0], hp.alphabet)
 
     def on_fit_end(self) -> None:
-        if self.trainer.log_dir is not None:
-            self.save_predictions(Path(self.trainer.log_dir), [self.write()])
+        if (folder := run_folder(self.trainer)) is not None:
+            self.save_predictions(folder, [self.write()])
 
     def predict_step(self, batch: Any, index: int) -> str:
         """A text of the model's own."""

@@ -33,6 +33,11 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+def run_folder(trainer: lightning.Trainer) -> Path | None:
+    """Where a run leaves its files: its logger's folder; None without one, where Lightning would take the current folder."""
+    return Path(trainer.log_dir) if trainer.logger is not None and trainer.log_dir is not None else None
+
+
 class CheckpointIO(TorchCheckpointIO):
     """Checkpoints as Lightning has them, and a ValueError in plain words for a file that holds none."""
 
@@ -73,5 +78,6 @@ class WritePredictions(BasePredictionWriter):
         super().__init__("epoch")
 
     def write_on_epoch_end(self, trainer: lightning.Trainer, module: Any, predictions: Any, batch_indices: Any) -> None:
-        if trainer.log_dir is not None and hasattr(module, "save_predictions"):
-            print(f"wrote {module.save_predictions(Path(trainer.log_dir), list(predictions))}")
+        folder = run_folder(trainer)
+        if folder is not None and hasattr(module, "save_predictions"):
+            print(f"wrote {module.save_predictions(folder, list(predictions))}")

@@ -1,0 +1,201 @@
+"""The calls that pairs are compared on: PyTorch's databases, hard samples, upstream gradients of every layout."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
+
+from .manual.op import OPS
+
+NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
+# Operations that draw random numbers.
+RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
+          "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
+# Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
+MUTATING = {"batch_norm", "instance_norm", "embedding"}
+# Operations whose first two arguments PyTorch's database exchanges.
+SWAPPED = {"embedding"}
+# Where torch's own float64 result is worse than float64: how much worse, and why.
+TORCH_ERROR = {
+    "cosine_embedding_loss": 4e-9,  # its 1e-12 is rounded to float32
+    "hardsigmoid": 4e-8,  # its gradient multiplies by 1/6 rounded to float32
+}
+# Where rounding is magnified on the way: the scores of the database's attention reach 200, and exp turns a relative error
+# eps of a score s into |s| eps.
+CONDITION = {"scaled_dot_product_attention": 200 * torch.finfo(torch.float32).eps}
+# Where torch's gradient is NaN and the true one is not.
+TORCH_NAN = {
+    "poisson_nll_loss",  # of a target of 0, with full=True: 0 * log 0 below its mask
+}
+
+
+class Sample:
+    """One call of an operation, and torch's function that must answer the same."""
+
+    def __init__(self, builtin: Any, args: tuple, kwargs: dict[str, Any], where: str, name: str = ""):
+        self.builtin, self.args, self.kwargs, self.where, self.name = builtin, args, kwargs, where, name
+
+    def map(self, function) -> Sample:
+        """The sample with every tensor replaced."""
+        args, kwargs = tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, (self.args, self.kwargs))
+        return Sample(self.builtin, args, kwargs, self.where, self.name)
+
+    def tensors(self) -> list[Tensor]:
+        return [v for v in tree_flatten((self.args, self.kwargs))[0] if isinstance(v, Tensor)]
+
+    def learning(self) -> list[Tensor]:
+        return [t for t in self.tensors() if t.requires_grad]
+
+    def __repr__(self) -> str:
+        def show(v):
+            return f"{v.dtype} {tuple(v.shape)} {v.stride()}" if isinstance(v, Tensor) else v
+
+        return f"{self.where}: {tree_map(show, (self.args, self.kwargs))}"
+
+
+@functools.cache
+def database() -> list:
+    """PyTorch's database of operations; empty where the package that it needs, expecttest, is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit's deprecation, at import
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that there is no compiler for CUDA
+            from torch.testing._internal.common_methods_invocations import op_db
+    except ImportError:
+        return []
+    return op_db
+
+
+def opinfos(name: str) -> list:
+    """PyTorch's database entries of an operation."""
+    names = {f"nn.functional.{name}", name} - {"unfold"}  # which is Tensor.unfold, another function
+    return [info for info in database() if info.name in names]
+
+
+def supported(name: str, *, backward: bool) -> set[torch.dtype]:
+    """The dtypes that torch's function takes on the CPU; all floating ones where it has no entry."""
+    infos = opinfos(name)
+    if not infos:
+        return {dtype for dtype in (torch.float64, torch.float32, torch.bfloat16) if implemented(name, dtype)}
+    return set().union(*((i.supported_backward_dtypes if backward else i.supported_dtypes)("cpu") for i in infos))
+
+
+def implemented(name: str, dtype: torch.dtype) -> bool:
+    try:
+        list(hard_samples(name, dtype))
+    except NotImplementedError:
+        return False
+    return True
+
+
+def database_samples(
+    name: str, dtype: torch.dtype, requires_grad: bool = True, device: str = "cpu"
+) -> Iterator[Sample]:
+    for info in opinfos(name):
+        if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
+            for i, s in enumerate(info.sample_inputs(device, dtype, requires_grad=requires_grad)):
+                # The database's own wrapper of a random operation draws from a seed of its own.
+                builtin = OPS[name].builtin if name in RANDOM | SWAPPED else info.op
+                args = (*s.args, s.input) if name in SWAPPED else (s.input, *s.args)
+                yield Sample(builtin, args, s.kwargs, f"{info.full_name} {i}", name)
+
+
+def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
+    op = OPS[name]
+    if op.samples is not None:
+        for i, (args, kwargs) in enumerate(op.samples(functools.partial(torch.tensor, dtype=dtype, device=device))):
+            sample = Sample(op.builtin, args, kwargs, f"hard sample {i}", name)
+            learning = sample.map(lambda t: t.clone().requires_grad_() if t.dtype == dtype else t)
+            if device == "cpu":
+                try:
+                    run(op.builtin, learning)
+                except RuntimeError as e:  # class weights and the like, which torch refuses to differentiate
+                    if "not differentiable with respect to argument" not in str(e):
+                        raise
+                    first = sample.args[0]
+                    learning = sample.map(lambda t, first=first: t.clone().requires_grad_() if t is first else t)
+            yield learning
+
+
+def samples(name: str, dtype: torch.dtype, requires_grad: bool = True, device: str = "cpu") -> list[Sample]:
+    return [*database_samples(name, dtype, requires_grad, device), *hard_samples(name, dtype, device)]
+
+
+def run(function: Any, sample: Sample) -> Any:
+    """Call it with the random numbers that every other call here draws."""
+    torch.manual_seed(0)
+    if sample.name in MUTATING:
+        sample = sample.map(lambda t: t if t.requires_grad else t.clone())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's advice on arguments; that ours gives it too is a test of its own
+        return function(*sample.args, **sample.kwargs)
+
+
+def flat(output: Any) -> list[Tensor]:
+    """The tensors of an output, in order."""
+    return [t for t in tree_flatten(output)[0] if isinstance(t, Tensor)]
+
+
+def floating(output: Any) -> Any:
+    """The outputs that can have a derivative: the one tensor, or a tuple."""
+    found = tuple(t for t in flat(output) if t.is_floating_point() or t.is_complex())
+    return found[0] if len(found) == 1 else found
+
+
+def layouts(outputs: list[Tensor]) -> Iterator[tuple[str, list[Tensor | None]]]:
+    """Upstream gradients of every layout for all outputs together; where there are several, each absent in turn."""
+    learning = [o for o in outputs if o.requires_grad]
+    for parts in itertools.zip_longest(*map(upstream, learning)):
+        usable = [part or next(upstream(o)) for part, o in zip(parts, learning, strict=True)]
+        given = iter(usable)
+        yield usable[0][0], [next(given)[1] if o.requires_grad else None for o in outputs]
+    for i, o in enumerate(outputs):
+        if o.requires_grad and len(learning) > 1:
+            yield f"only output {i}", [next(upstream(o))[1] if o is p else None for p in outputs]
+
+
+def upstream(output: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Random upstream gradients of the output's shape, in every layout that autograd may send."""
+    shape = output.shape
+
+    def draw(*size):
+        generator = torch.Generator().manual_seed(len(size) + sum(size))
+        return torch.randn(size, generator=generator, dtype=torch.float64).to(output.device, output.dtype)
+
+    yield "dense", draw(*shape)
+    if output.dim() >= 1:
+        yield "expanded", draw(*(1 for _ in shape)).expand(shape)
+        yield "narrowed", draw(*(2 * n + 1 for n in shape))[tuple(slice(1, None, 2) for _ in shape)]
+    if output.dim() >= 2:
+        yield "transposed", draw(*reversed(shape)).permute(*reversed(range(output.dim())))
+    if output.dim() in (4, 5):
+        format = torch.channels_last if output.dim() == 4 else torch.channels_last_3d
+        yield "channels-last", draw(*shape).contiguous(memory_format=format)
+
+
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which the reference value of a lower precision is computed."""
+    return torch.complex128 if dtype.is_complex else torch.float64
+
+
+def error(actual: Tensor, reference: Tensor) -> float:
+    """The largest difference, in units of the reference's largest value; infinities and NaN must agree."""
+    actual, reference = actual.detach().to(exact(actual.dtype)), reference.detach().to(exact(actual.dtype))
+    if actual.shape != reference.shape:
+        return float("inf")
+    finite = reference.isfinite()
+    special = torch.where(finite, 0, reference)
+    if not torch.equal(torch.nan_to_num(torch.where(actual.isfinite(), 0, actual), nan=7.0),
+                       torch.nan_to_num(special, nan=7.0)):  # fmt: skip
+        return float("inf")
+    difference = torch.where(finite, actual - reference, 0).abs()
+    scale = torch.where(finite, reference, 0).abs()
+    return float(difference.max() / scale.max().clamp(min=1)) if difference.numel() else 0.0
