@@ -171,7 +171,8 @@ class Learner(lightning.LightningModule):
 
     def _log(self, stage: str, z: Any, error: Tensor, y: Any) -> None:
         values = {f"{stage}_{name}": value for name, value in self.measures(stage, z, error, y).items()}
+        # The mean over the epoch weighs each batch by the numbers that its own mean is over.
         self.log_dict(
-            {f"{stage}_loss": error, **values}, on_step=False, on_epoch=True, batch_size=len(y),
+            {f"{stage}_loss": error, **values}, on_step=False, on_epoch=True, batch_size=y.numel(),
             prog_bar=stage == "validation",
         )  # fmt: skip
