@@ -62,7 +62,7 @@ def test_triplet_margin_with_distance_loss():
     """On PyTorch's samples and error inputs, and with distances with and without a vjp."""
     function = F.triplet_margin_with_distance_loss
     theirs = torch.nn.functional.triplet_margin_with_distance_loss
-    (info,) = (i for i in harness.op_db if i.name == "nn.functional.triplet_margin_with_distance_loss")
+    (info,) = harness.opinfos("triplet_margin_with_distance_loss")
     found = [(s.input, *s.args, s.kwargs) for s in info.sample_inputs("cpu", torch.float64, requires_grad=True)]
     own = found[0][:3]
     with_vjp = lambda x, y: squared(x, y)  # noqa: E731
