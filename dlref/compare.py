@@ -21,7 +21,9 @@ from .samples import (
     error,
     exact,
     flat,
+    gradients,
     layouts,
+    lifted,
     run,
     samples,
     supported,
@@ -100,8 +102,8 @@ def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample
     judged = not exactly and name not in RANDOM - {"scaled_dot_product_attention"}  # the others draw other numbers
     theirs, ours = run(sample.builtin, sample), run(candidate, sample)
     explicit, pullback = run(candidate.vjp, sample)  # type: ignore[attr-defined]
-    lifted = sample.map(_lifted)
-    truth = run(sample.builtin, lifted) if judged else theirs
+    wide = sample.map(lifted)
+    truth = run(sample.builtin, wide) if judged else theirs
     comparison.samples += 1
 
     def judge(kind: str, what: str, manual: Any, builtin: Any, best: Any) -> None:
@@ -119,17 +121,17 @@ def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample
     passed = [*sample.args, *sample.kwargs.values()]
     for layout, dy in layouts(outputs):
         try:
-            best = expected = _gradients(theirs, sample, dy)
+            best = expected = gradients(theirs, sample, dy)
         except RuntimeError as e:  # torch's pooling in three dimensions, of an image without a batch
             if "Unsupported memory format" not in str(e):
                 raise
             continue
         if judged:
             upstream = [d if d is None else d.to(exact(dtype)) for d in dy]
-            best = _gradients(truth, lifted, upstream)
+            best = gradients(truth, wide, upstream)
         by_hand = pullback(tuple(dy) if len(dy) > 1 else dy[0])
         by_hand = [g for g, a in zip(by_hand, passed, strict=True) if isinstance(a, Tensor) and a.requires_grad]
-        for side, grads in (("autograd", _gradients(ours, sample, dy)), ("vjp", by_hand)):
+        for side, grads in (("autograd", gradients(ours, sample, dy)), ("vjp", by_hand)):
             for i, (a, b, c) in enumerate(zip(grads, expected, best, strict=True)):
                 if b is None or c is None:  # torch has no gradient there
                     continue
@@ -164,16 +166,3 @@ def _judge(
     for side, value in (("manual", ours), ("built-in", theirs)):
         if value < float("inf"):
             largest[f"{side} {kind}"] = max(largest[f"{side} {kind}"], value / unit)
-
-
-def _lifted(t: Tensor) -> Tensor:
-    """In the reference precision, with the same values."""
-    if not (t.is_floating_point() or t.is_complex()):
-        return t
-    return t.detach().to(exact(t.dtype)).requires_grad_(t.requires_grad)
-
-
-def _gradients(output: Any, sample: Sample, dy: list[Tensor | None]) -> tuple[Tensor | None, ...]:
-    pairs = [(o, d) for o, d in zip(flat(output), dy, strict=True) if d is not None]
-    outputs, upstream = zip(*pairs, strict=True)
-    return torch.autograd.grad(outputs, sample.learning(), upstream, retain_graph=True, allow_unused=True)

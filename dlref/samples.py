@@ -181,6 +181,20 @@ def upstream(output: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield "channels-last", draw(*shape).contiguous(memory_format=format)
 
 
+def gradients(output: Any, sample: Sample, dy: list[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """By autograd, of the sample's tensors that want one, from one upstream gradient an output; None where it is absent."""
+    pairs = [(o, d) for o, d in zip(flat(output), dy, strict=True) if d is not None]
+    outputs, upstreams = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, sample.learning(), upstreams, retain_graph=True, allow_unused=True)
+
+
+def lifted(t: Tensor) -> Tensor:
+    """A tensor in the reference precision, with the same values."""
+    if not (t.is_floating_point() or t.is_complex()):
+        return t
+    return t.detach().to(exact(t.dtype)).requires_grad_(t.requires_grad)
+
+
 def exact(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which the reference value of a lower precision is computed."""
     return torch.complex128 if dtype.is_complex else torch.float64

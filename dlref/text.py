@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
@@ -80,6 +81,37 @@ def encode(text: str, alphabet: str) -> Tensor:
 
 def decode(indices: Tensor, alphabet: str) -> str:
     return "".join(alphabet[i] for i in indices.tolist())
+
+
+class Windows(Dataset):
+    """Pieces of a text, length + 1 characters each, the last of one the first of the next; indexed by lists."""
+
+    def __init__(self, part: Tensor, length: int):
+        self.pieces = part.unfold(0, length + 1, length)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, indices: list[int]) -> Tensor:
+        return self.pieces[indices]
+
+
+class Streams(Dataset):
+    """A text as `streams` parallel ones, each read in pieces of length + 1: item i + 1 goes on where item i ended."""
+
+    def __init__(self, part: Tensor, length: int, streams: int):
+        streams = max(1, min(streams, (len(part) - 1) // length))
+        size = (len(part) - 1) // streams  # predictions a stream
+        self.rows = part[: streams * size + 1].unfold(0, size + 1, size)
+        self.length, self.size = length, size
+
+    def __len__(self) -> int:
+        return -(-self.size // self.length)
+
+    def __getitem__(self, i: int) -> Tensor:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return self.rows[:, i * self.length : (i + 1) * self.length + 1]
 
 
 def ngram_bits(train: Tensor, test: Tensor, order: int, symbols: int) -> float:

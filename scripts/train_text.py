@@ -79,7 +79,7 @@ def train_text(
     if not prompt or len(content.train) <= length:
         raise ValueError(f"prompt must have a character, and length be less than the {len(content.train)} characters to train "
                          f"on; they are {prompt!r} and {length}")  # fmt: skip
-    pieces = content.train.unfold(0, length + 1, length).to(where)
+    pieces = text.Windows(content.train, length).pieces.to(where)
     train = pieces[:, :-1], pieces[:, 1:]
 
     torch.manual_seed(seed)
@@ -124,14 +124,12 @@ def train_text(
 @torch.no_grad()
 def bits(network: Any, part: Tensor, streams: int = 16, length: int = 256) -> float:
     """Bits per character of a text, read as parallel streams whose state is carried on."""
-    size = (len(part) - 1) // streams
-    rows, state, total = part[: streams * size + 1].unfold(0, size + 1, size), None, 0.0
-    for start in range(0, size, length):
-        piece = rows[:, start : start + length + 1]
+    pieces, state, total = text.Streams(part, length, streams), None, 0.0
+    for piece in map(pieces.__getitem__, range(len(pieces))):
         logits, state = network.step(piece[:, :-1], state)
         chosen = logits.log_softmax(-1).gather(2, piece[:, 1:, None])
         total -= chosen.double().sum().item()
-    return total / (streams * size) / math.log(2)
+    return total / (len(pieces.rows) * pieces.size) / math.log(2)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,10 @@ from dlref.samples import (
     exact,
     flat,
     floating,
+    gradients,
     hard_samples,
     layouts,
+    lifted,
     opinfos,
     run,
     samples,
@@ -98,12 +100,6 @@ def plain(op: Op) -> Any:
         return op.result(op.evaluate(values), op.bind(*args, **kwargs)[0])
 
     return function
-
-
-def gradients(output: Any, sample: Sample, dy: Any) -> tuple:
-    given = [(o, d) for o, d in zip(flat(output), dy if isinstance(dy, list) else [dy], strict=True) if d is not None]
-    outputs, dys = zip(*given, strict=True)
-    return torch.autograd.grad(outputs, sample.learning(), dys, retain_graph=True, allow_unused=True)
 
 
 def operation(name: str) -> Op:

@@ -128,7 +128,7 @@ def test_language_model(tmp_path):
     # Read in parallel streams with the state carried on, the loss is that of each stream read at once.
     trainer = fitted(modules[0], datamodule, limit_train_batches=0)
     bits = trainer.test(modules[0], datamodule, verbose=False)[0]["test_bits"]
-    streams = dl.language.Streams(datamodule.text.test, 16, 16)
+    streams = text.Streams(datamodule.text.test, 16, 16)
     rows = streams.rows
     assert len(streams) > 3
     whole = torch.nn.functional.cross_entropy(modules[0].network(rows[:, :-1]), rows[:, 1:]) / torch.log(
@@ -152,7 +152,7 @@ def test_text(tmp_path):
     assert found.alphabet == "\ufffdabc" and text.decode(found.train[:5], found.alphabet) == "abcab"
     assert len(found.train) + len(found.validation) + len(found.test) == 300 + 2 + 40
     assert 0 in found.test  # a letter that the training part has not
-    windows, streams = dl.language.Windows(found.train, 7), dl.language.Streams(found.train, 7, 3)
+    windows, streams = text.Windows(found.train, 7), text.Streams(found.train, 7, 3)
     assert torch.equal(windows[[0, 1]][0, -1:], windows[[0, 1]][1, :1])
     joined = torch.cat([*(streams[i][:, :-1] for i in range(len(streams))), streams[len(streams) - 1][:, -1:]], 1)
     assert torch.equal(joined, streams.rows) and joined[0, -1] == joined[1, 0]

@@ -19,18 +19,11 @@ def differentiable(output) -> list[bool]:
     return [t.requires_grad for t in harness.flat(output)]
 
 
-def lift(t):
-    """A tensor in the reference precision, with the same values."""
-    if not (t.is_floating_point() or t.is_complex()):
-        return t
-    return t.detach().to(harness.exact(t.dtype)).requires_grad_(t.requires_grad)
-
-
 def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
     """One sample: output and every gradient, under autograd and by vjp, for every layout of the upstream gradient."""
     before = [t.detach().clone() for t in sample.tensors()]
     ours, theirs = harness.run(op, sample), harness.run(sample.builtin, sample)
-    reference = None if exactly else harness.run(sample.builtin, lifted := sample.map(lift))
+    reference = None if exactly else harness.run(sample.builtin, lifted := sample.map(harness.lifted))
     extra = harness.CONDITION.get(op.__name__, 0.0)
     harness.assert_equal(ours, theirs, reference, sample, extra=extra)
     assert differentiable(ours) == differentiable(theirs), sample
@@ -329,7 +322,7 @@ def test_autocast(name, device):
                     if device == "cpu":
                         assert harness.error(ours[0], theirs[0]) <= 0.05, (harness.error(ours[0], theirs[0]), sample)
                     if ours[0].requires_grad and device == "cpu":
-                        grads = harness.gradients(ours[0], sample, torch.ones_like(ours[0]))
+                        grads = harness.gradients(ours[0], sample, [torch.ones_like(ours[0])])
                         for g, t in zip(grads, sample.learning(), strict=True):
                             assert g is None or g.dtype == t.dtype, sample
 

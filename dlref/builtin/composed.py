@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import _reduction
 
 Ints = int | Sequence[int]
+Each = tuple[int, ...]
 KERNELS = ("gaussian", "multiquadric", "inverse_multiquadric", "thin_plate")
-REDUCTIONS = ("none", "mean", "sum")
 
 
 def tied_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -26,14 +27,9 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def local_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1) -> Tensor:
-    check_local_linear(input, weight, bias, stride, padding, dilation)
-    n = (weight.dim() - 2) // 2
+    stride, padding, dilation = check_local_linear(input, weight, bias, stride, padding, dilation)
+    n = len(stride)
     image = input if input.dim() == n + 2 else input.unsqueeze(0)
-    stride, padding, dilation = (
-        each("stride", stride, n, 1),
-        each("padding", padding, n, 0),
-        each("dilation", dilation, n, 1),
-    )
     image = F.pad(image, [p for width in reversed(padding) for p in (width, width)])
     for dim, (k, s, d) in enumerate(zip(weight.shape[n + 2 :], stride, dilation, strict=True), 2):
         image = image.unfold(dim, d * (k - 1) + 1, s)[..., ::d]
@@ -54,7 +50,8 @@ def rbf(input: Tensor, centers: Tensor, widths: Tensor, kernel: str = "gaussian"
 
 
 def perceptron_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    check_perceptron_loss(input, target, reduction)
+    check_perceptron_loss(input, target)
+    _reduction.get_enum(reduction)  # ValueError for an unknown one
     margin = input * target
     loss = -margin * (margin <= 0)
     return loss if reduction == "none" else getattr(loss, reduction)()
@@ -65,8 +62,8 @@ def perceptron_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> T
 
 def check_local_linear(
     input: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints
-) -> None:
-    """ValueError where the arguments of local_linear do not fit together."""
+) -> tuple[Each, Each, Each]:
+    """stride, padding and dilation of each dimension; ValueError where the arguments of local_linear do not fit together."""
     n = (weight.dim() - 2) // 2
     if n < 1 or weight.dim() != 2 * n + 2:
         raise ValueError(f"the weight must be (*O, out, C, *K) for an output of size O and a kernel K, it is "
@@ -75,14 +72,17 @@ def check_local_linear(
     if input.dim() not in (n + 1, n + 2) or input.shape[-n - 1] != channels:
         raise ValueError(f"the input must be (N, {channels}, *L) or ({channels}, *L) with {n} dimensions *L for a weight of "
                          f"{tuple(weight.shape)}, it is {tuple(input.shape)}")  # fmt: skip
-    found = output_size(input.shape[-n:], kernel, stride, padding, dilation)
+    each("kernel_size", kernel, n, 1)
+    options = each("stride", stride, n, 1), each("padding", padding, n, 0), each("dilation", dilation, n, 1)
+    found = output_size(tuple(input.shape[-n:]), kernel, *options)
     if found != size:
         raise ValueError(f"the weight must have a matrix for each of the {found} windows, it has {size}")
     if bias is not None and tuple(bias.shape) != (weight.shape[n], *size):
         raise ValueError(f"the bias must be {(weight.shape[n], *size)}, it is {tuple(bias.shape)}")
+    return options
 
 
-def each(name: str, value: Ints, n: int, least: int) -> tuple[int, ...]:
+def each(name: str, value: Ints, n: int, least: int) -> Each:
     """An option as n numbers; ValueError where it is less than it may be."""
     values = tuple(value) if isinstance(value, Sequence) else (value,) * n
     if len(values) != n or min(values) < least:
@@ -90,11 +90,8 @@ def each(name: str, value: Ints, n: int, least: int) -> tuple[int, ...]:
     return values
 
 
-def output_size(size: Sequence[int], kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> tuple[int, ...]:
+def output_size(size: Each, kernel: Each, stride: Each, padding: Each, dilation: Each) -> Each:
     r"""$O = \lfloor (L + 2 p - d (K - 1) - 1) / s \rfloor + 1$; ValueError where the kernel is larger than the input."""
-    n = len(size)
-    kernel, stride = each("kernel_size", kernel, n, 1), each("stride", stride, n, 1)
-    padding, dilation = each("padding", padding, n, 0), each("dilation", dilation, n, 1)
     found = tuple(
         (length + 2 * p - d * (k - 1) - 1) // s + 1
         for length, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
@@ -117,11 +114,9 @@ def check_rbf(input: Tensor, centers: Tensor, widths: Tensor, kernel: str) -> No
                          f"{tuple(input.shape)}")  # fmt: skip
 
 
-def check_perceptron_loss(input: Tensor, target: Tensor, reduction: str) -> None:
+def check_perceptron_loss(input: Tensor, target: Tensor) -> None:
     """ValueError where the arguments of perceptron_loss do not fit together."""
     if input.shape != target.shape:
         raise ValueError(
             f"input and target must have one shape, they have {tuple(input.shape)} and {tuple(target.shape)}"
         )
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, it is {reduction!r}")

@@ -16,8 +16,10 @@ from rich.progress import Progress
 from rich.syntax import Syntax
 from rich.table import Table
 
+from ..compare import compare
 from ..names import one_of
 from ..pairs import Pair, pairs
+from ..samples import NAMES, database, database_samples, hard_samples, supported
 from .common import Parser, device_named
 
 DTYPES = ("float32", "float64", "bfloat16", "float16", "complex64", "complex128")
@@ -68,8 +70,6 @@ def show(arguments: list[str]) -> None:
     else:
         console.print(by_hand, builtin)
     console.rule("samples")
-    from ..samples import database_samples, hard_samples
-
     dtype = torch.float32
     found = [*database_samples(name, dtype, False), *hard_samples(name, dtype)]
     console.print(f"{len(found)} in float32; the first of them:", highlight=False)
@@ -95,9 +95,6 @@ def compare_pairs(arguments: list[str]) -> None:
     options.add_argument("--dtype", default="float32", help=f"one of {', '.join(DTYPES)}")
     options.add_argument("--json", help="file to write the results to")
     chosen = options.parse_args(arguments)
-    from ..compare import compare
-    from ..samples import NAMES, database, supported
-
     one_of("dtype", chosen.dtype, DTYPES)
     for name in chosen.names:
         one_of("name", name, NAMES)

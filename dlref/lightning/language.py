@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from .. import models, text
 from ..names import one_of
@@ -118,37 +118,6 @@ class LanguageModel(Learner):
         return path
 
 
-class Windows(Dataset):
-    """Pieces of a text, length + 1 characters each, the last of one the first of the next; indexed by lists."""
-
-    def __init__(self, part: Tensor, length: int):
-        self.pieces = part.unfold(0, length + 1, length)
-
-    def __len__(self) -> int:
-        return len(self.pieces)
-
-    def __getitem__(self, indices: list[int]) -> Tensor:
-        return self.pieces[indices]
-
-
-class Streams(Dataset):
-    """A text as `streams` parallel ones, each read in pieces of length + 1: item i + 1 goes on where item i ended."""
-
-    def __init__(self, part: Tensor, length: int, streams: int):
-        streams = max(1, min(streams, (len(part) - 1) // length))
-        size = (len(part) - 1) // streams  # predictions a stream
-        self.rows = part[: streams * size + 1].unfold(0, size + 1, size)
-        self.length, self.size = length, size
-
-    def __len__(self) -> int:
-        return -(-self.size // self.length)
-
-    def __getitem__(self, i: int) -> Tensor:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return self.rows[:, i * self.length : (i + 1) * self.length + 1]
-
-
 class TextDataModule(lightning.LightningDataModule):
     """A text of characters, from a file or a folder, by default the docstrings of Python's standard library.
 
@@ -179,14 +148,14 @@ class TextDataModule(lightning.LightningDataModule):
         self.batch_size, self.length, self.seed = batch_size, length, seed
 
     def train_dataloader(self) -> DataLoader:
-        part = Windows(self.text.train, self.length)
+        part = text.Windows(self.text.train, self.length)
         return DataLoader(part, batch_size=None, sampler=Batches(len(part), self.batch_size, self.seed))
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(Streams(self.text.validation, self.length, 16), batch_size=None)
+        return DataLoader(text.Streams(self.text.validation, self.length, 16), batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader(Streams(self.text.test, self.length, 16), batch_size=None)
+        return DataLoader(text.Streams(self.text.test, self.length, 16), batch_size=None)
 
     def predict_dataloader(self) -> DataLoader:
         return DataLoader([0], batch_size=None)  # type: ignore[arg-type]

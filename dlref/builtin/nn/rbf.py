@@ -61,9 +61,8 @@ class RBF(nn.Module):
         if self.units > 1:
             apart = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
             near = apart.topk(min(neighbours, self.units - 1), largest=False).values.square().mean(1).sqrt() * scale
-            self.widths.copy_(
-                torch.where(near > 0, near, self.width)
-            )  # of two equal centres: the width it was made with
+            # Of two equal centres: the width that it was made with.
+            self.widths.copy_(torch.where(near > 0, near, self.width))
         return self
 
     def extra_repr(self) -> str:

@@ -10,16 +10,12 @@ import torch.nn.functional as F
 from ..module import Manual
 from ..op import call, op
 from .common import concrete, wide, widened
-from .loss import check_reduction, reduce_loss
+from .loss import check_reduction, reduce_loss, unreduced
 
 
 def _softplus(x):
     r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$, which neither overflows nor loses small values."""
     return x.clamp(min=0) + (-x.abs()).exp().log1p()
-
-
-def _scale(dy, elements, reduction):
-    return dy / max(elements, 1) if reduction == "mean" else dy
 
 
 # --- two classes ------------------------------------------------------------------------------------------------
@@ -59,7 +55,7 @@ def _(input, target, weight, reduction):
 def _(dy, needs, input, target, weight, reduction):
     r"""$dp = s\,w\,(p - t) / p(1 - p)$, the denominator at least $10^{-12}$; $dt = s\,w\,(\log(1 - p) - \log p)$."""
     p = wide(input)
-    s = _scale(dy, input.numel(), reduction)
+    s = unreduced(dy, input.numel(), reduction)
     s = s if weight is None else s * weight
     dp = s * (p - target) / ((1 - p) * p).clamp(min=1e-12) if needs.input else None
     return dp, s * ((-p).log1p() - p.log()) if needs.target else None
@@ -111,7 +107,7 @@ def _(dy, needs, input, target, weight, reduction, pos_weight):
     x = wide(input)
     c = 1 if pos_weight is None else pos_weight
     shape = torch.broadcast_shapes(input.shape, *(v.shape for v in (weight, pos_weight) if v is not None))
-    s = _scale(dy, shape.numel(), reduction)
+    s = unreduced(dy, shape.numel(), reduction)
     sw = s if weight is None else s * weight
     dx = sw * (torch.sigmoid(x) * (1 - target + c * target) - c * target) if needs.input else None
     dt = sw * (c * _softplus(-x) - _softplus(x)) if needs.target else None
@@ -148,7 +144,7 @@ def _(dy, needs, input, target, reduction):
     r"""$dx = -s\,t\,\sigma(-t x),\quad dt = -s\,x\,\sigma(-t x)$."""
     x = wide(input)
     p = torch.sigmoid(-target * x)
-    s = _scale(dy, p.numel(), reduction)
+    s = unreduced(dy, p.numel(), reduction)
     return -s * target * p, -s * x * p if needs.target else None
 
 
@@ -185,7 +181,7 @@ def _(input, target, weight, reduction):
 def _(dy, needs, input, target, weight, reduction):
     r"""$dx = \frac{s\,w}{C} (\sigma(x) - t),\quad dt = -\frac{s\,w}{C} x,\quad dw = \frac{s}{C} (\zeta(x) - t x)$."""
     x = wide(input)
-    s = dy.unsqueeze(-1) if reduction == "none" else _scale(dy, input.numel() // max(input.shape[-1], 1), reduction)
+    s = dy.unsqueeze(-1) if reduction == "none" else unreduced(dy, input.numel() // max(input.shape[-1], 1), reduction)
     s = s / input.shape[-1]
     sw = s if weight is None else s * weight
     return sw * (torch.sigmoid(x) - target), -sw * x, s * (_softplus(x) - target * x) if needs.weight else None
@@ -233,7 +229,7 @@ def _(input, target, log_input, full, eps, reduction):
 def _(dy, needs, input, target, log_input, full, eps, reduction):
     r"""$dx = s\,(e^x - t)$, or $s\,(1 - t / (x + \epsilon))$; $dt = -s \log \lambda$, with full $+\,s (\log t + 1 / 2t)$."""
     x = widened(input)
-    s = _scale(dy, torch.broadcast_shapes(input.shape, target.shape).numel(), reduction)
+    s = unreduced(dy, torch.broadcast_shapes(input.shape, target.shape).numel(), reduction)
     dx = s * (x.exp() - target if log_input else 1 - target / (x + eps))
     dt = None
     if needs.target:
@@ -300,7 +296,7 @@ def _(dy, needs, input, target, var, eps, reduction):
     r"""$dx = s\,(x - t) / v = -dt,\quad dv = \frac{s}{2} (1 - (x - t)^2 / v) / v$."""
     v = _variance(input, var, eps)
     difference = input - target
-    s = _scale(dy, torch.broadcast_shapes(difference.shape, v.shape).numel(), reduction)
+    s = unreduced(dy, torch.broadcast_shapes(difference.shape, v.shape).numel(), reduction)
     dx = s * difference / v
     dv = None
     if needs.var:

@@ -7,7 +7,7 @@ from ...builtin.composed import check_local_linear
 from ...builtin.nn import local
 from ..module import Manual
 from ..op import call, op
-from ..windows import ntuple, overlap_add, padded, windows
+from ..windows import overlap_add, padded, windows
 from .common import outer
 
 
@@ -63,9 +63,7 @@ def _matrix(weight):
 
 @local_linear.prepare
 def _(input, weight, bias=None, stride=1, padding=0, dilation=1):
-    check_local_linear(input, weight, bias, stride, padding, dilation)
-    n = (weight.dim() - 2) // 2
-    return input, weight, bias, ntuple(stride, n), ntuple(padding, n), ntuple(dilation, n)
+    return input, weight, bias, *check_local_linear(input, weight, bias, stride, padding, dilation)
 
 
 @local_linear.hard_samples

@@ -19,6 +19,11 @@ def reduce_loss(loss, reduction):
     return loss
 
 
+def unreduced(dy, elements, reduction):
+    """The upstream gradient of each element's loss, where the loss was reduced."""
+    return dy / max(elements, 1) if reduction == "mean" else dy
+
+
 def check_reduction(reduction):
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', it is {reduction!r}")
@@ -296,7 +301,7 @@ def _(dy, needs, input, target, reduction, log_target):
         s = dy / input.shape[0] if input.dim() else dy
     else:
         elements = torch.broadcast_shapes(input.shape, target.shape).numel()
-        s = dy / elements if reduction == "mean" else dy
+        s = unreduced(dy, elements, reduction)
     q = target.exp() if log_target else target
     if not needs.target:
         return (-s * q).expand(torch.broadcast_shapes(q.shape, input.shape)) if reduction != "none" else -s * q

@@ -12,13 +12,7 @@ from ..module import Manual
 from ..op import call, op
 from .common import real_dtype, widened
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
-from .loss import check_reduction, pick, reduce_loss
-
-
-def _scale(dy, elements, reduction):
-    """The gradient of every element's loss, where the loss was reduced."""
-    return dy / elements if reduction == "mean" else dy
-
+from .loss import check_reduction, pick, reduce_loss, unreduced
 
 # --- one score, two scores --------------------------------------------------------------------------------------
 
@@ -43,7 +37,7 @@ def _(input, target, margin, reduction):
 def _(dy, input, target, margin, reduction):
     r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x > 0])$; s is dy, for the mean dy/n."""
     slope = (target != -1).to(input.dtype) - ((target != 1) & (margin - input > 0)).to(input.dtype)
-    return _scale(dy, slope.numel(), reduction) * slope
+    return unreduced(dy, slope.numel(), reduction) * slope
 
 
 @hinge_embedding_loss.hard_samples
@@ -82,7 +76,7 @@ def _(dy, input1, input2, target, margin, reduction):
     r"""$dx_1 = -s\,t\,[l > 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l > 0]$; s is dy, for the mean dy/n."""
     difference = input1 - input2
     z = -target * difference + margin
-    s = _scale(dy, z.numel(), reduction) * (z > 0).to(z.dtype)
+    s = unreduced(dy, z.numel(), reduction) * (z > 0).to(z.dtype)
     return -s * target, s * target, -s * difference
 
 
@@ -131,7 +125,7 @@ def _(dy, input1, input2, target, margin, reduction):
     x1, x2 = widened(input1), widened(input2)
     c, q1, q2 = _cosine(x1, x2, dim)
     slope = ((target == -1) & (c - margin > 0)).to(c.dtype) - (target == 1).to(c.dtype)
-    dc = (_scale(dy, slope.numel(), reduction) * slope).unsqueeze(dim)
+    dc = (unreduced(dy, slope.numel(), reduction) * slope).unsqueeze(dim)
     c, length = c.unsqueeze(dim), (q1 * q2).sqrt()
     return dc * (x2 / length - c * x1 / q1), dc * (x1 / length - c * x2 / q2)
 
@@ -205,7 +199,7 @@ def _(dy, input, target, p, margin, weight, reduction):
     r"""$dx_i = g_i = s\,\frac{w_y}{C}\,p\,z_i^{p-1} [z_i > 0]$ for $i \ne y$, and $dx_y = -\sum g_i$."""
     input = _rows(input)
     z, w, index = _hinges(input, target, margin, weight)
-    s = _scale(dy, max(math.prod(input.shape[:-1]), 1), reduction)
+    s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
     s = s.unsqueeze(-1) if reduction == "none" else s
     g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z if p == 2 else 1)
     return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
@@ -264,7 +258,7 @@ def _(dy, input, target, reduction):
     r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$: $dx_i = \sum_j g_{ji}$ for $i \notin T$, $dx_j = -\sum_i g_{ji}$ in T."""
     input = _rows(input)
     z, wanted, index = _pairs(input, target)
-    s = _scale(dy, max(math.prod(input.shape[:-1]), 1), reduction)
+    s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
     s = s[..., None, None] if reduction == "none" else s
     g = s / input.shape[-1] * wanted * (z > 0).to(z.dtype)
     return g.sum(-2).scatter_add(-1, index, -g.sum(-1))
@@ -334,7 +328,7 @@ def _(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
     norms = [norm(v, p, -1) for v in sides]
     u_ap, u_an, u_pn = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
     active = margin + norms[0] - _nearer(norms[1], norms[2], swap) >= 0
-    s = _scale(dy, active.numel(), reduction)
+    s = unreduced(dy, active.numel(), reduction)
     g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
     if not swap:
         return g * (u_ap - u_an), -g * u_ap, g * u_an
@@ -370,7 +364,7 @@ def _(dy, from_positive, from_negative, between, margin, reduction):
     r"""$dd_{ap} = s\,[l \ge 0]$, and its negative to the smaller of the others, half to each where they are equal."""
     nearer = from_negative if between is None else torch.minimum(from_negative, between)
     active = margin + from_positive - nearer >= 0
-    g = _scale(dy, active.numel(), reduction) * active.to(nearer.dtype)
+    g = unreduced(dy, active.numel(), reduction) * active.to(nearer.dtype)
     if between is None:
         return g, -g
     kept = (from_negative < between).to(g.dtype) + 0.5 * (from_negative == between).to(g.dtype)

@@ -10,7 +10,7 @@ from ...builtin.nn import perceptron
 from ..module import Manual
 from ..op import call, op
 from .linear import linear
-from .loss import reduce_loss
+from .loss import check_reduction, reduce_loss, unreduced
 
 
 @op(builtin=builtin.perceptron_loss)
@@ -27,14 +27,14 @@ def perceptron_loss(input, target, reduction="mean"):
 def _(dy, input, target, reduction):
     r"""$dz = -t\,[t z \le 0]$, times dy, for the mean dy/n: at z = 0 as on the wrong side, so that weights of 0 learn."""
     margin = input * target
-    share = dy / max(margin.numel(), 1) if reduction == "mean" else dy
-    dmargin = -share * (margin <= 0)
+    dmargin = -unreduced(dy, margin.numel(), reduction) * (margin <= 0)
     return dmargin * target, dmargin * input
 
 
 @perceptron_loss.prepare
 def _(input, target, reduction):
-    check_perceptron_loss(input, target, reduction)
+    check_perceptron_loss(input, target)
+    check_reduction(reduction)
     return input, target, reduction
 
 
