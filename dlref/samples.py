@@ -101,18 +101,22 @@ def database_samples(
 ) -> Iterator[Sample]:
     for info in opinfos(name):
         if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
-            for i, s in enumerate(info.sample_inputs(device, dtype, requires_grad=requires_grad)):
+            # They are drawn at once, from one seed, so that a sample's name is enough to have it again.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                drawn = list(info.sample_inputs(device, dtype, requires_grad=requires_grad))
+            for i, s in enumerate(drawn):
                 # The database's own wrapper of a random operation draws from a seed of its own.
                 builtin = OPS[name].builtin if name in RANDOM | SWAPPED else info.op
                 args = (*s.args, s.input) if name in SWAPPED else (s.input, *s.args)
-                yield Sample(builtin, args, s.kwargs, f"{info.full_name} {i}", name)
+                yield Sample(builtin, args, s.kwargs, "-".join(filter(None, ("database", info.variant_test_name, str(i)))), name)
 
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
     op = OPS[name]
     if op.samples is not None:
         for i, (args, kwargs) in enumerate(op.samples(functools.partial(torch.tensor, dtype=dtype, device=device))):
-            sample = Sample(op.builtin, args, kwargs, f"hard sample {i}", name)
+            sample = Sample(op.builtin, args, kwargs, f"hard-{i}", name)
             learning = sample.map(lambda t: t.clone().requires_grad_() if t.dtype == dtype else t)
             if device == "cpu":
                 try:

@@ -59,7 +59,7 @@ def smooth_samples(name: str) -> Iterator[Sample]:
         yield from hard_samples(name, torch.float64) if name not in KINKED else ()
     for sample in database_samples(name, torch.float64):
         # Beside its entries for gradients, max_unpool's write two values to one place, of which either may stand.
-        if not name.startswith("max_unpool") or ".grad" in sample.where:
+        if not name.startswith("max_unpool") or "grad" in sample.where:
             yield sample
 
 

@@ -1,0 +1,285 @@
+"""Hold somebody's own implementation to the reference: a function, module, loss, optimizer or schedule."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .edges import distinct, edges
+from .manual.op import OPS
+from .names import one_of
+from .oracle.report import Finding, Report
+from .oracle.subject import Adapted, Mismatch
+from .oracle.trial import Subject, Trials, only_calls_builtin
+from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, Sample, samples, supported
+
+__all__ = ["Finding", "Mismatch", "Report", "check"]
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+MOST = 160  # samples of the database, unless all are asked for
+DEEP = 16  # samples on which frozen arguments and memory are tried, too
+
+
+def check(
+    candidate: Any,
+    against: Any,
+    *,
+    device: str = "cpu",
+    dtypes: Sequence[torch.dtype | str] | None = None,
+    backward: bool = True,
+    beyond: bool = True,
+    rows: bool = False,
+    all: bool = False,
+    samples: Iterable[str] | None = None,
+    isolate: bool = False,
+    time_limit: float = 60.0,
+) -> Report:
+    """Hold a candidate to the reference of that name: outputs, gradients, memory and what is beyond the first derivative.
+
+    candidate: a function, an autograd.Function, a custom operator, a module (class or instance), a loss, an optimizer or a
+    schedule. against: the name in torch.nn.functional, torch.nn, torch.optim or its lr_scheduler, or the thing itself.
+    dtypes: by default float32, float64 and bfloat16, of which those that the candidate refuses everywhere are noted; one
+    that is named must work. backward: whether gradients are asked for. beyond: whether the transformations are. rows: more
+    rows than 65,536, too. all: every sample of the database. samples: only the samples of these names. isolate: in a
+    process of its own, where a crash or more than time_limit seconds for a sample is a finding.
+
+    ValueError where the name is unknown or the candidate cannot be called as the reference is.
+    """
+    kind, name = reference_named(against)
+    options = {"device": device, "dtypes": dtypes, "backward": backward, "beyond": beyond, "rows": rows, "all": all}
+    wanted = None if samples is None else list(samples)
+    if isolate:
+        from .oracle.isolated import isolated
+
+        return isolated(candidate, against, wanted, time_limit, options)
+    if kind in ("optimizer", "schedule"):
+        from .oracle.steps import check_optimizer, check_schedule
+
+        return (check_optimizer if kind == "optimizer" else check_schedule)(candidate, name, dtypes, wanted)
+    return Check(candidate, kind, name, options).run(wanted)
+
+
+def reference_named(against: Any) -> tuple[str, str]:
+    """What kind of thing the name, or the thing itself, is: function, module, optimizer or schedule; and its name."""
+    from .manual import nn, optim
+
+    modules = [n for n, c in vars(nn).items() if isinstance(c, type) and issubclass(c, torch.nn.Module) and n != "Module"]
+    optimizers = [n for n, c in vars(optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
+                  and n != "Optimizer"]  # fmt: skip
+    schedules = [n for n in optim.lr_scheduler.__all__ if n != "LRScheduler"]
+    if not isinstance(against, str):
+        against = next((n for n in NAMES if against in (OPS[n], OPS[n].builtin)), None) or getattr(against, "__name__", against)
+    for kind, known in (("function", NAMES), ("module", modules), ("optimizer", optimizers), ("schedule", schedules)):
+        if against in known:
+            return kind, against
+    one_of("against", against, [*NAMES, *modules, *optimizers, *schedules])
+    raise AssertionError
+
+
+class Check:
+    """The check of a function or a module."""
+
+    def __init__(self, candidate: Any, kind: str, name: str, options: dict[str, Any]):
+        self.device, self.options = str(options["device"]), options
+        self.candidate, self.name, self.kind = candidate, name, kind
+        is_module = isinstance(candidate, torch.nn.Module) or (isinstance(candidate, type) and issubclass(candidate, torch.nn.Module))  # fmt: skip
+        self.report = Report(named(candidate), name, self.device)
+        if is_module or kind == "module":
+            from .oracle.modules import ModuleSamples, function_of, module_of
+
+            if is_module:
+                name = module_of(name, kind)
+                self.source: Any = ModuleSamples(candidate, name, self.report)
+            else:
+                name = function_of(name)
+                self.source = FunctionSamples(candidate, name, self.report)
+            self.report.against = name
+        else:
+            self.source = FunctionSamples(candidate, name, self.report)
+        self.subject: Subject = self.source.subject
+        self.subject.replay = self.replay
+
+    def replay(self, sample: str, dtype: str) -> str:
+        where = self.candidate
+        path = f"{getattr(where, '__module__', '?')}:{getattr(where, '__qualname__', named(where))}"
+        extra = "" if self.device == "cpu" else f" --device {self.device}"
+        if "<" in path or "?" in path:
+            return f"dlref.check(candidate, {self.report.against!r}, samples=[{sample!r}], dtypes=[{dtype!r}])"
+        return f"dlref check {path} --against {self.report.against} --dtype {dtype} --sample {sample}{extra}"
+
+    def dtypes(self) -> list[torch.dtype]:
+        given = self.options["dtypes"]
+        if given is not None:
+            return [dtype_named(d) for d in ([given] if isinstance(given, (str, torch.dtype)) else given)]
+        return [d for d in DTYPES if self.device != "cpu" or d in self.source.supported()]
+
+    def drawn(self, dtype: torch.dtype) -> list[Sample]:
+        """The samples in a dtype: the database's and the hard ones, and what is made of them."""
+        found = self.source.samples(dtype, self.device)
+        if not self.options["backward"]:
+            found = [s.map(lambda t: t.detach()) for s in found]
+        if len(found) > MOST and not self.options["all"]:
+            step = len(found) / MOST
+            kept = {int(i * step) for i in range(MOST)}
+            self.report.skip(f"{len(found) - len(kept)} of the {len(found)} samples: all=True tries them")
+            found = [s for i, s in enumerate(found) if i in kept or s.where.startswith("hard")]
+        return [*found, *(self.source.edges(found, self.options["rows"]) if self.options["backward"] else ())]
+
+    def run(self, wanted: list[str] | None = None) -> Report:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            for dtype in self.dtypes():
+                self.run_dtype(dtype, wanted)
+        if text := printed.getvalue().strip():
+            self.report.note(f"the candidate prints: {text.splitlines()[0][:80]!r}")
+        return self.report
+
+    def run_dtype(self, dtype: torch.dtype, wanted: list[str] | None) -> None:
+        report = Report(self.report.candidate, self.report.against, self.device)
+        trials = Trials(self.subject, report, dtype, self.options["backward"])
+        found = self.drawn(dtype)
+        if wanted is not None:
+            names = [s.where.removesuffix("/enlarged") for s in found]
+            for sample in wanted:
+                if sample.removesuffix("/enlarged") not in names:
+                    one_of("the sample", sample, names or ["none"])
+            found = [s for s in found if s.where in wanted or f"{s.where}/enlarged" in wanted]
+        deep = {id(s) for s in (found if wanted is not None else spread(found, DEEP))}
+        for sample in found:
+            trials.run(sample, deep=id(sample) in deep)
+        short = str(dtype).removeprefix("torch.")
+        if refuses(report) and self.options["dtypes"] is None and (self.report.dtypes or dtype != self.dtypes()[-1]):
+            self.report.note(f"{short} is refused: {report.findings[0].diagnosis[:120]}")
+            return
+        trials.conclude()
+        report.dtypes.append(short)
+        if self.options["beyond"] and wanted is None and not report.findings and not self.report.beyond:
+            from .oracle.beyond import beyond
+
+            beyond(trials, found, self.source.operator)
+        for name in sorted(trials.seen - trials.proven):
+            report.note(f"no {short} sample could tell the {name} from nothing at all")
+        if found and dtype == self.dtypes()[0]:
+            first = next((s for s in found if not self.subject.missing(s)), None)
+            kernels = only_calls_builtin(self.subject.candidate(first), first) if first is not None else []
+            if kernels:
+                report.note(f"it only calls the built-in: the dispatcher sees {', '.join(dict.fromkeys(kernels))}, as of torch's own")
+        self.report.merge(report)
+
+
+def spread(found: list[Sample], number: int) -> list[Sample]:
+    """Samples of distinct options, and of those made of others."""
+    chosen = distinct([s for s in found if "/" not in s.where])[:number]
+    made = [s for s in found if "/" in s.where and all_nonempty(s)]
+    return chosen + made[:: max(1, len(made) // (number // 2))]
+
+
+def all_nonempty(sample: Sample) -> bool:
+    return all(t.numel() for t in sample.tensors())
+
+
+def refuses(report: Report) -> bool:
+    """Whether every call was refused."""
+    return bool(report.findings) and not report.passed and {f.kind for f in report.findings} == {"raises"}
+
+
+def named(candidate: Any) -> str:
+    name = getattr(candidate, "__qualname__", None) or getattr(candidate, "_qualname", None) or type(candidate).__qualname__
+    return name.removesuffix(".apply")
+
+
+def dtype_named(dtype: torch.dtype | str) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    known = ("float32", "float64", "bfloat16", "float16", "complex64", "complex128")
+    one_of("dtype", str(dtype).removeprefix("torch."), known)
+    return getattr(torch, str(dtype).removeprefix("torch."))
+
+
+class FunctionSamples:
+    """Calls of an operation, and the candidate as such a function."""
+
+    def __init__(self, candidate: Any, name: str, report: Report):
+        op = OPS[name]
+        self.name, self.operator = name, None
+        function = candidate.apply if isinstance(candidate, type) and issubclass(candidate, torch.autograd.Function) else candidate
+        if type(candidate).__name__ in ("CustomOpDef", "OpOverload", "OpOverloadPacket"):
+            self.operator = getattr(candidate, "_opoverload", None) or getattr(candidate, "default", candidate)
+            function = candidate
+        if not callable(function):
+            raise ValueError(f"the candidate must be callable, it is {type(candidate).__name__}")
+        signature = op.__signature__
+        self.adapted = Adapted(function, signature, name)
+        for option, own, theirs in self.adapted.defaults:
+            report.findings.append(Finding("default", option, "", "the signature", "any",
+                                           diagnosis=f"its default must be {theirs!r}, it is {own!r}"))  # fmt: skip
+        called = self.stateful(self.adapted)
+        self.subject = Subject(
+            name, lambda sample: called, self.names, lambda s: self.adapted.arguments(s.args, s.kwargs) or {},
+            self.reset, lambda s: self.adapted.missing(s.args, s.kwargs), lambda sample: self.stateful(op),
+            self.stateful(op) if name in TORCH_NAN | set(TORCH_ERROR) else None,
+        )  # fmt: skip
+        # Options alone make no call: what is required is no option.
+        required = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}
+        everything = self.subject.options
+        self.subject.options = lambda s: {n: v for n, v in everything(s).items() if n not in required}
+
+    def stateful(self, function: Callable) -> Callable:
+        """The function; where it changes arguments in place, with those among what it returns."""
+        if self.name not in MUTATING:
+            return function
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            output = function(*args, **kwargs)
+            bound = OPS[self.name].__signature__.bind(*args, **kwargs).arguments
+            states = [bound[n] for n in ("running_mean", "running_var") if bound.get(n) is not None]
+            return (output, *(t.detach().clone() for t in states))
+
+        called.function = function  # type: ignore[attr-defined]
+        return called
+
+    def supported(self) -> set[torch.dtype]:
+        return supported(self.name, backward=True)
+
+    def samples(self, dtype: torch.dtype, device: str) -> list[Sample]:
+        if device == "cpu" and dtype not in self.supported():
+            raise ValueError(f"dtype must be one that torch's {self.name} has a gradient in, it is {dtype}")
+        return [self.wrapped(s) for s in samples(self.name, dtype, device=device)]
+
+    def wrapped(self, sample: Sample) -> Sample:
+        if self.name in MUTATING:
+            sample.builtin = self.stateful(sample.builtin)
+        return sample
+
+    def edges(self, found: list[Sample], rows: bool) -> Iterable[Sample]:
+        return edges(found, rows)
+
+    def names(self, sample: Sample) -> list[str]:
+        """The name of each tensor of the call."""
+        bound = OPS[self.name].__signature__.bind(*sample.args, **sample.kwargs).arguments
+        order = [*list(bound)[: len(sample.args)], *sample.kwargs]
+        values = [*sample.args, *sample.kwargs.values()]
+        found = []
+        for n, v in zip(order, values, strict=True):
+            found += [n] * len(Sample(None, (v,), {}, "").tensors())
+        return found
+
+    def reset(self, sample: Sample, option: str) -> Sample | None:
+        names = list(OPS[self.name].__signature__.parameters)
+        default = OPS[self.name].__signature__.parameters[option].default
+        if default is inspect.Parameter.empty:
+            return None
+        args = tuple(default if n == option else v for n, v in zip(names, sample.args, strict=False))
+        kwargs = {n: v for n, v in sample.kwargs.items() if n != option}
+        value = self.subject.options(sample).get(option)
+        if isinstance(value, Tensor) and value.requires_grad:
+            return None  # without it, the gradients are others
+        return Sample(sample.builtin, args, kwargs, sample.where, sample.name)
+
+

@@ -1,0 +1,246 @@
+"""Beyond the first derivative: of each transformation, whether a candidate is right, refuses, or is silently wrong."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..edges import distinct
+from ..samples import RANDOM, Sample, flat, layouts, run
+from .report import ABSENT, REFUSED, RIGHT, WRONG
+from .trial import Subject, Trials
+
+LIMIT = 400  # numbers in a sample
+FEATURES = ("double backward", "jvp", "vmap", "torch.compile", "autocast", "fake tensors", "opcheck")
+Answer = tuple[str, str]  # status, and in words what is wrong
+
+
+class Refused(Exception):
+    pass
+
+
+def beyond(trials: Trials, found: list[Sample], operator: Any = None) -> None:
+    """Try every feature on the smallest suitable samples; what is silently wrong is a finding."""
+    subject, statuses = trials.subject, trials.report.beyond
+    usable = [s for s in distinct(found) if "/" not in s.where and not subject.missing(s)
+              and sum(t.numel() for t in s.tensors()) <= LIMIT and smooth(s)]  # fmt: skip
+    chosen = usable[:1] + [s for s in usable[1:] if len(s.learning()) != len(usable[0].learning())][:1]
+    features: dict[str, Callable[[Subject, Sample], Answer]] = {
+        "double backward": double_backward, "jvp": jvp, "vmap": vmap, "torch.compile": compiled, "autocast": autocast,
+        "fake tensors": fake,
+    }  # fmt: skip
+    for name, test in features.items():
+        status = ABSENT
+        for sample in chosen if name not in ("torch.compile",) else chosen[:1]:
+            if not trials.backward and name in ("double backward", "jvp"):
+                continue
+            if subject.name in RANDOM and name in ("vmap", "jvp"):
+                continue
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    answer, words = test(subject, sample)
+            except Refused:
+                answer, words = REFUSED, ""
+            if answer == WRONG:
+                trials.found(sample, name, "silently wrong", diagnosis=words)
+            status = max(status, answer, key=(ABSENT, RIGHT, REFUSED, WRONG).index)
+        statuses[name] = status
+    if operator is not None and chosen:
+        statuses["opcheck"] = opcheck(trials, operator, chosen[0])
+
+
+def smooth(sample: Sample) -> bool:
+    return bool(sample.learning()) and all(bool(t.detach().isfinite().all()) for t in sample.learning())
+
+
+def ask(action: Callable[[], Any]) -> Any:
+    """The answer, or Refused where the candidate raises."""
+    try:
+        return action()
+    except (Exception, SystemExit) as error:
+        raise Refused from error
+
+
+def agree(ours: list, theirs: list, rough: float) -> bool:
+    for a, b in zip(ours, theirs, strict=True):
+        if b is None:
+            continue
+        a = torch.zeros_like(b) if a is None else a
+        if a.shape != b.shape:
+            return False
+        size = float(b.detach().abs().nan_to_num(0, 0, 0).max()) if b.numel() else 0.0
+        if not torch.allclose(a.detach().double(), b.detach().double(), rtol=rough, atol=rough * max(size, 1e-6), equal_nan=True):
+            return False
+    return True
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    return {torch.float64: 1e-8, torch.float32: 2e-3}.get(dtype, 0.1)
+
+
+def double_backward(subject: Subject, sample: Sample) -> Answer:
+    def second(function: Callable) -> list | None:
+        part = sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
+        outputs = [o for o in flat(run(function, part)) if o.requires_grad]
+        if not outputs:
+            return None
+        dy = [d.clone().requires_grad_() for d in next(layouts(outputs))[1] if d is not None]
+        learning = part.learning()
+        grads = torch.autograd.grad(outputs, learning, dy, create_graph=True, allow_unused=True)
+        generator = torch.Generator().manual_seed(3)
+        total = [(g, torch.randn(g.shape, generator=generator, dtype=torch.float64).to(g.device, g.dtype))
+                 for g in grads if g is not None]  # fmt: skip
+        kept = [(g, u) for g, u in total if g.requires_grad]
+        if not kept:
+            return [None] * (len(learning) + len(dy))
+        found = torch.autograd.grad([g for g, _ in kept], [*learning, *dy], [u for _, u in kept], allow_unused=True)
+        return list(found)
+
+    try:
+        theirs = second(sample.builtin)
+    except RuntimeError:
+        return ABSENT, ""
+    if theirs is None:
+        return ABSENT, ""
+    ours = ask(lambda: second(subject.candidate(sample)))
+    if ours is None or not agree(ours, theirs, tolerance(sample.learning()[0].dtype)):
+        lost = ours is None or all(g is None for g in ours)
+        words = "the gradient is cut off from the graph" if lost else "the second derivative is another one"
+        return WRONG, words + ": write the gradient in differentiable operations, or mark it @once_differentiable"
+    return RIGHT, ""
+
+
+def primal(subject: Subject, sample: Sample, function: Callable) -> tuple[Callable, list[Tensor]]:
+    """The function of the tensors that learn alone."""
+    learning = sample.learning()
+
+    def of(*values: Tensor) -> list[Tensor]:
+        swap = dict(zip(map(id, learning), values, strict=True))
+        outputs = flat(run(function, sample.map(lambda t: swap.get(id(t), t.detach()))))
+        return [o for o in outputs if o.is_floating_point() or o.is_complex()]
+
+    return of, [t.detach().clone() for t in learning]
+
+
+def jvp(subject: Subject, sample: Sample) -> Answer:
+    def forward(function: Callable) -> list:
+        of, values = primal(subject, sample, function)
+        generator = torch.Generator().manual_seed(4)
+        tangents = [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v.device, v.dtype) for v in values]
+        return list(torch.func.jvp(lambda *v: tuple(of(*v)), tuple(values), tuple(tangents))[1])
+
+    try:
+        theirs = forward(sample.builtin)
+    except (RuntimeError, NotImplementedError):
+        return ABSENT, ""
+    ours = ask(lambda: forward(subject.candidate(sample)))
+    return (RIGHT, "") if agree(ours, theirs, tolerance(theirs[0].dtype)) else (WRONG, "the forward-mode derivative is another one")
+
+
+def vmap(subject: Subject, sample: Sample) -> Answer:
+    def batched(function: Callable) -> list:
+        of, values = primal(subject, sample, function)
+        stacked = [torch.stack([v, v * 0.5, v * 1.25]) for v in values]
+        return list(torch.vmap(lambda *v: tuple(of(*v)))(*stacked))
+
+    def looped(function: Callable) -> list:
+        of, values = primal(subject, sample, function)
+        rows = [of(*(v * s for v in values)) for s in (1.0, 0.5, 1.25)]
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+    try:
+        theirs = looped(sample.builtin)
+    except RuntimeError:
+        return ABSENT, ""
+    ours = ask(lambda: batched(subject.candidate(sample)))
+    return (RIGHT, "") if agree(ours, theirs, tolerance(theirs[0].dtype)) else (WRONG, "a batch by torch.vmap is another result")
+
+
+def compiled(subject: Subject, sample: Sample) -> Answer:
+    candidate = subject.candidate(sample)
+    theirs = flat(run(sample.builtin, sample))
+    torch._dynamo.reset()
+
+    def both() -> tuple[list, list]:
+        part = sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
+        outputs = flat(run(torch.compile(candidate, backend="aot_eager"), part))
+        learning = [o for o in outputs if o.requires_grad]
+        dy = next(layouts(learning))[1] if learning else []
+        return outputs, list(torch.autograd.grad(learning, part.learning(), dy, allow_unused=True)) if learning else []
+
+    outputs, grads = ask(both)
+    torch._dynamo.reset()
+    learning = [o for o in theirs if o.requires_grad]
+    expected = list(torch.autograd.grad(learning, sample.learning(), next(layouts(learning))[1], allow_unused=True)) if learning and grads else []  # fmt: skip
+    rough = tolerance(theirs[0].dtype)
+    if agree(outputs, theirs, rough) and (not expected or agree(grads, expected, rough)):
+        return RIGHT, ""
+    return WRONG, "compiled, it gives another output or gradient"
+
+
+def autocast(subject: Subject, sample: Sample) -> Answer:
+    device = sample.tensors()[0].device.type
+    if sample.learning()[0].dtype != torch.float32:
+        return ABSENT, ""
+
+    def under(function: Callable) -> tuple[list, list]:
+        part = sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
+        with torch.autocast(device, torch.bfloat16):
+            outputs = flat(run(function, part))
+        learning = [o for o in outputs if o.requires_grad]
+        grads = torch.autograd.grad(learning, part.learning(), next(layouts(learning))[1], allow_unused=True) if learning else ()
+        return outputs, list(grads)
+
+    try:
+        theirs = under(sample.builtin)
+    except RuntimeError:
+        return ABSENT, ""
+    ours = ask(lambda: under(subject.candidate(sample)))
+    if agree(ours[0], theirs[0], 0.1) and (not ours[1] or not theirs[1] or agree(ours[1], theirs[1], 0.2)):
+        return RIGHT, ""
+    return WRONG, "under autocast to bfloat16 it gives another output or gradient"
+
+
+def fake(subject: Subject, sample: Sample) -> Answer:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    theirs = flat(run(sample.builtin, sample))
+
+    def shapes() -> list:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            part = sample.map(lambda t: mode.from_tensor(t.detach()))
+            return [(tuple(o.shape), o.dtype, o.device.type) for o in flat(subject.candidate(sample)(*part.args, **part.kwargs))]
+
+    ours = ask(shapes)
+    if ours == [(tuple(o.shape), o.dtype, o.device.type) for o in theirs]:
+        return RIGHT, ""
+    return WRONG, f"of fake tensors it makes {ours[:2]}"
+
+
+def opcheck(trials: Trials, operator: Any, sample: Sample) -> str:
+    """torch.library.opcheck of a custom operator; the tests that it fails are findings."""
+    candidate = trials.subject.candidate(sample)
+    captured: list[tuple[tuple, dict]] = []
+
+    class Capture:
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            captured.append((args, kwargs))
+            return operator(*args, **kwargs)
+
+    adapted = candidate
+    original, adapted.function = adapted.function, Capture()  # type: ignore[attr-defined]
+    try:
+        run(adapted, sample)
+    finally:
+        adapted.function = original  # type: ignore[attr-defined]
+    args, kwargs = captured[0]
+    results = torch.library.opcheck(operator, args, kwargs, raise_exception=False)
+    failed = {k: v for k, v in results.items() if v != "SUCCESS"}
+    for name, why in failed.items():
+        trials.found(sample, "opcheck", name, diagnosis=" ".join(str(why).split())[:300])
+    return WRONG if failed else RIGHT

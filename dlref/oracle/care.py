@@ -1,0 +1,119 @@
+"""Careless and cheating candidates: guarded and poisoned memory, bits compared, what the dispatcher sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch._prims_common
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..edges import poisoned
+
+ZONE = 64  # elements before and after
+EMPTIES = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
+
+
+def bits(t: Tensor) -> Tensor:
+    """The bytes of a tensor, so that NaN equals NaN and -0 does not equal 0."""
+    return t.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
+
+
+def equal_bits(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(bits(a), bits(b))
+
+
+class Snapshot:
+    """Tensors as they are now; `changed` lists those that are no longer so."""
+
+    def __init__(self, tensors: list[Tensor]):
+        self.tensors, self.bits = tensors, [bits(t) for t in tensors]
+        self.shapes = [t.shape for t in tensors]
+
+    def changed(self) -> list[int]:
+        return [
+            i for i, (t, was, shape) in enumerate(zip(self.tensors, self.bits, self.shapes, strict=True))
+            if t.shape != shape or not torch.equal(bits(t), was)
+        ]  # fmt: skip
+
+
+class Zones:
+    """Memory with a zone before and after each tensor that holds NaN; whoever reads or writes there is seen."""
+
+    def __init__(self) -> None:
+        self.buffers: list[tuple[Tensor, Tensor, int]] = []
+
+    def place(self, t: Tensor) -> Tensor:
+        """The tensor's numbers in guarded memory, with its strides unless elements share memory."""
+        if t.layout != torch.strided or not t.numel():
+            return t
+        shared = any(n > 1 and s == 0 for n, s in zip(t.shape, t.stride(), strict=True))
+        view = self.room(t, tuple(t.shape), torch._prims_common.make_contiguous_strides_for(t.shape) if shared else t.stride())
+        with torch.no_grad():
+            view.copy_(t)
+        return view.requires_grad_(t.requires_grad)
+
+    def room(self, like: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
+        """Guarded memory of that shape, poisoned."""
+        size = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) if 0 not in shape else 0
+        buffer = poisoned(like, [size + 2 * ZONE])
+        self.buffers.append((buffer, bits(buffer), size))
+        return buffer.as_strided(shape, strides, ZONE)
+
+    def broken(self) -> bool:
+        """Whether somebody wrote into a zone."""
+        for buffer, was, size in self.buffers:
+            now, n = bits(buffer), ZONE * buffer.element_size()
+            if not (torch.equal(now[:n], was[:n]) and torch.equal(now[n + size * buffer.element_size() :],
+                                                                 was[n + size * buffer.element_size() :])):  # fmt: skip
+                return True
+        return False
+
+
+class Poisoned(TorchDispatchMode):
+    """Inside, new uninitialised memory is NaN and lies between guard zones."""
+
+    def __init__(self, zones: Zones):
+        super().__init__()
+        self.zones = zones
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        kind = function.overloadpacket.__name__
+        if kind in EMPTIES and type(made) is Tensor and made.numel() and made.is_floating_point() and not made.is_meta:
+            return self.zones.room(made, tuple(made.shape), tuple(made.stride()))
+        return made
+
+
+class Trace(TorchDispatchMode):
+    """The names of the kernels that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+    def kernels(self) -> list[str]:
+        """What computes: without views and bookkeeping."""
+        plain = {"detach", "alias", "view", "clone", "lift_fresh", "expand", "t", "transpose", "unsqueeze", "squeeze", "_to_copy"}
+        return [name for name in self.names if name not in plain]
+
+
+@contextmanager
+def saved() -> Iterator[list[Tensor]]:
+    """The tensors that autograd saves inside."""
+    found: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        if t.layout == torch.strided:
+            found.append(t.detach())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        yield found

@@ -1,0 +1,199 @@
+"""What a wrong value looks like: which hypothesis explains it, and where it is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..samples import Sample
+
+Hypothesis = tuple[str, Callable[[], Tensor | None]]
+
+
+def close(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Whether two values are the same but for rounding, as a whole."""
+    if a.shape != b.shape or not bool(a.isfinite().all() and b.isfinite().all()):
+        return False
+    return float((a - b).norm()) <= tolerance * float(b.norm()) and float(b.norm()) > 0
+
+
+def diagnose(
+    actual: Tensor, truth: Tensor, eps: float, hypotheses: Iterable[Hypothesis], near: dict[str, Tensor]
+) -> str:
+    """In words, what it is; empty where nothing fits.
+
+    hypotheses: what the value would be if ...; near: the tensors by name that a missing term may be proportional to.
+    """
+    a, t = actual.detach().to("cpu", torch.complex128 if actual.is_complex() else torch.float64), truth.detach().cpu()
+    t = t.to(a.dtype)
+    if a.is_complex() or a.shape != t.shape or not a.numel():
+        return ""
+    tolerance = max(64 * eps, 1e-6)
+    wrong = ~torch.isclose(a, t, rtol=tolerance, atol=tolerance * float(t.nan_to_num(0, 0, 0).abs().max()), equal_nan=True)
+    if not bool(wrong.any()):
+        return "a loss of precision"
+    if bool((a.isnan() & ~t.isnan()).any()) or bool((a.isinf() & ~t.isinf()).any()):
+        what = "NaN" if bool((a.isnan() & ~t.isnan()).any()) else "infinite"
+        return f"{what} where float64 is finite: an overflow, a division by zero, or memory that was never written"
+    if bool((t.isnan() & ~a.isnan()).any() or (t.isinf() & ~a.isinf()).any()):
+        return "finite where float64 is not: NaN or infinity is lost"
+    facts = []
+    for text, value in hypotheses:
+        try:
+            guess = value()
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError):
+            continue
+        if guess is None:
+            continue
+        guess = guess.detach().cpu().to(torch.float64)
+        if guess.shape == t.shape and bool(guess.isfinite().all()) and float((a - guess).norm()) < 0.02 * float((a - t).norm()):
+            return text
+    if not bool(a.any()):
+        return "all zeros"
+    if factor := ratio(a, t, tolerance):
+        return factor
+    fraction = float(wrong.double().mean())
+    facts += location(a, t, wrong, near) if fraction < 1 else []
+    if not facts and (missing := term(t - a, near, tolerance)):
+        return missing
+    if not facts and bool((a.sign() == t.sign()).all()) and float((a - t).abs().max()) < 0.02 * float(t.abs().max()):
+        return "close, but less exact than torch's: an approximation, a smaller dtype inside, or another epsilon"
+    return "; ".join(facts)
+
+
+def ratio(a: Tensor, t: Tensor, tolerance: float) -> str:
+    """Off by a constant factor."""
+    weight = float((t * t).sum())
+    if not weight or not math.isfinite(weight):
+        return ""
+    factor = float((a * t).sum()) / weight
+    if factor and close(a, factor * t, tolerance):
+        known = {f"{n}": float(n) for n in (-1, 2, -2, 0.5, -0.5, 4, 0.25, math.pi)}
+        known |= {f"the size of dimension {d} ({n})": float(n) for d, n in enumerate(t.shape) if n > 1}
+        known |= {f"1 / the size of dimension {d} ({n})": 1 / n for d, n in enumerate(t.shape) if n > 1}
+        known |= {f"the number of elements ({t.numel()})": float(t.numel()), f"1 / the number of elements ({t.numel()})": 1 / t.numel()}  # fmt: skip
+        name = next((k for k, v in known.items() if v != 1 and math.isclose(factor, v, rel_tol=1e-4)), "")
+        return "the sign is wrong" if name == "-1" else f"off by a constant factor, {factor:.5g}" + (
+            f": {name}" if name and not name.replace(".", "").replace("-", "").isdigit() else ""
+        )
+    return ""
+
+
+def term(residual: Tensor, near: dict[str, Tensor], tolerance: float) -> str:
+    """A term is missing: what lacks is constant, or proportional to a known tensor, in each row or column."""
+    scale = float(residual.abs().max())
+    if not scale or residual.dim() == 0:
+        return ""
+    dims: list[Any] = [None, *range(residual.dim() - 1, -1, -1)]
+    for d in dims:
+        mean = residual.mean() if d is None else residual.mean(d, keepdim=True)
+        if float((residual - mean).abs().max()) < 100 * tolerance * scale:
+            return "a term is missing or added that is constant" + (f" along dimension {d}" if d is not None else "")
+    for name, tensor in near.items():
+        other = tensor.detach().cpu().to(torch.float64)
+        if other.shape != residual.shape or not bool(other.isfinite().all()):
+            continue
+        for d in dims:
+            part = lambda v, d=d: v.sum() if d is None else v.sum(d, keepdim=True)  # noqa: E731
+            if d is not None and residual.shape[d] < 3:
+                continue
+            fit = part(residual * other) / part(other * other).clamp(min=1e-300) * other
+            if float((residual - fit).abs().max()) < 100 * tolerance * scale:
+                return f"a term is missing or added that is proportional to {name}"
+    return ""
+
+
+def location(a: Tensor, t: Tensor, wrong: Tensor, near: dict[str, Tensor]) -> list[str]:
+    """Where it is wrong, if only in part."""
+    facts: list[str] = []
+    for name, tensor in near.items():
+        x = tensor.detach().cpu()
+        if x.shape != wrong.shape or not x.is_floating_point() or not name.startswith("argument"):
+            continue
+        bad, good = x[wrong], x[~wrong]
+        if bad.numel() and bool((bad == bad[0]).all()) and not bool((good == bad[0]).any()):
+            facts.append(f"wrong only where {name} is {float(bad[0]):g}")
+        elif len(values := bad.unique()) <= 3 and values.numel() < bad.numel() + 1 and not torch.isin(good, values).any():
+            facts.append(f"wrong only where {name} is one of {', '.join(f'{float(v):g}' for v in values)}")
+        elif good.numel() > 3 and bad.numel() > 1 and float(bad.min()) > float(good.max()):
+            facts.append(f"wrong only where {name} is above {float(good.max()):.4g}")
+        elif good.numel() > 3 and bad.numel() > 1 and float(bad.max()) < float(good.min()):
+            facts.append(f"wrong only where {name} is below {float(good.min()):.4g}")
+        elif tied(x)[wrong].all() and not tied(x).all():
+            facts.append(f"wrong only at ties of {name}")
+        if facts:
+            return facts
+    for d in range(wrong.dim()):
+        other = [e for e in range(wrong.dim()) if e != d]
+        lines = wrong.any(dim=other) if other else wrong
+        bad = lines.nonzero().flatten().tolist()
+        if 0 < len(bad) < lines.numel():
+            if bad == list(range(bad[0], lines.numel())) and bad[0] > 0:
+                facts.append(f"wrong only from index {bad[0]} of dimension {d} on (of {lines.numel()})")
+            elif len(bad) == 1:
+                facts.append(f"wrong only at index {bad[0]} of dimension {d} (of {lines.numel()})")
+            elif bad == list(range(bad[-1] + 1)):
+                facts.append(f"wrong only up to index {bad[-1]} of dimension {d} (of {lines.numel()})")
+    return facts
+
+
+def tied(x: Tensor) -> Tensor:
+    """Which elements have an equal along the last or the first dimension."""
+    found = torch.zeros_like(x, dtype=torch.bool)
+    for d in {0, x.dim() - 1} if x.dim() else ():
+        found |= (x.unsqueeze(d) == x.unsqueeze(d + 1)).sum(d) > 1
+    return found
+
+
+def upstreams(dy: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """What a careless gradient makes of the upstream gradient."""
+    yield "the upstream gradient is ignored (taken for ones)", torch.ones_like(dy)
+    if dy.dim() and dy.numel() > 1:
+        first = dy.flatten()[0]
+        yield "only the first element of the upstream gradient is used", first.expand(dy.shape)
+        yield "only the first row of the upstream gradient is used", dy[:1].expand(dy.shape)
+        yield "the upstream gradient is averaged", dy.mean().expand(dy.shape)
+        yield "the upstream gradient is summed", dy.sum().expand(dy.shape)
+        yield "the upstream gradient's last row is used for all", dy[-1:].expand(dy.shape)
+    if not dy.is_contiguous():
+        size = dy.untyped_storage().nbytes() // dy.element_size() - dy.storage_offset()
+        flat = dy.as_strided((size,), (1,))
+        if size >= dy.numel():
+            yield ("the upstream gradient is read as if it were contiguous (its strides are ignored)",
+                   flat[: dy.numel()].reshape(dy.shape))  # fmt: skip
+        elif size:
+            yield ("the upstream gradient is read as if it were contiguous (beyond an expanded tensor's memory)",
+                   flat[:1].expand(dy.shape))  # fmt: skip
+
+
+def pattern(failing: list[dict[str, Any]], passing: list[dict[str, Any]]) -> str:
+    """What the failing calls have in common that no passing one has: an option's value, a layout, a kind of sample."""
+    if not failing:
+        return ""
+    for key in common_keys(failing):
+        bad = {repr(f.get(key)) for f in failing}
+        good = {repr(p.get(key)) for p in passing}
+        if passing and not bad & good and len(bad) <= 3:
+            values = " or ".join(sorted(bad))
+            return f"only where {key} is {values}" if key not in ("layout", "made") else f"only {key_words(key, bad)}"
+    return ""
+
+
+def common_keys(failing: list[dict[str, Any]]) -> list[str]:
+    keys = [key for key in failing[0] if all(key in f for f in failing)]
+    return sorted(keys, key=lambda k: k in ("layout", "made"))
+
+
+def key_words(key: str, values: set[str]) -> str:
+    words = " or ".join(sorted(v.strip("'") for v in values))
+    return f"where the upstream gradient is {words}" if key == "layout" else f"for samples made {words}"
+
+
+def ties(sample: Sample) -> bool:
+    """Whether the first argument has equal elements in a row."""
+    first = next(iter(sample.tensors()), None)
+    return first is not None and first.is_floating_point() and first.numel() < 4096 and bool(tied(first.detach()).any())

@@ -1,0 +1,246 @@
+"""Modules as functions of their inputs and parameters, so that they are held to the reference as functions are."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map
+
+from .. import manual
+from ..builtin import nn as builtin_nn
+from ..edges import accepted, edges, like
+from ..samples import NAMES, Sample, database, samples, supported
+from .report import Finding, Report
+from .subject import Adapted, Mismatch, same
+from .trial import Subject
+
+VALUES = ("equal", "nought", "large", "small", "strided")
+
+
+def module_of(name: str, kind: str) -> str:
+    """The module's name; of a function, the module that computes it."""
+    if kind == "module":
+        return name
+    from ..pairs import pairs
+
+    found = pairs()[name].manual_modules
+    if not found:
+        raise Mismatch(f"the candidate is a module, and {name} has none: name a module, or pass a function")
+    return min((m.__name__ for m in found), key=lambda n: (n.startswith("Lazy"), len(n)))
+
+
+def function_of(name: str) -> str:
+    """The operation of a module."""
+    if name in NAMES:
+        return name
+    op = getattr(getattr(manual.nn, name), "op", None)
+    if op is None or op.__name__ not in NAMES:
+        raise Mismatch(f"the candidate is a function, and {name} is a module of several: pass a module")
+    return op.__name__
+
+
+def infos(name: str) -> list:
+    """PyTorch's database entries of a module; none where its package is not installed."""
+    if not database():
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.testing._internal.common_modules import module_db
+    return [info for info in module_db if info.module_cls is getattr(builtin_nn, name)]
+
+
+def constructor(cls: type) -> inspect.Signature:
+    """The constructor's signature without device and dtype; of a recurrent layer, torch's common base's."""
+    signature, without = inspect.signature(cls), {"device", "dtype", "mode"}
+    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()) and issubclass(cls, nn.RNNBase):
+        signature, without = inspect.signature(nn.RNNBase), without | ({"proj_size"} if cls is not nn.LSTM else set())
+        nonlinearity = inspect.Parameter("nonlinearity", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="tanh")
+        extra = [nonlinearity] if cls is nn.RNN else []
+        parameters = list(signature.parameters.values())
+        signature = signature.replace(parameters=[*parameters[:4], *extra, *parameters[4:]])
+    elif any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        return signature
+    mode = without if cls.__name__ in ("RNN", "LSTM", "GRU") else without - {"mode"}
+    return signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in mode])
+
+
+class ModuleCall:
+    """A module as a function of its inputs, keyword inputs and parameters, in this order.
+
+    Running statistics are copies, and among what it returns. made: the constructor's arguments. named: the keyword inputs.
+    """
+
+    def __init__(self, module: nn.Module, keys: list[str], made: dict[str, Any], named: list[str], training: bool):
+        self.module, self.keys, self.made, self.named, self.training = module, keys, made, named, training
+
+    def __call__(self, *values: Any) -> Any:
+        inputs, parameters = values[: len(values) - len(self.keys)], values[len(values) - len(self.keys) :]
+        positional = len(inputs) - len(self.named)
+        keywords = dict(zip(self.named, inputs[positional:], strict=True))
+        floating = next((v for v in (*parameters, *inputs) if isinstance(v, Tensor) and v.is_floating_point()), None)
+        buffers = {n: b.to(floating.dtype, copy=True) if b.is_floating_point() and floating is not None else b.clone()
+                   for n, b in self.module.named_buffers()}  # fmt: skip
+        state = {**dict(zip(self.keys, parameters, strict=True)), **buffers}
+        output = torch.func.functional_call(self.module, state, inputs[:positional], keywords)
+        states = [b.detach() for b in buffers.values() if b.is_floating_point()]
+        return (output, *states) if states else output
+
+
+class ModuleSamples:
+    """Calls of a module, each of its inputs and parameters."""
+
+    def __init__(self, candidate: Any, name: str, report: Report):
+        self.candidate, self.name, self.report, self.operator = candidate, name, report, None
+        self.reference, self.by_hand = getattr(builtin_nn, name), getattr(manual.nn, name)
+        self.instance = candidate if isinstance(candidate, nn.Module) else None
+        self.signature = constructor(self.reference)
+        self.adapted = None if self.instance is not None else Adapted(candidate, self.signature, name)
+        for option, own, theirs in self.adapted.defaults if self.adapted is not None else ():
+            report.findings.append(Finding("default", option, "", "the signature", "any",
+                                           diagnosis=f"its default must be {theirs!r}, it is {own!r}"))  # fmt: skip
+        op = getattr(self.by_hand, "op", None)
+        self.op_name = op.__name__ if op is not None else name
+        self.subject = Subject(
+            self.op_name, self.called, self.names, self.options, self.reset, self.missing,
+            lambda s: self.call_of(s, self.by_hand), None,
+        )  # fmt: skip
+
+    def supported(self) -> set[torch.dtype]:
+        if self.op_name in NAMES:
+            return supported(self.op_name, backward=True)
+        return {torch.float32, torch.float64, torch.bfloat16}
+
+    # --- the calls --------------------------------------------------------------------------------------------------
+
+    def cases(self, dtype: torch.dtype, device: str, training: bool) -> Iterable[tuple[dict, tuple, dict]]:
+        """(constructor's arguments, inputs, keyword inputs)."""
+        for info in infos(self.name):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                drawn = info.module_inputs_func(info, device=device, dtype=dtype, requires_grad=True, training=training)
+            for case in drawn:
+                made, called = case.constructor_input, case.forward_input
+                options = {k: v for k, v in made.kwargs.items() if k not in ("device", "dtype")}
+                yield dict(self.signature.bind(*made.args, **options).arguments), called.args, called.kwargs
+        # A module without parameters is its operation with some arguments given beforehand.
+        attributes = getattr(self.by_hand, "attributes", None)
+        if attributes is None or self.op_name not in NAMES or {"weight", "bias"} & set(attributes):
+            return
+        for sample in samples(self.op_name, dtype, device=device):
+            given = self.by_hand.op.__signature__.bind(*sample.args, **sample.kwargs).arguments
+            inputs = {n: v for n, v in given.items() if n not in attributes}
+            options = {attributes[n]: v for n, v in given.items() if n in attributes}
+            if options.pop("training", training) == training and set(options) <= set(self.signature.parameters):
+                yield options, tuple(inputs.values()), {}
+
+    def samples(self, dtype: torch.dtype, device: str) -> list[Sample]:
+        found = []
+        for training in (True, False):
+            for i, (made, inputs, named) in enumerate(self.cases(dtype, device, training)):
+                if self.instance is not None:
+                    made, inputs, named = self.fitted(made, inputs, named)
+                module = self.build(self.reference, made, dtype, device, training)
+                keys = [n for n, _ in module.named_parameters()]
+                parameters = [p.detach().clone().requires_grad_() for p in module.parameters()]
+                call = ModuleCall(module, keys, made, list(named), training)
+                where = f"{'train' if training else 'eval'}-{i}"
+                sample = Sample(call, (*inputs, *named.values(), *parameters), {}, where, self.op_name)
+                if accepted(sample):
+                    found.append(sample)
+        if not found:
+            hint = ": pass the class, of which any size can be made" if self.instance is not None else ""
+            raise Mismatch(f"no call of {self.name} that the database has fits the candidate{hint}")
+        return found
+
+    def edges(self, found: list[Sample], rows: bool) -> Iterable[Sample]:
+        """Other numbers and strides; other sizes would be other modules."""
+        return (made for made in edges(found, rows) if made.where.rpartition("/")[2] in VALUES)
+
+    def fitted(self, made: dict, inputs: tuple, named: dict) -> tuple[dict, tuple, dict]:
+        """The database's call in the sizes and with the options of the instance."""
+        own = {n: v for n in self.signature.parameters
+               if not isinstance(v := getattr(self.instance, n, self), (Tensor, nn.Module)) and v is not self}  # fmt: skip
+        if "bias" in self.signature.parameters:
+            own["bias"] = getattr(self.instance, "bias", None) is not None
+        sizes: dict[int, int] = {}
+        for n, new in own.items():
+            pairs = zip(*(v if isinstance(v, (tuple, list)) else (v,) for v in (made.get(n), new)), strict=False)
+            sizes.update({a: b for a, b in pairs if type(a) is int and type(b) is int})
+        change = lambda v: resized(v, sizes) if isinstance(v, Tensor) and v.is_floating_point() else v  # noqa: E731
+        return (own, *tree_map(change, (inputs, named)))
+
+    def build(self, cls: Callable, made: dict, dtype: torch.dtype, device: str, training: bool) -> nn.Module:
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return cls(**copy.deepcopy(made)).to(device, dtype).train(training)
+
+    # --- the candidate ----------------------------------------------------------------------------------------------
+
+    def called(self, sample: Sample) -> Callable:
+        return self.call_of(sample, self.instance if self.instance is not None else self.adapted)
+
+    def call_of(self, sample: Sample, maker: Any) -> Callable:
+        """The module that another class makes, or the instance, as a function of this call's values."""
+        call = sample.builtin
+        like = next(t for t in sample.tensors() if t.is_floating_point())
+        if isinstance(maker, nn.Module):
+            module = copy.deepcopy(maker).to(like.device, like.dtype).train(call.training)
+        else:
+            module = self.build(maker, call.made, like.dtype, str(like.device), call.training)
+        return ModuleCall(module, matched(module, call.module, self.name), call.made, call.named, call.training)
+
+    def names(self, sample: Sample) -> list[str]:
+        call = sample.builtin
+        inputs = list(inspect.signature(self.reference.forward).parameters)[1:]
+        found, number = [], len(sample.args) - len(call.keys) - len(call.named)
+        for i, value in enumerate(sample.args):
+            at = i - number
+            name = inputs[i] if i < min(number, len(inputs)) else f"input {i}" if at < 0 else [*call.named, *call.keys][at]
+            found += [name] * sum(isinstance(v, Tensor) for v in tree_flatten(value)[0])
+        return found
+
+    def options(self, sample: Sample) -> dict[str, Any]:
+        parameters = self.signature.parameters
+        return {n: v for n, v in sample.builtin.made.items()
+                if parameters[n].default is not inspect.Parameter.empty and not same(v, parameters[n].default)}  # fmt: skip
+
+    def missing(self, sample: Sample) -> list[str]:
+        return [] if self.adapted is None else self.adapted.missing((), sample.builtin.made)
+
+    def reset(self, sample: Sample, option: str) -> Sample | None:
+        call = sample.builtin
+        made = {n: v for n, v in call.made.items() if n != option}
+        like = next(t for t in sample.tensors() if t.is_floating_point())
+        try:
+            module = self.build(self.reference, made, like.dtype, str(like.device), call.training)
+        except (TypeError, ValueError, RuntimeError):
+            return None
+        if [n for n, _ in module.named_parameters()] != call.keys:
+            return None
+        other = ModuleCall(module, call.keys, made, call.named, call.training)
+        return Sample(other, sample.args, sample.kwargs, sample.where, sample.name)
+
+
+def matched(module: nn.Module, reference: nn.Module, name: str) -> list[str]:
+    """The candidate's parameters in the order of the reference's: by name, or in their own order where the shapes agree."""
+    own, theirs = dict(module.named_parameters()), dict(reference.named_parameters())
+    if set(own) == set(theirs):
+        order = list(theirs)
+    else:
+        order = list(own)
+    shapes = [tuple(own[n].shape) for n in order], [tuple(p.shape) for p in theirs.values()]
+    if shapes[0] != shapes[1]:
+        raise Mismatch(f"the candidate's parameters must have the shapes of {name}'s, {shapes[1]}; they have {shapes[0]}")
+    return order
+
+
+def resized(t: Tensor, sizes: dict[int, int]) -> Tensor:
+    shape = tuple(sizes.get(n, n) for n in t.shape)
+    return t if shape == tuple(t.shape) else like(t, shape, torch.Generator().manual_seed(0))

@@ -1,0 +1,311 @@
+"""Optimizers and schedules, held to torch's over many steps: options, parameter groups, missing gradients, state_dict."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..samples import database
+from .care import Snapshot
+from .report import Finding, Report
+from .subject import Adapted, Mismatch
+
+STEPS = 12
+SHAPES = ((3, 4), (5,), (), (2, 3, 2), (33,))
+# The flags of speed, and what needs an accelerator.
+SPEED = {"foreach", "fused", "capturable", "differentiable"}
+# Beside PyTorch's own: what a rule is easily wrong in.
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "SGD": [{"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}, {"lr": 0.1, "maximize": True}],
+    **{name: [{"betas": (0.7, 0.9)}, {"eps": 0.1}, {"betas": (0.0, 0.99), "eps": 1e-3}]
+       for name in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam")},
+    "RMSprop": [{"alpha": 0.6}, {"eps": 0.1}, {"momentum": 0.7}, {"centered": True, "eps": 0.05}],
+    "Adagrad": [{"eps": 0.1}, {"lr_decay": 0.2}, {"initial_accumulator_value": 0.5}],
+    "Adadelta": [{"rho": 0.5}, {"eps": 0.01}],
+}  # fmt: skip
+
+
+def halved(t: int) -> float:
+    return 0.5 ** (t // 4)
+
+
+# name, arguments; milestones and turns fall inside, and on both sides of, the 30 steps
+SCHEDULES: list[tuple[str, dict[str, Any]]] = [
+    ("StepLR", {"step_size": 7}),
+    ("StepLR", {"step_size": 1, "gamma": 0.9}),
+    ("MultiStepLR", {"milestones": [3, 9, 9, 21], "gamma": 0.3}),
+    ("MultiStepLR", {"milestones": [0, 1, 40]}),
+    ("ExponentialLR", {"gamma": 0.93}),
+    ("ConstantLR", {}),
+    ("ConstantLR", {"factor": 0.25, "total_iters": 12}),
+    ("LinearLR", {}),
+    ("LinearLR", {"start_factor": 0.7, "end_factor": 0.1, "total_iters": 22}),
+    ("LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 50}),
+    ("PolynomialLR", {}),
+    ("PolynomialLR", {"total_iters": 23, "power": 2.5}),
+    ("LambdaLR", {"lr_lambda": halved}),
+    ("LambdaLR", {"lr_lambda": [halved, math.cos]}),
+    ("CosineAnnealingLR", {"T_max": 30}),
+    ("CosineAnnealingLR", {"T_max": 6, "eta_min": 0.003}),
+    ("CosineAnnealingLR", {"T_max": 1}),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 31}),
+    ("OneCycleLR", {"max_lr": [0.5, 2.0], "epochs": 5, "steps_per_epoch": 8, "anneal_strategy": "linear"}),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 40, "three_phase": True, "pct_start": 0.4, "div_factor": 3.0,
+                    "final_div_factor": 7.0, "base_momentum": [0.6, 0.7], "max_momentum": 0.99}),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 31, "cycle_momentum": False}),
+    ("ReduceLROnPlateau", {"patience": 3}),
+    ("ReduceLROnPlateau", {"factor": 0.4, "patience": 2, "threshold": 0.02, "threshold_mode": "abs", "cooldown": 3}),
+    ("ReduceLROnPlateau", {"mode": "max", "patience": 1, "min_lr": [0.02, 0.1], "eps": 1e-3}),
+]  # fmt: skip
+
+
+def signature_of(cls: type) -> inspect.Signature:
+    """The constructor's, without its first argument, the parameters or the optimizer."""
+    signature = inspect.signature(cls)
+    return signature.replace(parameters=[p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in list(signature.parameters.values())])
+
+
+# --- optimizers -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a run goes: two groups of parameters with rates of their own, gradients missing, saved and loaded half-way."""
+
+    name: str
+    groups: bool = False
+    missing: bool = False
+    reload: bool = False
+    closure: bool = False
+    falling: bool = False
+
+
+COURSES = (Course("plain"), Course("groups", groups=True), Course("missing gradients", missing=True),
+           Course("state_dict", reload=True), Course("closure", closure=True), Course("rate changed", falling=True))  # fmt: skip
+
+
+def configurations(name: str) -> list[dict[str, Any]]:
+    """The options that PyTorch tests the optimizer with, and ours."""
+    found: list[dict[str, Any]] = [{}]
+    if database():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from torch.testing._internal.common_optimizers import optim_db
+        info = next(i for i in optim_db if i.optim_cls.__name__ == name)
+        found = [c.kwargs for c in info.optim_inputs_func("cpu") if not SPEED & set(c.kwargs)]
+    return [*found, *OPTIONS.get(name, [])]
+
+
+def parameters(dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64).to(dtype)) for s in SHAPES]
+
+
+def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course) -> Iterator[tuple[list[Tensor], Any]]:
+    """The parameters after each step, and what the step returned."""
+    params = parameters(dtype)
+    groups: Any = params
+    if course.groups:
+        groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.05, "weight_decay": 0.02}]
+    optimizer = make(groups, **copy.deepcopy(kwargs))
+    for step in range(STEPS):
+        generator = torch.Generator().manual_seed(step)
+        for i, p in enumerate(params):
+            g = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(dtype)
+            p.grad = None if course.missing and (i + step) % 3 == 0 else g * (0 if step == 5 and i == 1 else 1)
+        if course.reload and step == STEPS // 2:
+            file = io.BytesIO()
+            torch.save(optimizer.state_dict(), file)
+            file.seek(0)
+            optimizer = make(groups, **copy.deepcopy(kwargs))
+            optimizer.load_state_dict(torch.load(file, weights_only=False))
+        if course.falling:
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr"] * 0.8
+        sent = Snapshot([p.grad for p in params if p.grad is not None])
+        returned = optimizer.step((lambda: torch.tensor(3.0)) if course.closure else None)
+        yield [p.detach().clone() for p in params], (returned, bool(sent.changed()))
+
+
+def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None) -> Report:
+    """Every configuration by every course: the parameters after each step, against torch's in float64."""
+    from ..check import dtype_named, named
+
+    report = Report(named(candidate), name)
+    reference = getattr(torch.optim, name)
+    if not (isinstance(candidate, type) or callable(candidate)) or isinstance(candidate, torch.optim.Optimizer):
+        raise Mismatch(f"the candidate must be the optimizer's class, it is {candidate!r}")
+    adapted = Adapted(candidate, signature_of(reference), name)
+    for option, own, theirs in adapted.defaults:
+        report.findings.append(Finding("default", option, "", "the signature", "any", diagnosis=f"its default must be {theirs!r}, it is {own!r}"))  # fmt: skip
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for dtype in [dtype_named(d) for d in (dtypes or (torch.float32, torch.float64))]:
+            report.dtypes.append(str(dtype).removeprefix("torch."))
+            for i, kwargs in enumerate(configurations(name)):
+                for course in COURSES:
+                    where = f"{course.name}-{i}"
+                    if wanted is not None and where not in wanted:
+                        continue
+                    if missing := adapted.missing((), {"params": [], **kwargs}):
+                        report.skip(f"the candidate does not take {', '.join(missing)}")
+                        continue
+                    run_course(report, adapted, reference, kwargs, dtype, course, where, candidate)
+    if not report.samples and wanted:
+        raise ValueError(f"the sample must be one of COURSE-NUMBER, as plain-0; it is {wanted[0]!r}")
+    return report
+
+
+def run_course(report: Report, adapted: Adapted, reference: Any, kwargs: dict[str, Any], dtype: torch.dtype,
+               course: Course, where: str, candidate: Any) -> None:  # fmt: skip
+    short = str(dtype).removeprefix("torch.")
+    path = f"{getattr(candidate, '__module__', '?')}:{getattr(candidate, '__qualname__', '?')}"
+
+    def found(kind: str, what: str, text: str, error: float = math.nan, theirs: float = math.nan, bound: float = math.nan) -> None:
+        report.findings.append(Finding(kind, what, course.name, where, short, error, theirs, bound, text,
+                                       f"dlref check {path} --against {report.against} --dtype {short} --sample {where!r}",
+                                       f"{report.against}({kwargs})"))  # fmt: skip
+
+    report.samples += 1
+    try:
+        ours = list(steps(adapted, kwargs, dtype, course))
+    except Exception as error:  # the candidate's code may raise anything
+        found("raises", course.name, " ".join(f"{type(error).__name__}: {error}".split())[:300])
+        return
+    theirs = list(steps(reference, {**kwargs, "foreach": False} if "foreach" in inspect.signature(reference).parameters else kwargs, dtype, course))  # fmt: skip
+    truth = list(steps(reference, kwargs, torch.float64, course))
+    eps = torch.finfo(dtype).eps
+    for step, ((a, said), (b, must), (t, _)) in enumerate(zip(ours, theirs, truth, strict=True)):
+        report.values += len(a)
+        if said[1] and not must[1]:
+            found("gradient changed", f"step {step}", "the gradients are changed by the step")
+            return
+        if (must[0] is None) != (said[0] is None):
+            found("return value", f"step {step}", f"step(closure) must return {must[0]}, it returns {said[0]}")
+            return
+        for i, (x, y, z) in enumerate(zip(a, b, t, strict=True)):
+            x, y, z = x.double(), y.double(), z.double()
+            size = float(z.abs().max().clamp(min=1e-3))
+            own, other = float((x - z).abs().max()) / size / eps, float((y - z).abs().max()) / size / eps
+            # Each step rounds the parameter, the state and what lies between them.
+            bound = 1e-11 / eps if eps < 1e-10 else 2 * other + 8 * (step + 1)
+            if not own <= bound:
+                moved = bool((a[i] != (ours[step - 1][0][i] if step else parameters(dtype)[i].detach())).any())
+                text = explained(x, kwargs, reference, dtype, course, step, i, t)
+                text = text or ("the parameter does not move" if not moved else "")
+                others = [] if not course.groups else [f"group {0 if i < 2 else 1}"]
+                found("parameter", f"of shape {tuple(x.shape)}", "; ".join([f"first wrong after step {step + 1}", *others, *([text] if text else [])]), own, other, bound)  # fmt: skip
+                return
+    report.passed.append((where, short))
+
+
+def explained(x: Tensor, kwargs: dict[str, Any], reference: Any, dtype: torch.dtype, course: Course, step: int, i: int,
+              truth: list[Tensor]) -> str:  # fmt: skip
+    """Which option is ignored, or which neighbouring rule it is."""
+    guesses: list[tuple[str, Any, dict[str, Any]]] = [
+        (f"ignores {option} ({value!r})", reference, {k: v for k, v in kwargs.items() if k != option})
+        for option, value in kwargs.items()
+    ]
+    decoupled = {"Adam": torch.optim.AdamW, "AdamW": torch.optim.Adam}
+    if other := decoupled.get(reference.__name__):
+        words = "its weight decay is decoupled, as AdamW's" if reference.__name__ == "Adam" else "its weight decay is added to the gradient, as Adam's"  # fmt: skip
+        guesses.append((words, other, {"weight_decay": 0.0 if other is torch.optim.Adam else 0.01, **kwargs} if reference.__name__ == "Adam" else {"weight_decay": 0.01, **kwargs}))  # fmt: skip
+    if course.groups:
+        guesses.append(("ignores the options of the parameter groups", reference, kwargs))
+    if course.falling:
+        guesses.append(("ignores changes of the learning rate", reference, kwargs))
+    error = float((x - truth[i].double()).abs().max())
+    for words, rule, options in guesses:
+        plain = Course("plain") if words.startswith(("ignores the options of", "ignores changes")) else course
+        try:
+            guess = list(steps(rule, options, torch.float64, plain))[step][0][i]
+        except (TypeError, ValueError):
+            continue
+        if float((x - guess.double()).abs().max()) < 0.05 * error:
+            return words
+    return ""
+
+
+# --- schedules ------------------------------------------------------------------------------------------------------
+
+
+def scheduled(make: Any, kwargs: dict[str, Any], course: str, plateau: bool = False) -> list[list[float]]:
+    """The rates of two groups over 30 steps; with `plateau`, of a metric that falls, stays and rises once."""
+    ps = [torch.nn.Parameter(torch.zeros(2)) for _ in "ab"]
+    optimizer = torch.optim.SGD([{"params": ps[:1]}, {"params": ps[1:], "lr": 0.3}], lr=0.1, momentum=0.9)
+    schedule = make(optimizer, **copy.deepcopy(kwargs))
+    rates = []
+    for step in range(30):
+        rates.append([float(g["lr"]) for g in optimizer.param_groups] + [float(g["momentum"]) for g in optimizer.param_groups])
+        optimizer.step()
+        if course == "rate changed" and step in (2, 13):
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.7
+        if course == "state_dict" and step == 11:
+            state, inner = copy.deepcopy(schedule.state_dict()), copy.deepcopy(optimizer.state_dict())
+            schedule = make(optimizer, **copy.deepcopy(kwargs))
+            optimizer.load_state_dict(inner)
+            schedule.load_state_dict(state)
+        schedule.step(*([1 / (1 + min(step, 9)) + (step == 20)] if plateau else []))
+    return rates
+
+
+def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None) -> Report:
+    """The rates of two groups over 30 steps, plain, changed by hand in between, and saved and loaded half-way."""
+    from ..check import named
+
+    report = Report(named(candidate), name, dtypes=["float64"])
+    reference = getattr(torch.optim.lr_scheduler, name)
+    adapted, plateau = Adapted(candidate, signature_of(reference), name), name == "ReduceLROnPlateau"
+    report.findings += [Finding("default", option, "", "the signature", "any", diagnosis=f"its default must be {theirs!r}, it is {own!r}")
+                        for option, own, theirs in adapted.defaults]  # fmt: skip
+    cases = [kwargs for n, kwargs in SCHEDULES if n == name]
+    if not cases:
+        raise Mismatch(f"{name} is made of other schedules: check those")
+    path = f"{getattr(candidate, '__module__', '?')}:{getattr(candidate, '__qualname__', '?')}"
+    for i, kwargs in enumerate(cases):
+        for course in ("plain", "rate changed", "state_dict"):
+            where = f"{course}-{i}"
+            if (wanted is not None and where not in wanted) or (course == "state_dict" and "lr_lambda" in kwargs):
+                continue  # a state_dict holds no plain function
+            if missing := adapted.missing((None,), kwargs):
+                report.skip(f"the candidate does not take {', '.join(missing)}")
+                continue
+            finding = Finding("rate", course, "", where, "float64", call=f"{name}({kwargs})",
+                              replay=f"dlref check {path} --against {name} --sample {where!r}")  # fmt: skip
+            report.samples += 1
+            with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")
+                theirs = scheduled(reference, kwargs, course, plateau)
+                try:
+                    ours = scheduled(adapted, kwargs, course, plateau)
+                except Exception as error:  # the candidate's code may raise anything
+                    finding.kind, finding.diagnosis = "raises", " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                    report.findings.append(finding)
+                    continue
+            report.values += len(ours)
+            step = next((t for t, (a, b) in enumerate(zip(ours, theirs, strict=True))
+                         if any(not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-15) for x, y in zip(a, b, strict=True))), None)  # fmt: skip
+            if step is None:
+                report.passed.append((where, "float64"))
+                continue
+            finding.diagnosis = f"after {step} steps the rates must be {theirs[step][:2]}, they are {ours[step][:2]}"
+            for option in kwargs:
+                rest = {k: v for k, v in kwargs.items() if k != option}
+                try:
+                    if scheduled(reference, rest, course, plateau) == ours:
+                        finding.diagnosis = f"ignores {option} ({kwargs[option]!r}); " + finding.diagnosis
+                except (TypeError, ValueError):
+                    continue
+            report.findings.append(finding)
+    return report

@@ -1,0 +1,565 @@
+"""One call of a candidate, held to the reference: outputs, gradients in every layout, frozen arguments, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..edges import accepted, fresh, renamed, resize
+from ..judge import Error, judge, natural, slopes
+from ..samples import RANDOM, Sample, exact, flat, gradients, layouts, lifted, run
+from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, saved
+from .diagnosis import diagnose, pattern, upstreams
+from .report import Finding, Report
+
+# The random ones whose output is the input times a mask: they are held to their own mask.
+MASKED = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
+DIAGNOSED = 4  # findings of a kind that are looked into
+
+
+@dataclass
+class Subject:
+    """What is checked: the candidate, called as `sample.builtin` is, and what is known of the reference.
+
+    name: the operation's, for the tables of random and mutating ones. by_hand: the manual operation. truth: what is run in
+    float64 instead of the built-in where torch itself is wrong there. options: the call's options that are not the default.
+    reset: the call with one of them at its default. missing: the options that the candidate does not take.
+    """
+
+    name: str
+    candidate: Callable[[Sample], Callable]
+    names: Callable[[Sample], list[str]]
+    options: Callable[[Sample], dict[str, Any]]
+    reset: Callable[[Sample, str], Sample | None]
+    missing: Callable[[Sample], list[str]]
+    by_hand: Callable[[Sample], Callable] | None = None
+    truth: Callable | None = None
+    replay: Callable[[str, str], str] = lambda sample, dtype: ""
+
+
+@dataclass
+class Trials:
+    """The trials of one candidate in one dtype: what they share, and what they have found."""
+
+    subject: Subject
+    report: Report
+    dtype: torch.dtype
+    backward: bool = True
+    passing: list[dict[str, Any]] = field(default_factory=list)
+    failing: dict[tuple[str, str], list[tuple[dict[str, Any], Finding]]] = field(default_factory=dict)
+    previous: dict[str, Tensor] = field(default_factory=dict)
+    proven: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+
+    def found(self, sample: Sample, kind: str, what: str, where: str = "", error: Error | None = None,
+              diagnosis: str | Callable[[], str] = "") -> None:  # fmt: skip
+        known = self.failing.setdefault((kind, what), [])
+        if callable(diagnosis):
+            diagnosis = diagnosis() if sum(bool(f.diagnosis) for _, f in known) < DIAGNOSED else ""
+        short = str(self.dtype).removeprefix("torch.")
+        finding = Finding(kind, what, where, sample.where, short, diagnosis=diagnosis,
+                          replay=self.subject.replay(sample.where, short), call=shown(sample))  # fmt: skip
+        if error is not None:
+            finding.ours, finding.theirs, finding.bound = error.ours, error.theirs, error.bound
+        known.append(({**self.facts(sample), "layout": where or "none"}, finding))
+        self.report.findings.append(finding)
+
+    def facts(self, sample: Sample) -> dict[str, Any]:
+        made = sample.where.partition("/")[2]
+        kind = "of other sizes" if "to" in made else made or "as in the database"
+        given = self.subject.options(sample)
+        options = {k: v for k, v in given.items() if not isinstance(v, Tensor)}
+        present = {f"{k} is given": isinstance(v, Tensor) for k, v in given.items()}
+        return {**options, **{k: v for k, v in present.items() if v}, "made": kind}
+
+    def conclude(self) -> None:
+        """What the findings of one kind have in common."""
+        for known in self.failing.values():
+            if any(f.diagnosis for _, f in known):
+                continue
+            everywhere = {k for f, _ in known for k in f} | {k for p in self.passing for k in p}
+            full = lambda f: {k: f.get(k, "default") for k in sorted(everywhere)}  # noqa: E731
+            text = pattern([full(f) for f, _ in known], [full(p) for p in self.passing])
+            for _, finding in known[:1]:
+                finding.diagnosis = text
+
+    # --- one sample -------------------------------------------------------------------------------------------------
+
+    def run(self, sample: Sample, deep: bool = False, enlarge: bool = True) -> None:
+        """Try one call; with `deep`, what costs more: frozen arguments, guarded memory, the same memory again."""
+        if missing := self.subject.missing(sample):
+            self.report.skip(f"the candidate does not take {', '.join(missing)}")
+            return
+        before = len(self.report.findings)
+        trial = Trial(self, sample)
+        self.report.samples += 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial.forward()
+            if trial.alive and self.backward:
+                trial.backward()
+            if trial.alive and deep and len(self.report.findings) == before:
+                trial.memory()
+        if len(self.report.findings) == before and trial.alive:
+            self.passing.append({**self.facts(sample), "layout": "all"})
+            self.report.passed.append((sample.where, str(self.dtype).removeprefix("torch.")))
+        if trial.powerless:
+            self.report.powerless += len(trial.powerless)
+            larger = enlarged(sample) if enlarge and "/" not in sample.where else None
+            if larger is not None:
+                self.report.enlarged += 1
+                self.run(larger, enlarge=False)
+
+
+class Trial:
+    """One call: forward, then backward, then memory."""
+
+    def __init__(self, trials: Trials, sample: Sample):
+        self.trials, self.sample, self.subject = trials, sample, trials.subject
+        self.candidate = self.subject.candidate(sample)
+        self.found = functools.partial(trials.found, sample)
+        self.judged = self.subject.name not in RANDOM - {"scaled_dot_product_attention"}
+        self.alive = True
+        self.powerless: list[str] = []
+
+    def call(self, function: Callable, sample: Sample) -> Any:
+        return run(function, sample)
+
+    def attempt(self, kind: str, what: str, action: Callable[[], Any]) -> Any:
+        """The action's answer; what it raises is a finding, and ends the trial."""
+        try:
+            return action()
+        except SystemExit as error:
+            self.found("exits the process", what, diagnosis=f"SystemExit({error.code})")
+        except Exception as error:  # the candidate's code may raise anything
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            self.found(kind, what, diagnosis=text[:300])
+        self.alive = False
+        return None
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    def forward(self) -> None:
+        sample = self.sample
+        snapshot = Snapshot([t.detach() for t in sample.tensors()])
+        ours = self.attempt("raises", "the call", lambda: self.call(self.candidate, sample))
+        if not self.alive:
+            return
+        self.theirs = self.call(sample.builtin, sample)
+        self.reference = flat(self.theirs)
+        if changed := snapshot.changed():
+            names = ", ".join(self.subject.names(sample)[i] for i in changed)
+            self.found("input changed", names, diagnosis="by the forward")
+            self.alive = False
+            return
+        if not self.shaped(ours):
+            self.alive = False
+            return
+        self.ours = flat(ours)
+        if self.random():
+            return
+        self.truth_sample = sample.map(lifted) if self.judged else sample
+        truth = self.subject.truth or sample.builtin
+        self.truth_of = lambda s: flat(self.call(truth, s))
+        self.truth = self.truth_of(self.truth_sample) if self.judged else self.reference
+        kappa = self.slopes_of(lambda s: [t.detach() for t in self.truth_of(s)], self.truth_sample, self.truth)
+        self.length = self.terms(self.reference)
+        for i, (a, b, t, k) in enumerate(zip(self.ours, self.reference, self.truth, kappa, strict=True)):
+            what = "the output" if len(self.reference) == 1 else f"output {i}"
+            if a.requires_grad != b.requires_grad and b.requires_grad and self.trials.backward:
+                self.found("no gradient", what, diagnosis="the output does not require grad: it is detached from autograd")
+            if not (b.is_floating_point() or b.is_complex()):
+                if not torch.equal(a.to(b.dtype), b):
+                    self.found("value", what, diagnosis="integers that differ")
+                self.trials.report.values += 1
+                continue
+            self.value("value", what, "", (a, b, t, k), self.length, 0.0, lambda s, i=i: self.truth_of(s)[i], None)
+
+    def slopes_of(self, function: Callable, sample: Sample, values: list) -> list:
+        return slopes(function, sample, values) if self.judged else [None] * len(values)
+
+    def terms(self, outputs: list[Tensor]) -> int:
+        largest = max((t.numel() for t in self.sample.tensors()), default=1)
+        return max(1, largest // max(1, max((o.numel() for o in outputs), default=1)))
+
+    def shaped(self, ours: Any) -> bool:
+        """Whether the output has the reference's structure, shapes, dtypes and device."""
+        if isinstance(self.theirs, Tensor) != isinstance(ours, Tensor) or not flat(ours):
+            wanted = "a tensor" if isinstance(self.theirs, Tensor) else f"a tuple of {len(self.reference)} tensors"
+            self.found("type", "the output", diagnosis=f"it must be {wanted}, it is {described(ours)}")
+            return False
+        outputs = flat(ours)
+        if len(outputs) != len(self.reference):
+            self.found("type", "the output", diagnosis=f"it must be {len(self.reference)} tensors, it is {described(ours)}")
+            return False
+        for i, (a, b) in enumerate(zip(outputs, self.reference, strict=True)):
+            what = "the output" if len(outputs) == 1 else f"output {i}"
+            if type(a) not in (Tensor, torch.nn.Parameter):
+                self.found("subclass", what, diagnosis=f"it must be a plain tensor, it is {type(a).__name__}")
+                return False
+            for kind, x, y in (("shape", tuple(a.shape), tuple(b.shape)), ("dtype", a.dtype, b.dtype),
+                               ("device", a.device, b.device)):  # fmt: skip
+                integers = kind == "dtype" and not b.is_floating_point() and not a.is_floating_point()
+                if x != y and not integers:
+                    self.found(kind, what, diagnosis=f"it must be {y}, it is {x}")
+                    return False
+        return True
+
+    def value(self, kind: str, what: str, where: str, values: tuple, length: int, size: float,
+              truth_of: Callable[[Sample], Tensor | None], dy: tuple | None) -> bool:  # fmt: skip
+        """Judge one output or gradient, and note whether another value would have passed too."""
+        a, b, t, k = values
+        report = self.trials.report
+        report.values += 1
+        error = judge(a, b, t, k, length, size)
+        name = f"{kind} of {what}"
+        if self.subject.by_hand is not None and (error.departs or error.special or error.theirs > 1000):
+            second = self.second(kind, what, values, length, size, dy)
+            if second < error.theirs / 16 or (error.special and second < math.inf):
+                self.trials.report.note(f"torch's own {self.subject.name} is wrong in {self.sample.where}: {name}, "
+                                        + ("NaN or infinity" if error.special else f"{error.theirs:.3g} units"))  # fmt: skip
+            if error.departs and error.ours <= 2 * second < math.inf:  # rounding costs a second implementation as much
+                error = Error(error.ours, error.theirs, error.ours, error.index)
+        if error.departs:
+            self.found(kind, what, where, error, functools.partial(self.explain, a, t, truth_of, dy))
+            return False
+        if where in ("", "dense"):
+            self.trials.seen.add(name)
+            fakes = self.fakes(name, b)
+            if any(not judge(f, b, t, k, length, size).departs for f in fakes):
+                self.powerless.append(name)
+            else:
+                self.trials.proven.add(name)
+            self.trials.previous[name] = b.detach()
+        return True
+
+    def second(self, kind: str, what: str, values: tuple, length: int, size: float, dy: tuple | None) -> float:
+        """The error of the manual operation, a second implementation; infinite where it has none."""
+        _, b, t, k = values
+        try:
+            outputs = flat(self.call(self.subject.by_hand(self.sample), self.sample))  # type: ignore[misc]
+            if dy is None:
+                other = outputs[0 if what == "the output" else int(what.split()[-1])]
+            else:
+                other = gradients(outputs, self.sample, dy[1])[dy[0]]
+        except (RuntimeError, TypeError, NotImplementedError):
+            return math.inf
+        return math.inf if other is None else judge(other, b, t, k, length, size).ours
+
+    def fakes(self, name: str, b: Tensor) -> list[Tensor]:
+        """What a candidate that computes nothing might answer."""
+        b = b.detach()
+        found = [torch.zeros_like(b)]
+        if name.startswith("value"):
+            found.append(torch.ones_like(b))
+            if b.numel() > 1:
+                found.append(b.mean().expand(b.shape))
+            found += [t.detach() for t in self.sample.tensors()[:1] if t.shape == b.shape and t.dtype == b.dtype]
+            last = self.trials.previous.get(name)
+            found += [last] if last is not None and last.shape == b.shape and last.dtype == b.dtype else []
+        return found
+
+    def explain(self, a: Tensor, t: Tensor, truth_of: Callable[[Sample], Tensor | None], dy: tuple | None) -> str:
+        sample, near = self.truth_sample, {}
+        for n, v in zip(self.subject.names(sample), sample.tensors(), strict=False):
+            near[f"argument {n}"] = v
+        near |= {"the output": o for o in self.truth[:1]}
+        if dy is not None:
+            near |= {"the upstream gradient": d for d in dy[1][:1] if d is not None}
+
+        def hypotheses() -> Iterator[tuple[str, Callable[[], Tensor | None]]]:
+            if dy is not None and len(dy[1]) == 1 and dy[1][0] is not None:
+                for text, other in upstreams(dy[1][0]):
+                    yield text, lambda other=other: self.gradient_of(self.truth_sample, [other.double()], dy[0])
+            for option in self.subject.options(self.sample):
+                reset = self.subject.reset(self.sample, option)
+                if reset is not None:
+                    wide = reset.map(lifted)
+                    value = self.subject.options(self.sample)[option]
+                    shown_value = "" if isinstance(value, Tensor) else f" ({value!r})"
+                    yield f"ignores {option}{shown_value}", lambda wide=wide: truth_of(wide)
+            if dy is not None:
+                for i, name in enumerate(self.learning_names()):
+                    if i != dy[0]:
+                        yield f"it is the gradient of {name}", lambda i=i: self.gradient_of(self.truth_sample, self.wide_dy(dy), i)
+
+        return diagnose(a, t, torch.finfo(self.reference[0].dtype if a is None else a.dtype).eps, hypotheses(), near)
+
+    def gradient_of(self, wide: Sample, dy: list, index: int) -> Tensor | None:
+        return gradients(self.truth_of(wide), wide, dy)[index]
+
+    def wide_dy(self, dy: tuple) -> list:
+        return [d if d is None else d.to(exact(d.dtype)) for d in dy[1]]
+
+    def learning_names(self) -> list[str]:
+        names = self.subject.names(self.sample)
+        return [n for n, t in zip(names, self.sample.tensors(), strict=True) if t.requires_grad]
+
+    # --- random numbers ---------------------------------------------------------------------------------------------
+
+    def random(self) -> bool:
+        """Whether the candidate draws other random numbers than torch: then a mask is held to itself, the rest is left."""
+        if self.judged or all(map(equal_bits, self.ours, self.reference)):
+            return False
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            other = flat(self.sample.builtin(*self.sample.args, **self.sample.kwargs))
+        if all(map(equal_bits, other, self.reference)):
+            return False  # nothing is drawn here: the values are compared
+        self.alive = False
+        x, y, b = self.sample.tensors()[0], self.ours[0], self.reference[0]
+        if self.subject.name not in MASKED:
+            self.trials.report.skip("the candidate draws other random numbers than torch")
+            return True
+        m, known = (y / x).detach(), (b / x).detach().flatten()
+        usable, levels = x.detach() != 0, known[known.isfinite()].unique()
+        m = m[usable]
+        tolerance = 16 * torch.finfo(x.dtype).eps
+        off = (m.flatten()[:, None].double() - levels.double()).abs().amin(1) > tolerance * levels.abs().max().clamp(min=1)
+        self.trials.report.values += 1
+        if bool(off.any()):
+            self.found("value", "the output", diagnosis=f"each element must be the input times one of "
+                       f"{[round(float(v), 4) for v in levels]}, as torch's are: {described_values(m[off])}")  # fmt: skip
+        elif y.requires_grad:
+            dy = next(d for _, d in layouts(self.ours))[0]
+            (grad,) = gradients(self.ours, self.sample, [dy])[:1]
+            wanted = torch.where(usable, dy * (y / x).detach(), 0.0)
+            if grad is None or not torch.allclose(torch.where(usable, grad, 0), wanted, rtol=tolerance, atol=tolerance):
+                self.found("gradient", "input", diagnosis="it must be the upstream gradient times the mask of the output")
+            rate = float((m == 0).double().mean())
+            expected = float((known[known.isfinite()] == 0).double().mean())
+            if m.numel() > 400 and abs(rate - expected) > 6 * (max(expected * (1 - expected), 0.01) / m.numel()) ** 0.5 * 2**0.5:
+                self.found("value", "the output", diagnosis=f"{rate:.3f} of the elements are dropped, {expected:.3f} by torch")
+        return True
+
+    # --- gradients --------------------------------------------------------------------------------------------------
+
+    def backward(self) -> None:
+        sample = self.sample
+        if not any(o.requires_grad for o in self.reference) or not any(o.requires_grad for o in self.ours):
+            return
+        watched = {"input changed": Snapshot([t.detach() for t in sample.tensors()]),
+                   "output changed": Snapshot([o.detach() for o in self.ours])}  # fmt: skip
+        learning = sample.learning()
+        truth_outputs = self.truth
+        first, kappa = None, None
+        for layout, dy in layouts(self.reference):
+            try:
+                expected = gradients(self.theirs, sample, dy)
+            except RuntimeError:  # torch's pooling in three dimensions, of an image without a batch, channels-last
+                continue
+            sent = Snapshot([d for d in dy if d is not None])
+            grads = self.attempt("raises", f"the backward (upstream gradient {layout})", lambda dy=dy: gradients(self.ours, sample, dy))
+            if not self.alive:
+                return
+            wide = [d if d is None else d.to(exact(d.dtype)) for d in dy] if self.judged else dy
+            best = gradients(truth_outputs, self.truth_sample, wide)
+            if kappa is None:
+                kappa = self.gradient_slopes(wide, best)
+            watched["upstream gradient changed"] = sent
+            for kind, snapshot in watched.items():
+                if changed := snapshot.changed():
+                    names = self.subject.names(sample) if kind == "input changed" else [f"output {i}" for i in range(99)]
+                    self.found(kind, ", ".join(names[i] for i in changed), layout, diagnosis="by the backward")
+                    self.alive = False
+                    return
+            for i, (a, b, t, k) in enumerate(zip(grads, expected, best, kappa, strict=True)):
+                self.gradient(i, layout, dy, (a, b, t, k), learning[i])
+            first = first or (dy, grads)
+        if first is not None:
+            again = self.attempt("second backward", "on a kept graph", lambda: gradients(self.ours, sample, first[0]))
+            if self.alive:
+                for n, a, b in zip(self.learning_names(), again, first[1], strict=True):
+                    if a is not None and b is not None and not equal_bits(a, b):
+                        if similar(a, b):
+                            self.trials.report.note("two backwards of one graph differ in the last bits")
+                        else:
+                            self.found("second backward", n, diagnosis="a second backward on a kept graph gives another gradient")
+
+    def gradient(self, i: int, layout: str, dy: list, values: tuple, argument: Tensor) -> None:
+        a, b, t, k = values
+        name = self.learning_names()[i]
+        if b is None or t is None:
+            return
+        if a is None:
+            if bool(b.any()):
+                self.found("gradient", name, layout, diagnosis="there is none (None)")
+            return
+        if a.shape != b.shape or a.dtype != b.dtype:
+            self.found("gradient", name, layout, diagnosis=f"it must be {b.dtype} {tuple(b.shape)}, it is {a.dtype} {tuple(a.shape)}")
+            return
+        size = natural(argument, dy, self.reference)
+        length = max(self.length, max(o.numel() for o in self.reference) // max(1, b.numel()))
+        self.value("gradient", name, layout, values, length, size,
+                   lambda s: self.gradient_of(s, self.wide_dy((i, dy)), i), (i, dy))  # fmt: skip
+
+    def gradient_slopes(self, dy: list, values: tuple) -> list:
+        wide = self.truth_sample
+
+        def moved(joint: Sample) -> list:
+            own = Sample(wide.builtin, joint.args[:-1], joint.kwargs, wide.where, wide.name)
+            return list(gradients(self.truth_of(own), own, joint.args[-1]))
+
+        joint = Sample(wide.builtin, (*wide.args, dy), wide.kwargs, wide.where, wide.name)
+        return self.slopes_of(moved, joint, list(values))
+
+    # --- memory and frozen arguments --------------------------------------------------------------------------------
+
+    def memory(self) -> None:
+        sample = self.sample
+        if not flat(self.theirs) or not sample.tensors():
+            return
+        learning = [i for i, t in enumerate(sample.tensors()) if t.requires_grad]
+        dy = next((d for _, d in layouts(self.reference)), None)
+        if self.trials.backward and dy is not None and len(learning) > 1:
+            self.frozen(learning, dy)
+        if self.alive:
+            self.guarded(dy)
+        if self.alive:
+            self.again(dy)
+
+    def frozen(self, learning: list[int], dy: list) -> None:
+        """Gradients of some of the arguments, the others frozen: the same as with all of them."""
+        names = self.subject.names(self.sample)
+        full = dict(zip(learning, gradients(self.ours, self.sample, dy), strict=True))
+        subsets = [[i] for i in learning] + ([[j for j in learning if j != i] for i in learning] if len(learning) > 2 else [])
+        for wanted in subsets:
+            order = iter(range(len(names)))
+            part = self.sample.map(lambda t, order=order, wanted=wanted: t.detach().clone().requires_grad_(next(order) in wanted))
+            ours = self.attempt("raises", f"with only {', '.join(names[i] for i in wanted)} not frozen",
+                                lambda part=part: flat(self.call(self.candidate, part)))  # fmt: skip
+            if not self.alive:
+                return
+            usable = [o.requires_grad for o in ours]
+            if not any(usable):
+                if any(full[i] is not None and bool(full[i].any()) for i in wanted):
+                    self.found("frozen", ", ".join(names[i] for i in wanted), diagnosis="no gradient when the others are frozen")
+                continue
+            given = [d if u else None for d, u in zip(dy, usable, strict=True)]
+            grads = self.attempt("raises", f"the backward with only {', '.join(names[i] for i in wanted)} not frozen",
+                                 lambda ours=ours, part=part, given=given: gradients(ours, part, given))  # fmt: skip
+            if not self.alive:
+                return
+            for i, a in zip(wanted, grads, strict=True):
+                b = full[i]
+                if b is not None and (a is None and bool(b.any()) or a is not None and not similar(a, b)):
+                    self.found("frozen", names[i], diagnosis="its gradient is wrong where other arguments are frozen")
+
+    def guarded(self, dy: list | None) -> None:
+        """In guarded and poisoned memory, twice; saved tensors bit for bit as they were saved."""
+        zones = Zones()
+        part = self.sample.map(zones.place)
+        sent = [] if dy is None else [d if d is None else zones.place(d) for d in dy]
+        with saved() as kept, Poisoned(zones):
+            ours = self.attempt("raises", "in guarded memory", lambda: flat(self.call(self.candidate, part)))
+            grads: tuple = ()
+            snapshot = Snapshot(kept)
+            if self.alive and self.trials.backward and dy is not None and any(o.requires_grad for o in ours):
+                grads = self.attempt("raises", "the backward in guarded memory", lambda: gradients(ours, part, sent))
+        if not self.alive:
+            return
+        if snapshot.changed():
+            self.found("saved tensor changed", "by the backward")
+        if zones.broken():
+            self.found("out of bounds", "writes", diagnosis="it writes before or after its tensors' memory")
+        plain = gradients(self.ours, self.sample, dy) if grads else ()
+        for what, news, olds in (("the output", ours, self.ours), ("the gradient", grads, plain)):
+            for a, b in zip(news, olds, strict=True):
+                if a is None or b is None or equal_bits(a, b):
+                    continue
+                if bool((a.isnan() & ~b.isnan()).any()):
+                    self.found("out of bounds", what, diagnosis="it depends on memory outside of its tensors, or on memory "
+                               "that was never written")  # fmt: skip
+                elif not similar(a, b):
+                    self.found("run to run", what, diagnosis="the same call gives another answer")
+                else:
+                    self.trials.report.note("the same call differs in the last bits from run to run")
+
+    def again(self, dy: list | None) -> None:
+        """Other numbers: in new tensors, and in the same; an answer that is kept by address or identity is the old one."""
+        other = renamed(fresh(self.sample, 7), "fresh")
+        if not accepted(other):
+            return
+        trial = Trial(self.trials, other)
+        trial.forward()
+        if trial.alive and self.trials.backward:
+            trial.backward()
+        if not trial.alive or not self.judged:
+            return
+        part = self.sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
+        news = []
+        for numbers in (None, other):
+            with torch.no_grad():
+                for t, new in zip(part.tensors(), numbers.tensors() if numbers is not None else (), strict=False):
+                    t.copy_(new)
+            outputs = self.attempt("raises", "a second call", lambda: flat(self.call(self.candidate, part)))
+            if not self.alive:
+                return
+            learns = dy is not None and self.trials.backward and any(o.requires_grad for o in outputs)
+            news = [*outputs, *(gradients(outputs, part, dy) if learns else ())]  # type: ignore[arg-type]
+        learns = len(news) > len(trial.ours)
+        olds = [*trial.ours, *(gradients(trial.ours, other, dy) if learns else ())]  # type: ignore[arg-type]
+        names = [*("the output" for _ in trial.ours), *(f"the gradient of {n}" for n in self.learning_names())]
+        for what, a, b in zip(names, news, olds, strict=False):
+            if not similar(a, b):
+                self.found("cached", what, diagnosis="other numbers in the same tensors do not give what they give in new tensors: "
+                           "something is kept from the call before")  # fmt: skip
+
+
+def similar(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two answers of one function are the same but for the order of its sums."""
+    if a is None or b is None:
+        return a is b
+    if not a.is_floating_point() and not a.is_complex():
+        return torch.equal(a, b)
+    eps = torch.finfo(a.dtype).eps
+    size = float(b.detach().abs().nan_to_num(0, 0, 0).max()) if b.numel() else 0.0
+    return torch.allclose(a, b, rtol=64 * eps, atol=64 * eps * max(size, 1e-30), equal_nan=True)
+
+
+def enlarged(sample: Sample) -> Sample | None:
+    """The call with every dimension larger and other numbers; None where torch does not take it."""
+    larger = sample
+    for old in dict.fromkeys(n for t in sample.learning()[:1] for n in t.shape):
+        for lists in (False, True):
+            made = resize(larger, old, old + 12, lists)
+            if made is not None and accepted(made):
+                larger = made
+                break
+    return renamed(larger, "enlarged") if larger is not sample else None
+
+
+def only_calls_builtin(candidate: Callable, sample: Sample) -> list[str]:
+    """The kernels that run, where they are those of torch's own function, in its order; else nothing."""
+    traces = []
+    for function in (candidate, sample.builtin):
+        with contextlib.suppress(Exception), Trace() as trace:
+            run(function, sample.map(lambda t: t.detach().clone()))
+        traces.append(trace.kernels())
+    return traces[0] if traces[0] == traces[1] and traces[0] else []
+
+
+def shown(sample: Sample) -> str:
+    """The call in a line: dtypes, shapes, strides and options."""
+    text = repr(sample).partition(": ")[2]
+    return text if len(text) < 300 else text[:297] + "..."
+
+
+def described(value: Any) -> str:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__module__}.{type(value).__name__}"
+
+
+def described_values(values: Tensor) -> str:
+    return "it has " + ", ".join(f"{float(v):.4g}" for v in values.flatten()[:3])
