@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 
 from . import builtin, manual
+from .check import Finding, Report, check
 from .compare import Comparison, compare
 from .pairs import Pair, pairs
 
 __version__ = "0.1.0"
-__all__ = ["Comparison", "Pair", "builtin", "compare", "manual", "pairs"]
+__all__ = ["Comparison", "Finding", "Pair", "Report", "builtin", "check", "compare", "manual", "pairs"]
 
 # Loaded where they are used: they need lightning, scikit-learn or torchvision, which take seconds to import.
 _LAZY = ("data", "lightning", "models")

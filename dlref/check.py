@@ -18,7 +18,7 @@ from .names import one_of
 from .oracle.report import Finding, Report
 from .oracle.subject import Adapted, Mismatch
 from .oracle.trial import Subject, Trials, only_calls_builtin
-from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, Sample, samples, supported
+from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, TORCH_WRONG, Sample, samples, supported
 
 __all__ = ["Finding", "Mismatch", "Report", "check"]
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -82,6 +82,20 @@ def reference_named(against: Any) -> tuple[str, str]:
     raise AssertionError
 
 
+def sample_names(against: Any, dtype: torch.dtype | str, device: str = "cpu", **options: Any) -> list[str]:
+    """The names of the samples that `check` tries, for its argument `samples`."""
+    kind, name = reference_named(against)
+    if kind in ("optimizer", "schedule"):
+        from .oracle import steps
+
+        return steps.sample_names(kind, name)
+    from . import manual
+
+    candidate = getattr(manual.nn, name) if kind == "module" else OPS[name]
+    defaults = {"device": device, "dtypes": [dtype], "backward": True, "beyond": False, "rows": False, "all": False}
+    return [s.where for s in Check(candidate, kind, name, {**defaults, **options}).drawn(dtype_named(dtype))]
+
+
 class Check:
     """The check of a function or a module."""
 
@@ -139,6 +153,17 @@ class Check:
             self.report.note(f"the candidate prints: {text.splitlines()[0][:80]!r}")
         return self.report
 
+    def only_beyond(self) -> Report:
+        """What is beyond the first derivative, in the first dtype, and nothing else."""
+        from .oracle.beyond import beyond
+
+        dtype = self.dtypes()[0]
+        report = Report("", "", self.device)
+        found = self.source.samples(dtype, self.device)
+        with contextlib.redirect_stdout(io.StringIO()):
+            beyond(Trials(self.subject, report, dtype, self.options["backward"]), found, self.source.operator)
+        return report
+
     def run_dtype(self, dtype: torch.dtype, wanted: list[str] | None) -> None:
         report = Report(self.report.candidate, self.report.against, self.device)
         trials = Trials(self.subject, report, dtype, self.options["backward"])
@@ -158,10 +183,11 @@ class Check:
             return
         trials.conclude()
         report.dtypes.append(short)
-        if self.options["beyond"] and wanted is None and not report.findings and not self.report.beyond:
+        if self.options["beyond"] and wanted is None and not self.report.beyond:
             from .oracle.beyond import beyond
 
-            beyond(trials, found, self.source.operator)
+            passed = {name for name, _ in report.passed}
+            beyond(trials, [s for s in found if s.where in passed], self.source.operator)
         for name in sorted(trials.seen - trials.proven):
             report.note(f"no {short} sample could tell the {name} from nothing at all")
         if found and dtype == self.dtypes()[0]:
@@ -222,7 +248,7 @@ class FunctionSamples:
         self.subject = Subject(
             name, lambda sample: called, self.names, lambda s: self.adapted.arguments(s.args, s.kwargs) or {},
             self.reset, lambda s: self.adapted.missing(s.args, s.kwargs), lambda sample: self.stateful(op),
-            self.stateful(op) if name in TORCH_NAN | set(TORCH_ERROR) else None,
+            self.stateful(op) if name in {*TORCH_NAN, *TORCH_ERROR, *TORCH_WRONG} else None,
         )  # fmt: skip
         # Options alone make no call: what is required is no option.
         required = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}

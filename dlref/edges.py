@@ -23,13 +23,13 @@ LARGEST = 60_000  # numbers in a sample
 FIXED = ("max_unpool",)
 
 
-def edges(found: list[Sample], rows: bool = False) -> Iterator[Sample]:
-    """The samples made of these; with `rows`, of more rows than a 16-bit index counts, too."""
+def edges(found: list[Sample], rows: bool = False, sizes: bool = True) -> Iterator[Sample]:
+    """The samples made of these; with `rows`, of more rows than a 16-bit index counts, too; `sizes`: of other sizes."""
     if not found or found[0].name.startswith(FIXED):
         return
     seen: set = set()
     for base in distinct(found)[:4]:
-        for made in itertools.chain(resized(base, rows), revalued(base), absent(base)):
+        for made in itertools.chain(resized(base, rows) if sizes else (), revalued(base), absent(base) if sizes else ()):
             key = (made.where.split("/", 1)[1], [(t.shape, t.dtype) for t in made.tensors()], options(made))
             if repr(key) not in seen and accepted(made):
                 seen.add(repr(key))

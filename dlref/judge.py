@@ -75,8 +75,10 @@ def natural(argument: Tensor, dy: list[Tensor | None], outputs: list[Tensor]) ->
     nought as a difference of terms of this size.
     """
     size = max((_largest(d) * _largest(o) * o.numel() for d, o in zip(dy, outputs, strict=True) if d is not None), default=0)
-    x = _largest(argument)
-    return size / x / max(argument.numel(), *(o.numel() for o in outputs)) if x else 0.0
+    x = argument.detach().abs().double().nan_to_num(0.0, 0.0)
+    largest = _largest(argument)
+    smallest = max(float(x[x > 0].min()), 1e-3 * largest) if largest else 0.0
+    return size / smallest / max(argument.numel(), *(o.numel() for o in outputs)) if largest else 0.0
 
 
 def judge(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..edges import distinct
+from ..edges import FIXED, distinct
 from ..samples import RANDOM, Sample, flat, layouts, run
 from .report import ABSENT, REFUSED, RIGHT, WRONG
 from .trial import Subject, Trials
@@ -26,8 +26,10 @@ class Refused(Exception):
 def beyond(trials: Trials, found: list[Sample], operator: Any = None) -> None:
     """Try every feature on the smallest suitable samples; what is silently wrong is a finding."""
     subject, statuses = trials.subject, trials.report.beyond
-    usable = [s for s in distinct(found) if "/" not in s.where and not subject.missing(s)
-              and sum(t.numel() for t in s.tensors()) <= LIMIT and smooth(s)]  # fmt: skip
+    usable = [s for s in found if "/" not in s.where and not subject.missing(s)
+              and sum(t.numel() for t in s.tensors()) <= LIMIT and smooth(s)
+              and (not s.name.startswith(FIXED) or "grad" in s.where)]  # fmt: skip
+    usable = sorted(distinct(usable), key=lambda s: (-len(s.learning()), -sum(t.numel() for t in s.learning())))
     chosen = usable[:1] + [s for s in usable[1:] if len(s.learning()) != len(usable[0].learning())][:1]
     features: dict[str, Callable[[Subject, Sample], Answer]] = {
         "double backward": double_backward, "jvp": jvp, "vmap": vmap, "torch.compile": compiled, "autocast": autocast,

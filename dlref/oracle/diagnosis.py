@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..samples import Sample
 
+SIGN = "the sign is wrong"
 Hypothesis = tuple[str, Callable[[], Tensor | None]]
 
 
@@ -41,7 +42,9 @@ def diagnose(
         return f"{what} where float64 is finite: an overflow, a division by zero, or memory that was never written"
     if bool((t.isnan() & ~a.isnan()).any() or (t.isinf() & ~a.isinf()).any()):
         return "finite where float64 is not: NaN or infinity is lost"
-    facts = []
+    factor = ratio(a, t, tolerance)
+    if factor == SIGN:
+        return factor
     for text, value in hypotheses:
         try:
             guess = value()
@@ -54,11 +57,10 @@ def diagnose(
             return text
     if not bool(a.any()):
         return "all zeros"
-    if factor := ratio(a, t, tolerance):
+    if factor:
         return factor
-    fraction = float(wrong.double().mean())
-    facts += location(a, t, wrong, near) if fraction < 1 else []
-    if not facts and (missing := term(t - a, near, tolerance)):
+    facts = location(a, t, wrong, near) if not bool(wrong.all()) else []
+    if not facts and near and (missing := term(t - a, near, tolerance)):
         return missing
     if not facts and bool((a.sign() == t.sign()).all()) and float((a - t).abs().max()) < 0.02 * float(t.abs().max()):
         return "close, but less exact than torch's: an approximation, a smaller dtype inside, or another epsilon"
@@ -77,7 +79,9 @@ def ratio(a: Tensor, t: Tensor, tolerance: float) -> str:
         known |= {f"1 / the size of dimension {d} ({n})": 1 / n for d, n in enumerate(t.shape) if n > 1}
         known |= {f"the number of elements ({t.numel()})": float(t.numel()), f"1 / the number of elements ({t.numel()})": 1 / t.numel()}  # fmt: skip
         name = next((k for k, v in known.items() if v != 1 and math.isclose(factor, v, rel_tol=1e-4)), "")
-        return "the sign is wrong" if name == "-1" else f"off by a constant factor, {factor:.5g}" + (
+        if not name and a.numel() == 1:
+            return ""  # one number is always a multiple of another
+        return SIGN if name == "-1" else f"off by a constant factor, {factor:.5g}" + (
             f": {name}" if name and not name.replace(".", "").replace("-", "").isdigit() else ""
         )
     return ""
@@ -116,9 +120,9 @@ def location(a: Tensor, t: Tensor, wrong: Tensor, near: dict[str, Tensor]) -> li
             continue
         bad, good = x[wrong], x[~wrong]
         if bad.numel() and bool((bad == bad[0]).all()) and not bool((good == bad[0]).any()):
-            facts.append(f"wrong only where {name} is {float(bad[0]):g}")
+            facts.append(f"wrong only where {name} is {float(bad[0]) + 0.0:g}")
         elif len(values := bad.unique()) <= 3 and values.numel() < bad.numel() + 1 and not torch.isin(good, values).any():
-            facts.append(f"wrong only where {name} is one of {', '.join(f'{float(v):g}' for v in values)}")
+            facts.append(f"wrong only where {name} is one of {', '.join(f'{float(v) + 0.0:g}' for v in values)}")
         elif good.numel() > 3 and bad.numel() > 1 and float(bad.min()) > float(good.max()):
             facts.append(f"wrong only where {name} is above {float(good.max()):.4g}")
         elif good.numel() > 3 and bad.numel() > 1 and float(bad.max()) < float(good.min()):
@@ -171,26 +175,20 @@ def upstreams(dy: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def pattern(failing: list[dict[str, Any]], passing: list[dict[str, Any]]) -> str:
-    """What the failing calls have in common that no passing one has: an option's value, a layout, a kind of sample."""
-    if not failing:
-        return ""
-    for key in common_keys(failing):
-        bad = {repr(f.get(key)) for f in failing}
-        good = {repr(p.get(key)) for p in passing}
-        if passing and not bad & good and len(bad) <= 3:
-            values = " or ".join(sorted(bad))
-            return f"only where {key} is {values}" if key not in ("layout", "made") else f"only {key_words(key, bad)}"
+    """What the failing calls have in common that no passing one has: an option's value, sizes, ties, a layout."""
+    keys = dict.fromkeys(k for f in [*failing, *passing] for k in f if k not in ("layout", "largest", "made", "ties"))
+    for key in [*keys, "ties", "made"] if passing else ():
+        bad, good = ({repr(f.get(key, "the default")) for f in calls} for calls in (failing, passing))
+        if not bad & good and len(bad) <= 3:
+            values = " or ".join(sorted(v.strip("'") for v in bad))
+            return {"ties": "only where the argument has ties", "made": f"only for samples made {values}"}.get(
+                key, f"only where {key}" if key.endswith("is given") else f"only where {key} is {values}")  # fmt: skip
+    if passing and (least := min(f["largest"] for f in failing)) > max(p["largest"] for p in passing):
+        return f"only where a dimension is as large as {least}"
+    layouts = {f["layout"] for f in failing}
+    if layouts.isdisjoint({"", "dense"}):
+        return f"only where the upstream gradient is {' or '.join(sorted(layouts))}"
     return ""
-
-
-def common_keys(failing: list[dict[str, Any]]) -> list[str]:
-    keys = [key for key in failing[0] if all(key in f for f in failing)]
-    return sorted(keys, key=lambda k: k in ("layout", "made"))
-
-
-def key_words(key: str, values: set[str]) -> str:
-    words = " or ".join(sorted(v.strip("'") for v in values))
-    return f"where the upstream gradient is {words}" if key == "layout" else f"for samples made {words}"
 
 
 def ties(sample: Sample) -> bool:

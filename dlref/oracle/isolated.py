@@ -12,76 +12,124 @@ from typing import Any
 
 import torch
 
+from ..samples import database
 from .report import Finding, Report
 
-BEGUN = "begun"
+# The time in which a new process must begin its first sample: torch is imported, and its database drawn.
+START = 120.0
+ENDS = 20  # a candidate that ends its process so often is given up
 
 
 def isolated(
     candidate: Any, against: Any, wanted: list[str] | None, time_limit: float, options: dict[str, Any]
 ) -> Report:
-    """`dlref.check` in a child; the samples that end it, or take longer than the limit, are left out of the next one."""
-    report: Report | None = None
-    broken: list[Finding] = []
-    while True:
-        outcome, sample, reason = child(candidate, against, wanted, time_limit, options, [f.sample for f in broken])
-        if isinstance(outcome, BaseException):
-            raise outcome
+    """`dlref.check` in a child; after the sample that ends it, or takes longer than the limit, a new one goes on."""
+    from ..check import named, reference_named
+
+    kind, name = reference_named(against)
+    side = None
+    if can_fork(options):
+        database()  # once for all processes
+    if options["beyond"] and wanted is None and kind in ("function", "module"):  # at the same time, on another core
+        side = started(work_beyond, candidate, kind, name, options)
+        options = {**options, "beyond": False}
+    partial = Report(named(candidate), against if isinstance(against, str) else named(against), str(options["device"]))
+    begun: list[str] = []
+    for _ in range(ENDS):
+        outcome, reason = child(candidate, against, wanted, time_limit, options, begun, partial)
         if isinstance(outcome, Report):
-            report = outcome
+            outcome.merge(partial)
+            if side is not None:
+                beyond(outcome, *side, max(time_limit, START))
+            return outcome
+        if isinstance(outcome, Exception):
+            raise outcome
+        dtype, _, sample = begun[-1].partition(" ") if begun else ("", "", "before the first sample")
+        kind, _, words = reason.partition(": ")
+        partial.findings.append(Finding(kind, "the process", "", sample, dtype, diagnosis=words))
+        if not begun or "hangs" in kind and len([f for f in partial.findings if f.kind == "hangs"]) >= 3:
             break
-        dtype, _, where = (sample or "").partition(" ")
-        broken.append(Finding(reason.split(":")[0], "the process", "", f"{dtype} {where}".strip(), dtype, diagnosis=reason))
-        if sample is None or len(broken) >= 5:
-            report = Report(str(getattr(candidate, "__qualname__", candidate)), str(against), options["device"])
-            report.note("the check was given up: the process ended " + ("before a sample" if sample is None else "too often"))
-            break
-    for finding in broken:
-        finding.sample = finding.sample.partition(" ")[2] or finding.sample
-    report.findings = broken + report.findings
-    return report
+    partial.note("the check was given up: the candidate ends or blocks its process too often")
+    return partial
 
 
 def child(candidate: Any, against: Any, wanted: list[str] | None, time_limit: float, options: dict[str, Any],
-          without: list[str]) -> tuple[Any, str | None, str]:  # fmt: skip
-    """The report or exception that a child sends; or None, the sample at which it ended, and how."""
-    context = multiprocessing.get_context("fork" if can_fork(options) else "spawn")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(send, candidate, against, wanted, options, without), daemon=True)
-    sys.stdout.flush()
-    process.start()
-    send.close()
-    sample, reason = None, ""
+          begun: list[str], partial: Report) -> tuple[Report | Exception | None, str]:  # fmt: skip
+    """The report or exception that a child sends at its end; or None, and how it ended before."""
+    process, receive = started(work, candidate, against, wanted, options, list(begun))
+    first, found = True, partial.mark()
     try:
         while True:
-            # Before the first sample the database is loaded, and in a new process torch.
-            if not receive.poll(time_limit if sample else max(time_limit, 120.0)):
-                reason = f"hangs: more than {time_limit:g} s in one sample"
-                break
+            if not receive.poll(max(time_limit, START) if first else time_limit):
+                partial.merge(found.since(partial))
+                return None, f"hangs: one sample takes more than {time_limit:g} s"
             kind, content = receive.recv()
-            if kind != BEGUN:
-                return content, sample, ""
-            sample = content
+            if kind == "end":
+                return content, ""
+            if kind == "begin":
+                begun.append(content)
+                first = False
+            else:
+                found.merge(content)
     except (EOFError, ConnectionResetError):
+        partial.merge(found.since(partial))
         process.join(5)
         code = process.exitcode or 0
-        reason = f"crashes: signal {signal.Signals(-code).name}" if code < 0 else f"exits the process: status {code}"
+        return None, f"crashes: {signal.Signals(-code).name}" if code < 0 else f"exits the process: status {code}"
     finally:
         if process.is_alive():
             process.kill()
         process.join(5)
         receive.close()
-    return None, sample, reason
+
+
+def started(target: Any, *arguments: Any) -> tuple[Any, Connection]:
+    """A new process, and the end of the pipe at which it is heard; the options are among its arguments."""
+    options = next(a for a in arguments if isinstance(a, dict))
+    context = multiprocessing.get_context("fork" if can_fork(options) else "spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(send, *arguments), daemon=True)
+    sys.stdout.flush()
+    process.start()
+    send.close()
+    return process, receive
+
+
+def beyond(report: Report, process: Any, receive: Connection, time_limit: float) -> None:
+    """Add what the other process found of the transformations."""
+    try:
+        if receive.poll(time_limit):
+            _, found = receive.recv()
+            report.merge(found)
+        else:
+            report.findings.append(Finding("hangs", "beyond the first derivative", "", "", "", diagnosis=f"it takes more than {time_limit:g} s"))  # fmt: skip
+    except (EOFError, ConnectionResetError):
+        report.findings.append(Finding("crashes", "beyond the first derivative", "", "", "", diagnosis="its process ended"))
+    finally:
+        process.kill()
+        process.join(5)
+        receive.close()
+
+
+def work_beyond(send: Connection, candidate: Any, kind: str, name: str, options: dict[str, Any]) -> None:
+    from ..check import Check
+
+    torch.set_num_threads(1)
+    answer = Report("", "")
+    with contextlib.suppress(Exception, SystemExit), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        answer = Check(candidate, kind, name, options).only_beyond()
+    send.send(("end", answer))
+    os._exit(0)
 
 
 def can_fork(options: dict[str, Any]) -> bool:
-    return sys.platform == "linux" and not torch.device(options["device"]).type == "cuda" and not torch.cuda.is_initialized()
+    return sys.platform == "linux" and torch.device(options["device"]).type != "cuda" and not torch.cuda.is_initialized()
 
 
 def work(send: Connection, candidate: Any, against: Any, wanted: list[str] | None, options: dict[str, Any],
          without: list[str]) -> None:  # fmt: skip
-    """The child: the check, which tells each sample as it begins it."""
-    from .. import check as module
+    """The child: the check without those samples; it tells each sample as it begins it, and what was found in it."""
+    from ..check import check
     from .trial import Trials
 
     torch.set_num_threads(1)  # a forked process cannot use its parent's threads
@@ -90,16 +138,20 @@ def work(send: Connection, candidate: Any, against: Any, wanted: list[str] | Non
     def told(self: Trials, sample: Any, *args: Any, **kwargs: Any) -> None:
         name = f"{str(self.dtype).removeprefix('torch.')} {sample.where}"
         if name not in without:
-            send.send((BEGUN, name))
+            send.send(("begin", name))
+            before = self.report.mark()
             plain(self, sample, *args, **kwargs)
+            send.send(("part", self.report.since(before)))
 
     Trials.run = told  # type: ignore[method-assign]
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-            report = module.check(candidate, against, samples=wanted, **options)
-        send.send(("done", report))
+            answer: Any = check(candidate, against, samples=wanted, **options)
     except SystemExit as error:
-        send.send(("done", ValueError(f"the candidate exits the process: SystemExit({error.code})")))
+        answer = ValueError(f"the candidate exits the process: SystemExit({error.code})")
+    except (ValueError, TypeError) as error:
+        answer = error
     except Exception as error:
-        send.send(("done", error if isinstance(error, (ValueError, TypeError)) else RuntimeError(repr(error))))
+        answer = RuntimeError(f"{type(error).__name__}: {error}")
+    send.send(("end", answer))
     os._exit(0)

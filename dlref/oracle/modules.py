@@ -20,8 +20,6 @@ from .report import Finding, Report
 from .subject import Adapted, Mismatch, same
 from .trial import Subject
 
-VALUES = ("equal", "nought", "large", "small", "strided")
-
 
 def module_of(name: str, kind: str) -> str:
     """The module's name; of a function, the module that computes it."""
@@ -160,7 +158,7 @@ class ModuleSamples:
 
     def edges(self, found: list[Sample], rows: bool) -> Iterable[Sample]:
         """Other numbers and strides; other sizes would be other modules."""
-        return (made for made in edges(found, rows) if made.where.rpartition("/")[2] in VALUES)
+        return edges(found, sizes=False)
 
     def fitted(self, made: dict, inputs: tuple, named: dict) -> tuple[dict, tuple, dict]:
         """The database's call in the sizes and with the options of the instance."""

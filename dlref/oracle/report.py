@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
@@ -97,12 +96,25 @@ class Report:
         for text in other.notes:
             self.note(text)
 
+    def since(self, earlier: Report) -> Report:
+        """What was found after an earlier state, which `mark` took."""
+        later = Report(self.candidate, self.against, self.device, list(self.dtypes))
+        for name in ("samples", "values", "powerless", "enlarged"):
+            setattr(later, name, getattr(self, name) - getattr(earlier, name))
+        later.findings, later.passed = self.findings[len(earlier.findings) :], self.passed[len(earlier.passed) :]
+        later.skipped = {k: n - earlier.skipped.get(k, 0) for k, n in self.skipped.items() if n != earlier.skipped.get(k, 0)}
+        later.notes = self.notes[len(earlier.notes) :]
+        return later
+
+    def mark(self) -> Report:
+        return replace(self, findings=list(self.findings), passed=list(self.passed), skipped=dict(self.skipped), notes=list(self.notes))  # fmt: skip
+
     def groups(self) -> list[list[Finding]]:
         """The findings, those of one kind and value together, the one with a diagnosis first."""
         key = lambda f: (f.kind, f.what)  # noqa: E731
         order = {k: i for i, k in enumerate(dict.fromkeys(map(key, self.findings)))}
         ordered = sorted(self.findings, key=lambda f: order[key(f)])
-        return [sorted(group, key=lambda f: not f.diagnosis) for _, group in groupby(ordered, key)]
+        return [sorted(group, key=lambda f: (not f.diagnosis, "ignores" not in f.diagnosis)) for _, group in groupby(ordered, key)]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; an infinite or absent error is a string or null there."""
@@ -158,8 +170,3 @@ class Report:
 def clean(text: str) -> str:
     """Without the characters that XML cannot hold."""
     return "".join(c for c in text if c in "\t\n" or ord(c) >= 32)
-
-
-def common(texts: Iterable[str]) -> list[str]:
-    """The texts, each once, in order."""
-    return list(dict.fromkeys(texts))

@@ -69,6 +69,14 @@ SCHEDULES: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+def sample_names(kind: str, name: str) -> list[str]:
+    if kind == "optimizer":
+        return [f"{course.name}-{i}" for i in range(len(configurations(name))) for course in COURSES]
+    cases = [kwargs for n, kwargs in SCHEDULES if n == name]
+    return [f"{course}-{i}" for i, kwargs in enumerate(cases) for course in ("plain", "rate changed", "state_dict")
+            if course != "state_dict" or "lr_lambda" not in kwargs]  # fmt: skip
+
+
 def signature_of(cls: type) -> inspect.Signature:
     """The constructor's, without its first argument, the parameters or the optimizer."""
     signature = inspect.signature(cls)

@@ -17,7 +17,7 @@ from ..edges import accepted, fresh, renamed, resize
 from ..judge import Error, judge, natural, slopes
 from ..samples import RANDOM, Sample, exact, flat, gradients, layouts, lifted, run
 from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, saved
-from .diagnosis import diagnose, pattern, upstreams
+from .diagnosis import diagnose, pattern, ties, upstreams
 from .report import Finding, Report
 
 # The random ones whose output is the input times a mask: they are held to their own mask.
@@ -69,7 +69,7 @@ class Trials:
                           replay=self.subject.replay(sample.where, short), call=shown(sample))  # fmt: skip
         if error is not None:
             finding.ours, finding.theirs, finding.bound = error.ours, error.theirs, error.bound
-        known.append(({**self.facts(sample), "layout": where or "none"}, finding))
+        known.append(({**self.facts(sample), "layout": where}, finding))
         self.report.findings.append(finding)
 
     def facts(self, sample: Sample) -> dict[str, Any]:
@@ -78,25 +78,23 @@ class Trials:
         given = self.subject.options(sample)
         options = {k: v for k, v in given.items() if not isinstance(v, Tensor)}
         present = {f"{k} is given": isinstance(v, Tensor) for k, v in given.items()}
-        return {**options, **{k: v for k, v in present.items() if v}, "made": kind}
+        largest = max((n for t in sample.tensors() for n in t.shape), default=0)
+        more = {"ties": ties(sample), "made": kind, "largest": largest}
+        return {**options, **{k: v for k, v in present.items() if v}, **more}
 
     def conclude(self) -> None:
-        """What the findings of one kind have in common."""
+        """Add what the findings of one kind have in common."""
         for known in self.failing.values():
-            if any(f.diagnosis for _, f in known):
-                continue
-            everywhere = {k for f, _ in known for k in f} | {k for p in self.passing for k in p}
-            full = lambda f: {k: f.get(k, "default") for k in sorted(everywhere)}  # noqa: E731
-            text = pattern([full(f) for f, _ in known], [full(p) for p in self.passing])
-            for _, finding in known[:1]:
-                finding.diagnosis = text
+            first = next((f for _, f in known if f.diagnosis), known[0][1])
+            if "ignores" not in first.diagnosis and (text := pattern([f for f, _ in known], self.passing)):
+                first.diagnosis = "; ".join(filter(None, (first.diagnosis, text)))
 
     # --- one sample -------------------------------------------------------------------------------------------------
 
     def run(self, sample: Sample, deep: bool = False, enlarge: bool = True) -> None:
         """Try one call; with `deep`, what costs more: frozen arguments, guarded memory, the same memory again."""
         if missing := self.subject.missing(sample):
-            self.report.skip(f"the candidate does not take {', '.join(missing)}")
+            self.report.skip(f"the candidate does not take {missing[0]}")
             return
         before = len(self.report.findings)
         trial = Trial(self, sample)
@@ -109,7 +107,7 @@ class Trials:
             if trial.alive and deep and len(self.report.findings) == before:
                 trial.memory()
         if len(self.report.findings) == before and trial.alive:
-            self.passing.append({**self.facts(sample), "layout": "all"})
+            self.passing.append(self.facts(sample))
             self.report.passed.append((sample.where, str(self.dtype).removeprefix("torch.")))
         if trial.powerless:
             self.report.powerless += len(trial.powerless)
@@ -160,16 +158,19 @@ class Trial:
             self.found("input changed", names, diagnosis="by the forward")
             self.alive = False
             return
+        self.truth_sample = sample.map(lifted) if self.judged else sample
+        self.truth_of = lambda s: flat(self.call(self.subject.truth or s.builtin, s))
+        self.truth = self.truth_of(self.truth_sample) if self.judged else self.reference
         if not self.shaped(ours):
             self.alive = False
             return
         self.ours = flat(ours)
         if self.random():
             return
-        self.truth_sample = sample.map(lifted) if self.judged else sample
-        truth = self.subject.truth or sample.builtin
-        self.truth_of = lambda s: flat(self.call(truth, s))
-        self.truth = self.truth_of(self.truth_sample) if self.judged else self.reference
+        if any(b.shape != t.shape for b, t in zip(self.reference, self.truth, strict=True)):
+            self.builtin_wrong("its shape")
+            self.alive = False
+            return
         kappa = self.slopes_of(lambda s: [t.detach() for t in self.truth_of(s)], self.truth_sample, self.truth)
         self.length = self.terms(self.reference)
         for i, (a, b, t, k) in enumerate(zip(self.ours, self.reference, self.truth, kappa, strict=True)):
@@ -200,18 +201,28 @@ class Trial:
         if len(outputs) != len(self.reference):
             self.found("type", "the output", diagnosis=f"it must be {len(self.reference)} tensors, it is {described(ours)}")
             return False
-        for i, (a, b) in enumerate(zip(outputs, self.reference, strict=True)):
+        for i, (a, b, t) in enumerate(zip(outputs, self.reference, self.truth, strict=True)):
             what = "the output" if len(outputs) == 1 else f"output {i}"
             if type(a) not in (Tensor, torch.nn.Parameter):
                 self.found("subclass", what, diagnosis=f"it must be a plain tensor, it is {type(a).__name__}")
                 return False
-            for kind, x, y in (("shape", tuple(a.shape), tuple(b.shape)), ("dtype", a.dtype, b.dtype),
+            for kind, x, y in (("shape", tuple(a.shape), tuple(t.shape)), ("dtype", a.dtype, b.dtype),
                                ("device", a.device, b.device)):  # fmt: skip
                 integers = kind == "dtype" and not b.is_floating_point() and not a.is_floating_point()
                 if x != y and not integers:
-                    self.found(kind, what, diagnosis=f"it must be {y}, it is {x}")
+                    ignored = self.ignored(i, x) if kind == "shape" else ""
+                    self.found(kind, what, diagnosis=f"{ignored}it must be {y}, it is {x}")
                     return False
         return True
+
+    def ignored(self, i: int, shape: tuple[int, ...]) -> str:
+        """The option without which the output has that shape."""
+        for option, value in self.subject.options(self.sample).items():
+            with contextlib.suppress(Exception):
+                reset = self.subject.reset(self.sample, option)
+                if reset is not None and tuple(flat(self.call(reset.builtin, reset))[i].shape) == shape:
+                    return f"ignores {option} ({value!r}): "
+        return ""
 
     def value(self, kind: str, what: str, where: str, values: tuple, length: int, size: float,
               truth_of: Callable[[Sample], Tensor | None], dy: tuple | None) -> bool:  # fmt: skip
@@ -224,8 +235,7 @@ class Trial:
         if self.subject.by_hand is not None and (error.departs or error.special or error.theirs > 1000):
             second = self.second(kind, what, values, length, size, dy)
             if second < error.theirs / 16 or (error.special and second < math.inf):
-                self.trials.report.note(f"torch's own {self.subject.name} is wrong in {self.sample.where}: {name}, "
-                                        + ("NaN or infinity" if error.special else f"{error.theirs:.3g} units"))  # fmt: skip
+                self.builtin_wrong(f"{name}, " + ("NaN or infinity" if error.special else f"{error.theirs:.3g} units"))
             if error.departs and error.ours <= 2 * second < math.inf:  # rounding costs a second implementation as much
                 error = Error(error.ours, error.theirs, error.ours, error.index)
         if error.departs:
@@ -240,6 +250,12 @@ class Trial:
                 self.trials.proven.add(name)
             self.trials.previous[name] = b.detach()
         return True
+
+    def builtin_wrong(self, what: str) -> None:
+        start = f"torch's own {self.subject.name} is wrong"
+        if not any(text.startswith(start) for text in self.trials.report.notes):
+            short = str(self.trials.dtype).removeprefix("torch.")
+            self.trials.report.note(f"{start}, in {self.sample.where} {short} among others: {what}")
 
     def second(self, kind: str, what: str, values: tuple, length: int, size: float, dy: tuple | None) -> float:
         """The error of the manual operation, a second implementation; infinite where it has none."""
@@ -291,6 +307,8 @@ class Trial:
                     if i != dy[0]:
                         yield f"it is the gradient of {name}", lambda i=i: self.gradient_of(self.truth_sample, self.wide_dy(dy), i)
 
+        if dy is not None and any(n > 1 and s == 0 for d in dy[1] if d is not None for n, s in zip(d.shape, d.stride(), strict=True)):
+            near = {}  # of equal upstream gradients, much is constant by chance
         return diagnose(a, t, torch.finfo(self.reference[0].dtype if a is None else a.dtype).eps, hypotheses(), near)
 
     def gradient_of(self, wide: Sample, dy: list, index: int) -> Tensor | None:
@@ -461,7 +479,7 @@ class Trial:
         with saved() as kept, Poisoned(zones):
             ours = self.attempt("raises", "in guarded memory", lambda: flat(self.call(self.candidate, part)))
             grads: tuple = ()
-            snapshot = Snapshot(kept)
+            snapshot = Snapshot(list(kept))
             if self.alive and self.trials.backward and dy is not None and any(o.requires_grad for o in ours):
                 grads = self.attempt("raises", "the backward in guarded memory", lambda: gradients(ours, part, sent))
         if not self.alive:
@@ -500,18 +518,24 @@ class Trial:
             with torch.no_grad():
                 for t, new in zip(part.tensors(), numbers.tensors() if numbers is not None else (), strict=False):
                     t.copy_(new)
-            outputs = self.attempt("raises", "a second call", lambda: flat(self.call(self.candidate, part)))
+            news = self.attempt("cached", "a second call with other numbers in the same tensors", lambda: self.answers(part, dy))
             if not self.alive:
                 return
-            learns = dy is not None and self.trials.backward and any(o.requires_grad for o in outputs)
-            news = [*outputs, *(gradients(outputs, part, dy) if learns else ())]  # type: ignore[arg-type]
-        learns = len(news) > len(trial.ours)
-        olds = [*trial.ours, *(gradients(trial.ours, other, dy) if learns else ())]  # type: ignore[arg-type]
+        olds = self.attempt("raises", "a second backward", lambda: self.answers(other, dy))
+        if not self.alive:
+            return
         names = [*("the output" for _ in trial.ours), *(f"the gradient of {n}" for n in self.learning_names())]
         for what, a, b in zip(names, news, olds, strict=False):
             if not similar(a, b):
                 self.found("cached", what, diagnosis="other numbers in the same tensors do not give what they give in new tensors: "
                            "something is kept from the call before")  # fmt: skip
+
+
+    def answers(self, sample: Sample, dy: list | None) -> list:
+        """Outputs and gradients."""
+        outputs = flat(self.call(self.candidate, sample))
+        learns = dy is not None and self.trials.backward and any(o.requires_grad for o in outputs)
+        return [*outputs, *(gradients(outputs, sample, dy) if learns else ())]  # type: ignore[arg-type]
 
 
 def similar(a: Tensor | None, b: Tensor | None) -> bool:
@@ -541,7 +565,7 @@ def only_calls_builtin(candidate: Callable, sample: Sample) -> list[str]:
     """The kernels that run, where they are those of torch's own function, in its order; else nothing."""
     traces = []
     for function in (candidate, sample.builtin):
-        with contextlib.suppress(Exception), Trace() as trace:
+        with contextlib.suppress(Exception, SystemExit), Trace() as trace:
             run(function, sample.map(lambda t: t.detach().clone()))
         traces.append(trace.kernels())
     return traces[0] if traces[0] == traces[1] and traces[0] else []

@@ -116,10 +116,11 @@ def _(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=N
         raise RuntimeError(f"{name}(): attn_mask must be bool or {query.dtype}, it is {attn_mask.dtype}")
     groups = 1
     if enable_gqa:
-        if any(t.dim() < 3 for t in tensors) or query.shape[-3] % key.shape[-3] or key.shape[-3] != value.shape[-3]:
+        heads, few = (t.shape[-3] if t.dim() > 2 else None for t in (query, key))
+        if any(t.dim() < 3 for t in tensors) or (heads % few if few else heads) or few != value.shape[-3]:
             raise RuntimeError(f"{name}(): with enable_gqa the heads of key must be those of value and divide those of query, "
                                f"the shapes are {[tuple(t.shape) for t in tensors]}")  # fmt: skip
-        groups = query.shape[-3] // key.shape[-3]
+        groups = heads // few if few else 1
     kept, share = None, 1.0
     if dropout_p > 0:
         batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2] if groups == 1 else query.shape[:-2])

@@ -55,7 +55,7 @@ def _(dy, saved, needs, input, weight, training):
     dims = (0, *range(2, input.dim()))
     g, x = wide(dy), wide(input) - channels_first(mean, input)
     dbias = g.sum(dims)
-    dweight = (g * x).sum(dims) * rho
+    dweight = (g * x).sum(dims) * rho if input.numel() else torch.zeros_like(dbias)  # of nothing, rho is NaN
     if not needs.input:
         return None, None, None, dweight, dbias
     scale = rho if weight is None else rho * weight

@@ -51,8 +51,8 @@ def tied_linear(input, weight, bias=None):
 def _(dy, needs, input, weight):
     r"""$dx = W dy,\quad dW = \sum x\, dy^\top,\quad dc = \sum dy$."""
     dx = dy @ weight.t().conj() if needs.input else None
-    rows = input.reshape(-1, weight.shape[0]).conj()
-    return dx, outer(rows, dy.reshape(-1, weight.shape[1])) if needs.weight else None, dy
+    rows, dys = (t.reshape(t.shape[:-1].numel(), t.shape[-1]) for t in (input.conj(), dy))
+    return dx, outer(rows, dys) if needs.weight else None, dy
 
 
 @tied_linear.hard_samples

@@ -52,3 +52,9 @@ def concrete(tensor: Tensor) -> bool:
     """Whether its values can be looked at: not while it is compiled, faked, or inside a transform of torch.func."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
     return plain and torch._C._functorch.maybe_current_level() is None
+
+
+def log1p_exp(x):
+    r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation, differentiable at 0 too."""
+    positive = x > 0
+    return torch.where(positive, x, 0) + torch.log1p(torch.exp(torch.where(positive, -x, x)))

@@ -9,13 +9,8 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, wide, widened
+from .common import concrete, log1p_exp, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
-
-
-def _softplus(x):
-    r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$, which neither overflows nor loses small values."""
-    return x.clamp(min=0) + (-x.abs()).exp().log1p()
 
 
 # --- two classes ------------------------------------------------------------------------------------------------
@@ -87,7 +82,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean
 
 def _binary(x, t, c):
     # c t zeta(-x) + (1 - t) zeta(x) with zeta(x) = x + zeta(-x)
-    return (1 - t) * x + (1 if c is None else 1 + (c - 1) * t) * _softplus(-x)
+    return (1 - t) * x + (1 if c is None else 1 + (c - 1) * t) * log1p_exp(-x)
 
 
 @binary_cross_entropy_with_logits.prepare
@@ -110,9 +105,9 @@ def _(dy, needs, input, target, weight, reduction, pos_weight):
     s = unreduced(dy, shape.numel(), reduction)
     sw = s if weight is None else s * weight
     dx = sw * (torch.sigmoid(x) * (1 - target + c * target) - c * target) if needs.input else None
-    dt = sw * (c * _softplus(-x) - _softplus(x)) if needs.target else None
+    dt = sw * (c * log1p_exp(-x) - log1p_exp(x)) if needs.target else None
     dw = s * _binary(x, target, pos_weight) if needs.weight else None
-    return dx, dt, dw, None, sw * target * _softplus(-x) if needs.pos_weight else None
+    return dx, dt, dw, None, sw * target * log1p_exp(-x) if needs.pos_weight else None
 
 
 @binary_cross_entropy_with_logits.hard_samples
@@ -130,7 +125,7 @@ class BCEWithLogitsLoss(Manual, torch.nn.BCEWithLogitsLoss):
 @op(builtin=F.soft_margin_loss, autocast="float32")
 def soft_margin_loss(input, target, reduction="mean"):
     r"""Logistic loss of targets 1 and -1: $l = \log(1 + e^{-t x})$. Two tensors broadcast to each other."""
-    return reduce_loss(_softplus(-target * wide(input)), reduction).to(input.dtype)
+    return reduce_loss(log1p_exp(-target * wide(input)), reduction).to(input.dtype)
 
 
 @soft_margin_loss.prepare
@@ -166,7 +161,7 @@ def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
 
     input and target (*, C), weight broadcast to them; output a number, or (*).
     """
-    loss = _softplus(wide(input)) - target * input
+    loss = log1p_exp(wide(input)) - target * input
     loss = (loss if weight is None else loss * weight).sum(-1) / input.shape[-1]
     return reduce_loss(loss, reduction).to(torch.promote_types(input.dtype, target.dtype))
 
@@ -184,7 +179,7 @@ def _(dy, needs, input, target, weight, reduction):
     s = dy.unsqueeze(-1) if reduction == "none" else unreduced(dy, input.numel() // max(input.shape[-1], 1), reduction)
     s = s / input.shape[-1]
     sw = s if weight is None else s * weight
-    return sw * (torch.sigmoid(x) - target), -sw * x, s * (_softplus(x) - target * x) if needs.weight else None
+    return sw * (torch.sigmoid(x) - target), -sw * x, s * (log1p_exp(x) - target * x) if needs.weight else None
 
 
 @multilabel_soft_margin_loss.hard_samples

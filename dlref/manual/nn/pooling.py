@@ -406,11 +406,13 @@ def _lp_pool(n: int) -> Op:
 
     @lp_pool.gradient
     def _(dy, input, norm_type, options, ceil_mode):
-        r"""$dx_l = \sum_{o \ni l} dy_o\, y_o^{1 - p}\, x_l^{p - 1}$."""
+        r"""$dx_l = \sum_{o \ni l} dy_o\, y_o^{1 - p}\, x_l^{p - 1}$; 0 where $y_o = 0$."""
         x, by = wide(input), _by(input, options, ceil_mode)
         s = scale(input, options, ceil_mode)
         inner = total(x.pow(norm_type), by) * s
-        dsum = wide(dy) * inner.pow(1.0 / norm_type - 1) * s
+        none = inner == 0
+        slope = inner.masked_fill(none, 1).pow(1.0 / norm_type - 1).masked_fill(none, 0)
+        dsum = wide(dy) * slope * s
         return untotal(dsum, tuple(input.shape[-n:]), by) * x.pow(norm_type - 1)
 
     @lp_pool.prepare

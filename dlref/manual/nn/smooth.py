@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import wide
+from .common import log1p_exp, wide
 
 INF, NAN = float("inf"), float("nan")
 
@@ -63,16 +63,10 @@ class Tanh(Manual, torch.nn.Tanh):
     op = tanh
 
 
-def _softplus(x):
-    r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation, differentiable at 0 too."""
-    positive = x > 0
-    return torch.where(positive, x, 0) + torch.log1p(torch.exp(torch.where(positive, -x, x)))
-
-
 @op(builtin=F.logsigmoid)
 def logsigmoid(input):
     r"""Logarithm of the logistic function: $y = -\log(1 + e^{-x})$. Any shape; output as input."""
-    return (-_softplus(-wide(input))).to(input.dtype)
+    return (-log1p_exp(-wide(input))).to(input.dtype)
 
 
 @logsigmoid.gradient
@@ -96,7 +90,7 @@ def softplus(input, beta=1.0, threshold=20.0):
     """
     x = wide(input)
     z = x * beta
-    return torch.where(z > threshold, x, _softplus(z) / beta).to(input.dtype)
+    return torch.where(z > threshold, x, log1p_exp(z) / beta).to(input.dtype)
 
 
 @softplus.gradient
@@ -196,14 +190,14 @@ class SiLU(Manual, torch.nn.SiLU):
 def mish(input):
     r"""$y = x \tanh(\log(1 + e^x))$. Any shape; output as input. Misra 2019, arXiv:1908.08681, eq. 1."""
     x = wide(input)
-    return (x * torch.tanh(_softplus(x))).to(input.dtype)
+    return (x * torch.tanh(log1p_exp(x))).to(input.dtype)
 
 
 @mish.gradient
 def _(dy, input):
     r"""$dx = dy\,(t + x (1 - t^2)\,\sigma(x)),\quad t = \tanh(\log(1 + e^x))$, as softplus' = \sigma."""
     x = wide(input)
-    t = torch.tanh(_softplus(x))
+    t = torch.tanh(log1p_exp(x))
     return dy * (t + x * (1 - t.square()) * torch.sigmoid(x))
 
 

@@ -1,0 +1,56 @@
+"""dlref check MODULE:NAME --against NAME: somebody's own implementation, held to the reference."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ..check import check, dtype_named, reference_named
+from ..oracle.subject import imported
+from .common import Parser, device_named
+
+
+def main(command: str, arguments: list[str]) -> None:
+    options = Parser(prog="dlref check", description="Hold your own function, autograd.Function, custom operator, module, "
+                     "optimizer or schedule to the reference; status 1 where something is found.")  # fmt: skip
+    options.add_argument("candidate", help="MODULE:NAME, of a module that can be imported from here or of a file.py")
+    options.add_argument("--against", required=True, help="as in torch.nn.functional, torch.nn, torch.optim: layer_norm, LSTM, Adam")
+    options.add_argument("--dtype", nargs="+", help="float32, float64, bfloat16, float16; by default the first three")
+    options.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ..., or auto")
+    options.add_argument("--sample", nargs="+", help="only these samples, as a report names them")
+    options.add_argument("--all", action="store_true", help="all samples of PyTorch's database, where there are many")
+    options.add_argument("--rows", action="store_true", help="more than 65,536 rows, too")
+    options.add_argument("--no-backward", action="store_true", help="values only")
+    options.add_argument("--no-beyond", action="store_true", help="no second derivative, jvp, vmap, compile, autocast")
+    options.add_argument("--in-process", action="store_true", help="not in a process of its own, where a crash is a finding")
+    options.add_argument("--time-limit", type=float, default=60.0, help="seconds for one sample")
+    options.add_argument("--json", help="file to write the report to")
+    options.add_argument("--junit", help="file to write the report to, as JUnit's XML")
+    chosen = options.parse_args(arguments)
+    reference_named(chosen.against)
+    for dtype in chosen.dtype or ():
+        dtype_named(dtype)
+    for path in (chosen.json, chosen.junit):
+        if path and Path(path).exists():
+            raise ValueError(f"the file must not exist, so that nothing is overwritten; {path} does")
+    device = str(device_named(chosen.device))
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    candidate = imported(chosen.candidate)
+    with Console(stderr=True).status(f"checking {chosen.candidate}"):
+        report = check(
+            candidate, chosen.against, device=device, dtypes=chosen.dtype, backward=not chosen.no_backward,
+            beyond=not chosen.no_beyond, rows=chosen.rows, all=chosen.all, samples=chosen.sample,
+            isolate=not chosen.in_process, time_limit=chosen.time_limit,
+        )  # fmt: skip
+    for finding in report.findings:
+        if "--against" in finding.replay:
+            finding.replay = f"dlref check {chosen.candidate}" + finding.replay[finding.replay.index(" --against") :]
+    console.print(str(report), markup=False)
+    if chosen.json:
+        Path(chosen.json).write_text(report.json() + "\n")
+    if chosen.junit:
+        Path(chosen.junit).write_text(report.junit() + "\n")
+    if not report.ok:
+        sys.exit(1)

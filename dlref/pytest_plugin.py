@@ -1,0 +1,69 @@
+"""The pytest plug-in: one test for each sample on which a kernel is held to the reference.
+
+    @pytest.mark.dlref("layer_norm", dtypes=["float32", "bfloat16"], xfail=["*/large bfloat16"])
+    def test_layer_norm(dlref_check):
+        dlref_check(my_layer_norm)
+
+Each pattern of `xfail` is matched to "SAMPLE DTYPE"; a sample that passes in spite of it fails the test. Without the mark,
+`dlref_check(candidate, "layer_norm")` is one test of all samples. Further arguments are those of `dlref.check`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "dlref(against, dtypes=, xfail=, **options): one test for each sample of a reference")
+
+
+@functools.cache
+def names(against: str, dtypes: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> list[tuple[str, str]]:
+    """(sample, dtype) of every test."""
+    from .check import sample_names
+
+    return [(sample, dtype) for dtype in dtypes for sample in sample_names(against, dtype, **dict(options))]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    mark = metafunc.definition.get_closest_marker("dlref")
+    if mark is None or "dlref_check" not in metafunc.fixturenames:
+        return
+    options = dict(mark.kwargs)
+    dtypes, xfail = options.pop("dtypes", ["float32"]), options.pop("xfail", [])
+    chosen = tuple(str(d).removeprefix("torch.") for d in ([dtypes] if isinstance(dtypes, str) else dtypes))
+    params = []
+    for sample, dtype in names(mark.args[0], chosen, tuple(options.items())):
+        wrong = any(fnmatch.fnmatch(f"{sample} {dtype}", pattern) for pattern in xfail)
+        marks = [pytest.mark.xfail(strict=True, raises=AssertionError)] if wrong else []
+        params.append(pytest.param((mark.args[0], sample, dtype, options), id=f"{sample}-{dtype}", marks=marks))
+    metafunc.parametrize("dlref_check", params, indirect=True)
+
+
+@pytest.fixture
+def dlref_check(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """A function that holds a candidate to the reference: the mark's on one sample, or the one that it is given."""
+    from .check import check
+
+    if getattr(request, "param", None) is None:
+
+        def whole(candidate: Any, against: Any, **options: Any) -> Any:
+            (report := check(candidate, against, **options)).assert_ok()
+            return report
+
+        return whole
+    against, sample, dtype, options = request.param
+
+    def one(candidate: Any) -> Any:
+        report = check(candidate, against, dtypes=[dtype], samples=[sample], **options)
+        report.assert_ok()
+        if report.skipped and not report.samples:
+            pytest.skip("; ".join(report.skipped))
+        return report
+
+    return one
