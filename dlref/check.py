@@ -159,7 +159,7 @@ class Check:
 
         dtype = self.dtypes()[0]
         report = Report("", "", self.device)
-        found = self.source.samples(dtype, self.device)
+        found = self.drawn(dtype)
         with contextlib.redirect_stdout(io.StringIO()):
             beyond(Trials(self.subject, report, dtype, self.options["backward"]), found, self.source.operator)
         return report

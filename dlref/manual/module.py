@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import torch
@@ -55,16 +56,21 @@ class Manual:
         own: dict[str, nn.Parameter | None] = self._parameters  # type: ignore[attr-defined]
         return {name: own[at] if at in own else getattr(self, at) for name, at in self.attributes.items()}
 
-    def vjp(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
+    def vjp(self, *inputs: Any, per_sample: bool = False, **kwargs: Any) -> tuple[Any, Pullback]:
         """Output and pullback of the module, without autograd; hooks run as they do in a call.
 
         The pullback takes the gradient of the output (nothing, where that is a single number: dE/dE = 1), adds the
         parameters' gradients to their `.grad` (frozen ones get none) and returns one gradient per input. `needs`, one
         bool per input, leaves out what nobody wants: `pullback(dy, needs=(False,))` for the first layer of a network.
+
+        per_sample: the first dimension of the inputs and of the output counts samples that do not see each other, and each
+        parameter gets, in `.grad_sample` (N, *shape) in place of `.grad`, the gradient that each of them alone gives it.
         """
         if torch.is_grad_enabled():
             with torch.no_grad():
-                return self.vjp(*inputs, **kwargs)
+                return self.vjp(*inputs, per_sample=per_sample, **kwargs)
+        if per_sample:
+            return _per_sample(self, inputs, kwargs)
         return _hooked_vjp(self, inputs, kwargs) if _has_hooks(self) else self.explicit(*inputs, **kwargs)
 
     def explicit(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
@@ -119,8 +125,57 @@ def by_name(explicit: Callable) -> Callable:
     return ordered
 
 
+# Where the gradients of one sample's parameters go, while `_per_sample` asks for them: {parameter: gradient}.
+_collected: ContextVar[dict[nn.Parameter, Tensor] | None] = ContextVar("collected", default=None)
+
+
+def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+    """The module's output, and a pullback that runs forward and gradient once more, of every sample by itself."""
+    output, _ = module.vjp(*inputs, **kwargs)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    samples = {len(t) if isinstance(t, Tensor) and t.dim() else None for t in (*inputs, output)}
+    if len(samples) > 1 or None in samples:
+        raise ValueError("per_sample=True needs inputs and an output whose first dimensions count the samples, they have "
+                         f"the shapes {[tuple(getattr(t, 'shape', ())) for t in (*inputs, output)]}")  # fmt: skip
+
+    learns: list[bool] = []
+
+    def one(dy: Tensor, *sample: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        token = _collected.set(found := {})
+        try:
+            _, pull = module.vjp(*(t.unsqueeze(0) for t in sample), **kwargs)
+            grads = pull(dy.unsqueeze(0))
+        finally:
+            _collected.reset(token)
+        learns[:] = [g is not None for g in grads]
+        return ([g.squeeze(0) for g in grads if g is not None], [found.get(p, torch.zeros_like(p)) for p in parameters])
+
+    def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
+        if not isinstance(dy, Tensor) or dy.shape != output.shape:
+            raise ValueError("with per_sample=True the pullback takes the upstream gradient of every sample's output, of "
+                             f"shape {tuple(output.shape)}; it got {getattr(dy, 'shape', dy)}")  # fmt: skip
+        with torch.no_grad():
+            try:
+                given, each = torch.vmap(one)(dy, *inputs)
+            except RuntimeError as error:
+                if "random" not in str(error):
+                    raise
+                raise ValueError("per_sample=True needs a module that draws nothing at random, as the samples are run a "
+                                 "second time: use eval(), or p=0 for dropout") from error  # fmt: skip
+        for p, g in zip(parameters, each, strict=True):
+            p.grad_sample = g  # type: ignore[attr-defined]
+        rest = iter(given)
+        grads = [next(rest) if learned else None for learned in learns]
+        return tuple(grads) if needs is None else tuple(g if need else None for g, need in zip(grads, needs, strict=True))
+
+    return output, pullback
+
+
 def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:
     """Add to a parameter's `.grad` as autograd does, its tensor hooks and post-accumulate hooks included."""
+    if (found := _collected.get()) is not None:
+        found[parameter] = found[parameter] + grad if parameter in found else grad
+        return None
     if torch.is_grad_enabled() or torch.is_inference_mode_enabled():  # a .grad is an ordinary tensor, without a graph
         with torch.inference_mode(False), torch.no_grad():
             return accumulate(parameter, grad)

@@ -14,7 +14,7 @@ from ..samples import RANDOM, Sample, flat, layouts, run
 from .report import ABSENT, REFUSED, RIGHT, WRONG
 from .trial import Subject, Trials
 
-LIMIT = 400  # numbers in a sample
+LIMIT = 1500  # numbers in a sample
 FEATURES = ("double backward", "jvp", "vmap", "torch.compile", "autocast", "fake tensors", "opcheck")
 Answer = tuple[str, str]  # status, and in words what is wrong
 
@@ -26,11 +26,14 @@ class Refused(Exception):
 def beyond(trials: Trials, found: list[Sample], operator: Any = None) -> None:
     """Try every feature on the smallest suitable samples; what is silently wrong is a finding."""
     subject, statuses = trials.subject, trials.report.beyond
-    usable = [s for s in found if "/" not in s.where and not subject.missing(s)
+    usable = [s for s in found if ("/" not in s.where or "to33" in s.where) and not subject.missing(s)
               and sum(t.numel() for t in s.tensors()) <= LIMIT and smooth(s)
               and (not s.name.startswith(FIXED) or "grad" in s.where)]  # fmt: skip
-    usable = sorted(distinct(usable), key=lambda s: (-len(s.learning()), -sum(t.numel() for t in s.learning())))
-    chosen = usable[:1] + [s for s in usable[1:] if len(s.learning()) != len(usable[0].learning())][:1]
+    usable = sorted(usable, key=lambda s: (-len(s.learning()), -sum(t.numel() for t in s.learning())))
+    # Of several options, one with fewer arguments, and one of more numbers, of which some fall on every branch.
+    chosen = distinct([s for s in usable if "/" not in s.where])[:3]
+    chosen += [s for s in usable if "/" not in s.where and len(s.learning()) < len(usable[0].learning())][:1]
+    chosen += distinct([s for s in usable if "/" in s.where])[:2]
     features: dict[str, Callable[[Subject, Sample], Answer]] = {
         "double backward": double_backward, "jvp": jvp, "vmap": vmap, "torch.compile": compiled, "autocast": autocast,
         "fake tensors": fake,
@@ -40,7 +43,7 @@ def beyond(trials: Trials, found: list[Sample], operator: Any = None) -> None:
         for sample in chosen if name not in ("torch.compile",) else chosen[:1]:
             if not trials.backward and name in ("double backward", "jvp"):
                 continue
-            if subject.name in RANDOM and name in ("vmap", "jvp"):
+            if subject.name in RANDOM and name in ("vmap", "jvp", "torch.compile"):  # they draw otherwise
                 continue
             try:
                 with warnings.catch_warnings():
@@ -104,7 +107,7 @@ def double_backward(subject: Subject, sample: Sample) -> Answer:
         return list(found)
 
     try:
-        theirs = second(sample.builtin)
+        theirs = second(subject.truth or sample.builtin)
     except RuntimeError:
         return ABSENT, ""
     if theirs is None:
@@ -137,11 +140,11 @@ def jvp(subject: Subject, sample: Sample) -> Answer:
         return list(torch.func.jvp(lambda *v: tuple(of(*v)), tuple(values), tuple(tangents))[1])
 
     try:
-        theirs = forward(sample.builtin)
+        theirs = forward(subject.truth or sample.builtin)
     except (RuntimeError, NotImplementedError):
         return ABSENT, ""
     ours = ask(lambda: forward(subject.candidate(sample)))
-    return (RIGHT, "") if agree(ours, theirs, tolerance(theirs[0].dtype)) else (WRONG, "the forward-mode derivative is another one")
+    return (RIGHT, "") if agree(ours, theirs, tolerance(sample.learning()[0].dtype)) else (WRONG, "the forward-mode derivative is another one")
 
 
 def vmap(subject: Subject, sample: Sample) -> Answer:
@@ -156,11 +159,11 @@ def vmap(subject: Subject, sample: Sample) -> Answer:
         return [torch.stack(column) for column in zip(*rows, strict=True)]
 
     try:
-        theirs = looped(sample.builtin)
+        theirs = looped(subject.truth or sample.builtin)
     except RuntimeError:
         return ABSENT, ""
     ours = ask(lambda: batched(subject.candidate(sample)))
-    return (RIGHT, "") if agree(ours, theirs, tolerance(theirs[0].dtype)) else (WRONG, "a batch by torch.vmap is another result")
+    return (RIGHT, "") if agree(ours, theirs, tolerance(sample.learning()[0].dtype)) else (WRONG, "a batch by torch.vmap is another result")
 
 
 def compiled(subject: Subject, sample: Sample) -> Answer:
@@ -179,7 +182,7 @@ def compiled(subject: Subject, sample: Sample) -> Answer:
     torch._dynamo.reset()
     learning = [o for o in theirs if o.requires_grad]
     expected = list(torch.autograd.grad(learning, sample.learning(), next(layouts(learning))[1], allow_unused=True)) if learning and grads else []  # fmt: skip
-    rough = tolerance(theirs[0].dtype)
+    rough = tolerance(sample.learning()[0].dtype)
     if agree(outputs, theirs, rough) and (not expected or agree(grads, expected, rough)):
         return RIGHT, ""
     return WRONG, "compiled, it gives another output or gradient"

@@ -183,6 +183,8 @@ def pattern(failing: list[dict[str, Any]], passing: list[dict[str, Any]]) -> str
             values = " or ".join(sorted(v.strip("'") for v in bad))
             return {"ties": "only where the argument has ties", "made": f"only for samples made {values}"}.get(
                 key, f"only where {key}" if key.endswith("is given") else f"only where {key} is {values}")  # fmt: skip
+        if good == {"'the default'"} and "'the default'" not in bad:
+            return f"only where {key} is not the default"
     if passing and (least := min(f["largest"] for f in failing)) > max(p["largest"] for p in passing):
         return f"only where a dimension is as large as {least}"
     layouts = {f["layout"] for f in failing}

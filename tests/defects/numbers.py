@@ -161,7 +161,7 @@ def always_exact(input, approximate="none"):
     return 0.5 * input * (1 + torch.erf(input * 0.5**0.5))  # the tanh form is not there
 
 
-@defect("conv2d", "gradient|raises", "only where dilation")
+@defect("conv2d", "gradient|raises", "wrong only")
 class dilation_in_the_gradient(Kernel):
     @staticmethod
     def forward(ctx, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):

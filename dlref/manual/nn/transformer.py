@@ -13,22 +13,6 @@ from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 from ..module import Manual, by_name, vjp_of
 
 
-def adopt(module: Any) -> None:
-    """Make every part that torch's constructor made the manual class of its name; activations become manual operations."""
-    from .. import functional
-    from .. import nn as manual
-
-    for part in module.modules():
-        name = type(part).__name__
-        ours = vars(manual).get(name)
-        if type(part) is getattr(torch.nn, name, None) and isinstance(ours, type):
-            part.__class__ = ours
-        activation = getattr(part, "activation", None)
-        theirs = getattr(activation, "__name__", None)
-        if theirs is not None and activation in (getattr(F, theirs, None), getattr(torch, theirs, None)):
-            part.activation = getattr(functional, theirs, activation)
-
-
 def _mask(mask: Tensor | None, name: str, x: Tensor) -> Tensor | None:
     return F._canonical_mask(mask, name, other_type=None, other_name="", target_type=x.dtype, check_other=False)
 
@@ -68,7 +52,9 @@ class Adopting(Manual):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        adopt(self)
+        from ...convert import convert
+
+        convert(self)
 
 
 class Layer(Adopting):
