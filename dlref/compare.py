@@ -51,7 +51,8 @@ class Departure:
 
 @dataclass
 class Comparison:
-    """What `compare` found: the numbers of samples and of values compared, the largest errors, and the departures."""
+    """What `compare` found: the numbers of samples and of values compared, the largest errors, the departures, and the error
+    of every value by hand; errors are in units of the dtype's rounding."""
 
     name: str
     device: str
@@ -61,6 +62,7 @@ class Comparison:
     largest: dict[str, float] = field(default_factory=lambda: dict.fromkeys(
         ("manual output", "built-in output", "manual gradient", "built-in gradient"), 0.0))  # fmt: skip
     departures: list[Departure] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -165,4 +167,5 @@ def _judge(
         comparison.departures.append(Departure(repr(sample), what, ours / unit, theirs / unit, bound / unit))
     for side, value in (("manual", ours), ("built-in", theirs)):
         if value < float("inf"):
+            comparison.errors += [value / unit] if side == "manual" else []
             largest[f"{side} {kind}"] = max(largest[f"{side} {kind}"], value / unit)

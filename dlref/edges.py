@@ -94,11 +94,11 @@ def fresh(sample: Sample, seed: int = 0) -> Sample:
 def resize(sample: Sample, old: int, new: int, lists: bool = False) -> Sample | None:
     """Every dimension of that size becomes the new one, as do the numbers in lists (normalized_shape) where asked for.
 
-    To nought goes only a first dimension, the batch: the others say what is computed.
+    To nought and to many rows goes only a first dimension, the batch: the others say what is computed.
     """
     generator = torch.Generator().manual_seed(new)
     limit = 20 * ROWS if new == ROWS else LARGEST
-    shape = lambda t: tuple(new if n == old and (new or not d) else n for d, n in enumerate(t.shape))  # noqa: E731
+    shape = lambda t: tuple(new if n == old and (new not in (0, ROWS) or not d) else n for d, n in enumerate(t.shape))  # noqa: E731
     if sum(math.prod(shape(t)) for t in sample.tensors()) > limit:
         return None
 

@@ -12,10 +12,12 @@ from . import manual
 
 def one_of(what: str, name: Any, known: Iterable[str]) -> None:
     """ValueError with the nearest names, in any case, where the name is not among the known ones."""
-    by_key = {key.lower(): key for key in known}
-    if name not in by_key.values():
-        near = difflib.get_close_matches(str(name).lower(), by_key, n=3, cutoff=0.4) or sorted(by_key)
-        raise ValueError(f"{what} must be a known name, it is {name!r}; near it: {', '.join(by_key[n] for n in near)}")
+    names = list(known)
+    if name not in names:
+        keys = dict.fromkeys(n.lower() for n in names)
+        near = difflib.get_close_matches(str(name).lower(), keys, n=3, cutoff=0.4) or sorted(keys)
+        found = [n for key in near for n in names if n.lower() == key]
+        raise ValueError(f"{what} must be a known name, it is {name!r}; near it: {', '.join(found)}")
 
 
 def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:

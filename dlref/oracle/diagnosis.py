@@ -149,6 +149,8 @@ def tied(x: Tensor) -> Tensor:
     """Which elements have an equal along the last or the first dimension."""
     found = torch.zeros_like(x, dtype=torch.bool)
     for d in {0, x.dim() - 1} if x.dim() else ():
+        if x.numel() * x.shape[d] > 10**7:  # every pair of elements is compared
+            continue
         found |= (x.unsqueeze(d) == x.unsqueeze(d + 1)).sum(d) > 1
     return found
 
@@ -196,4 +198,4 @@ def pattern(failing: list[dict[str, Any]], passing: list[dict[str, Any]]) -> str
 def ties(sample: Sample) -> bool:
     """Whether the first argument has equal elements in a row."""
     first = next(iter(sample.tensors()), None)
-    return first is not None and first.is_floating_point() and first.numel() < 4096 and bool(tied(first.detach()).any())
+    return first is not None and first.is_floating_point() and bool(tied(first.detach()).any())

@@ -63,7 +63,7 @@ def constructor(cls: type) -> inspect.Signature:
         parameters = list(signature.parameters.values())
         signature = signature.replace(parameters=[*parameters[:4], *extra, *parameters[4:]])
     elif any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        return signature
+        return inspect.Signature()  # torch.nn.Module's own: it takes nothing
     mode = without if cls.__name__ in ("RNN", "LSTM", "GRU") else without - {"mode"}
     return signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in mode])
 

@@ -37,7 +37,8 @@ class Finding:
     def __str__(self) -> str:
         text = f"{self.kind}: {self.what}" + (f" ({self.where})" if self.where else "")
         if not math.isnan(self.ours):
-            text += f": {self.ours:.3g} units from the truth, torch's {self.theirs:.3g}, allowed {self.bound:.3g}"
+            far = f"{self.ours:.3g}" if self.ours < 1e12 else "over 1e12"
+            text += f": {far} units from the truth, torch's {self.theirs:.3g}, allowed {self.bound:.3g}"
         if self.diagnosis:
             text += f"; {self.diagnosis}"
         return text
