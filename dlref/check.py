@@ -16,7 +16,7 @@ from .edges import distinct, edges
 from .manual.op import OPS
 from .names import one_of
 from .oracle.report import Finding, Report
-from .oracle.subject import Adapted, Mismatch
+from .oracle.subject import Adapted, Mismatch, default_findings
 from .oracle.trial import Subject, Trials, only_calls_builtin
 from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, TORCH_WRONG, Sample, samples, supported
 
@@ -69,12 +69,16 @@ def reference_named(against: Any) -> tuple[str, str]:
     """What kind of thing the name, or the thing itself, is: function, module, optimizer or schedule; and its name."""
     from .manual import nn, optim
 
-    modules = [n for n, c in vars(nn).items() if isinstance(c, type) and issubclass(c, torch.nn.Module) and n != "Module"]
+    modules = [
+        n for n, c in vars(nn).items() if isinstance(c, type) and issubclass(c, torch.nn.Module) and n != "Module"
+    ]
     optimizers = [n for n, c in vars(optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
                   and n != "Optimizer"]  # fmt: skip
     schedules = [n for n in optim.lr_scheduler.__all__ if n != "LRScheduler"]
     if not isinstance(against, str):
-        against = next((n for n in NAMES if against in (OPS[n], OPS[n].builtin)), None) or getattr(against, "__name__", against)
+        against = next((n for n in NAMES if against in (OPS[n], OPS[n].builtin)), None) or getattr(
+            against, "__name__", against
+        )
     for kind, known in (("function", NAMES), ("module", modules), ("optimizer", optimizers), ("schedule", schedules)):
         if against in known:
             return kind, against
@@ -102,7 +106,9 @@ class Check:
     def __init__(self, candidate: Any, kind: str, name: str, options: dict[str, Any]):
         self.device, self.options = str(options["device"]), options
         self.candidate, self.name, self.kind = candidate, name, kind
-        is_module = isinstance(candidate, torch.nn.Module) or (isinstance(candidate, type) and issubclass(candidate, torch.nn.Module))  # fmt: skip
+        is_module = isinstance(candidate, torch.nn.Module) or (
+            isinstance(candidate, type) and issubclass(candidate, torch.nn.Module)
+        )
         self.report = Report(named(candidate), name, self.device)
         if is_module or kind == "module":
             from .oracle.modules import ModuleSamples, function_of, module_of
@@ -170,9 +176,9 @@ class Check:
         found = self.drawn(dtype)
         if wanted is not None:
             names = [s.where.removesuffix("/enlarged") for s in found]
-            for sample in wanted:
-                if sample.removesuffix("/enlarged") not in names:
-                    one_of("the sample", sample, names or ["none"])
+            for name in wanted:
+                if name.removesuffix("/enlarged") not in names:
+                    one_of("the sample", name, names or ["none"])
             found = [s for s in found if s.where in wanted or f"{s.where}/enlarged" in wanted]
         deep = {id(s) for s in (found if wanted is not None else spread(found, DEEP))}
         for sample in found:
@@ -194,7 +200,9 @@ class Check:
             first = next((s for s in found if not self.subject.missing(s)), None)
             kernels = only_calls_builtin(self.subject.candidate(first), first) if first is not None else []
             if kernels:
-                report.note(f"it only calls the built-in: the dispatcher sees {', '.join(dict.fromkeys(kernels))}, as of torch's own")
+                report.note(
+                    f"it only calls the built-in: the dispatcher sees {', '.join(dict.fromkeys(kernels))}, as of torch's own"
+                )
         self.report.merge(report)
 
 
@@ -215,7 +223,11 @@ def refuses(report: Report) -> bool:
 
 
 def named(candidate: Any) -> str:
-    name = getattr(candidate, "__qualname__", None) or getattr(candidate, "_qualname", None) or type(candidate).__qualname__
+    name = (
+        getattr(candidate, "__qualname__", None)
+        or getattr(candidate, "_qualname", None)
+        or type(candidate).__qualname__
+    )
     return name.removesuffix(".apply")
 
 
@@ -233,7 +245,11 @@ class FunctionSamples:
     def __init__(self, candidate: Any, name: str, report: Report):
         op = OPS[name]
         self.name, self.operator = name, None
-        function = candidate.apply if isinstance(candidate, type) and issubclass(candidate, torch.autograd.Function) else candidate
+        function = (
+            candidate.apply
+            if isinstance(candidate, type) and issubclass(candidate, torch.autograd.Function)
+            else candidate
+        )
         if type(candidate).__name__ in ("CustomOpDef", "OpOverload", "OpOverloadPacket"):
             self.operator = getattr(candidate, "_opoverload", None) or getattr(candidate, "default", candidate)
             function = candidate
@@ -241,9 +257,7 @@ class FunctionSamples:
             raise ValueError(f"the candidate must be callable, it is {type(candidate).__name__}")
         signature = op.__signature__
         self.adapted = Adapted(function, signature, name)
-        for option, own, theirs in self.adapted.defaults:
-            report.findings.append(Finding("default", option, "", "the signature", "any",
-                                           diagnosis=f"its default must be {theirs!r}, it is {own!r}"))  # fmt: skip
+        report.findings += default_findings(self.adapted)
         called = self.stateful(self.adapted)
         self.subject = Subject(
             name, lambda sample: called, self.names, lambda s: self.adapted.arguments(s.args, s.kwargs) or {},
@@ -307,5 +321,3 @@ class FunctionSamples:
         if isinstance(value, Tensor) and value.requires_grad:
             return None  # without it, the gradients are others
         return Sample(sample.builtin, args, kwargs, sample.where, sample.name)
-
-

@@ -44,9 +44,13 @@ class ModelComparison:
         return not any(e.departs for part in (self.outputs, self.gradients, self.parameters) for e in part.values())
 
     def __str__(self) -> str:
-        worst = max((e.ours for e in (*self.outputs.values(), *self.gradients.values(), *self.parameters.values())), default=0)
-        lines = [f"{len(self.outputs)} outputs, {len(self.gradients)} gradients of modules and {len(self.parameters)} of "
-                 f"parameters compared: " + (f"equal within {worst:.3g} units of rounding" if self.ok else "they depart")]  # fmt: skip
+        worst = max(
+            (e.ours for e in (*self.outputs.values(), *self.gradients.values(), *self.parameters.values())), default=0
+        )
+        lines = [
+            f"{len(self.outputs)} outputs, {len(self.gradients)} gradients of modules and {len(self.parameters)} of "
+            f"parameters compared: " + (f"equal within {worst:.3g} units of rounding" if self.ok else "they depart")
+        ]
         for what, name, errors in (("the first output that departs", self.first, self.outputs),
                                    ("the last gradient that departs", self.last, self.gradients)):  # fmt: skip
             if name is not None:
@@ -123,7 +127,9 @@ def record(model: nn.Module, batch: Any, loss: Callable | None, names: set[str])
     for name, module in model.named_modules():
         if name in names:
             handles.append(module.register_forward_hook(watch(name)))
-    inputs, target = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 and loss is not None else (batch, None)
+    inputs, target = (
+        batch if isinstance(batch, (tuple, list)) and len(batch) == 2 and loss is not None else (batch, None)
+    )
     model.zero_grad()
     torch.manual_seed(0)
     output = model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)

@@ -27,7 +27,12 @@ def pairs_of_classes() -> dict[type, type]:
     found = {}
     for name, by_hand in vars(manual.nn).items():
         theirs = getattr(builtin_nn, name, None)
-        if isinstance(by_hand, type) and isinstance(theirs, type) and by_hand is not theirs and issubclass(by_hand, nn.Module):
+        if (
+            isinstance(by_hand, type)
+            and isinstance(theirs, type)
+            and by_hand is not theirs
+            and issubclass(by_hand, nn.Module)
+        ):
             found[theirs] = by_hand
     return found
 
@@ -91,7 +96,7 @@ def by_hand(cls: type) -> type | None:
     for step in between:
         if any(name not in HARMLESS and hasattr(base, name) for name in vars(step)):
             return None  # it overrides what its base does
-    return joined(known[base], cls)
+    return joined(known[base], cls)  # type: ignore[arg-type]
 
 
 def builtin(cls: type) -> type | None:
@@ -121,7 +126,12 @@ def parametrized(cls: type, base: type) -> type:
 @functools.cache
 def joined(ours: type, theirs: type) -> type:
     """The user's subclass with the manual mathematics in front: an instance of both, which pickles."""
-    content = {"joined_to": theirs, "__module__": theirs.__module__, "__doc__": theirs.__doc__, "__reduce_ex__": reduced}
+    content = {
+        "joined_to": theirs,
+        "__module__": theirs.__module__,
+        "__doc__": theirs.__doc__,
+        "__reduce_ex__": reduced,
+    }
     return type(theirs.__name__, (ours, theirs), content)
 
 
@@ -133,7 +143,7 @@ def reduced(self: nn.Module, protocol: Any) -> tuple:
 
 def remade(ours: type, theirs: type) -> nn.Module:
     cls = joined(ours, theirs)
-    return cls.__new__(cls)
+    return cls.__new__(cls)  # type: ignore[call-overload]
 
 
 def computes(module: nn.Module) -> bool:

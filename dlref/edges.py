@@ -29,7 +29,9 @@ def edges(found: list[Sample], rows: bool = False, sizes: bool = True) -> Iterat
         return
     seen: set = set()
     for base in distinct(found)[:4]:
-        for made in itertools.chain(resized(base, rows) if sizes else (), revalued(base), absent(base) if sizes else ()):
+        for made in itertools.chain(
+            resized(base, rows) if sizes else (), revalued(base), absent(base) if sizes else ()
+        ):
             key = (made.where.split("/", 1)[1], [(t.shape, t.dtype) for t in made.tensors()], options(made))
             if repr(key) not in seen and accepted(made):
                 seen.add(repr(key))
@@ -122,7 +124,7 @@ def resized(sample: Sample, rows: bool) -> Iterator[Sample]:
                 continue
             made = resize(sample, old, new)
             if made is not None:
-                yield renamed(made if accepted(made) else resize(sample, old, new, lists=True), f"{old}to{new}")
+                yield renamed(made if accepted(made) else resize(sample, old, new, lists=True) or made, f"{old}to{new}")
     first = next((t for t in sample.tensors() if t.dim()), None)
     if rows and first is not None and (made := resize(sample, first.shape[0], ROWS)) is not None:
         yield renamed(made, "rows")

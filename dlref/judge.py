@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,9 @@ class Error:
 
 def slopes(function: Callable[[Sample], list[Tensor | None]], sample: Sample, values: list[Tensor | None]) -> list:
     """kappa of each of the values, which function(sample) has in float64; 0 where a jump lies within delta."""
-    found = [None if v is None else torch.zeros(v.shape, dtype=torch.float64, device=v.device) for v in values]
+    found: list[Any] = [
+        None if v is None else torch.zeros(v.shape, dtype=torch.float64, device=v.device) for v in values
+    ]
     for turn in range(TURNS):
         generator = torch.Generator().manual_seed(turn)
 
@@ -74,7 +77,9 @@ def natural(argument: Tensor, dy: list[Tensor | None], outputs: list[Tensor]) ->
     The gradient of a function that is constant along some direction (softmax of one class, the norm of one feature) is
     nought as a difference of terms of this size.
     """
-    size = max((_largest(d) * _largest(o) * o.numel() for d, o in zip(dy, outputs, strict=True) if d is not None), default=0)
+    size = max(
+        (_largest(d) * _largest(o) * o.numel() for d, o in zip(dy, outputs, strict=True) if d is not None), default=0
+    )
     x = argument.detach().abs().double().nan_to_num(0.0, 0.0)
     largest = _largest(argument)
     smallest = max(float(x[x > 0].min()), 1e-3 * largest) if largest else 0.0

@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 # The functions in torch, and the methods of Tensor, that are called as those of torch.nn.functional are.
-TORCH = """relu sigmoid tanh celu selu rrelu threshold prelu hardshrink conv1d conv2d conv3d conv_transpose1d conv_transpose2d
-conv_transpose3d bilinear cosine_similarity pairwise_distance pixel_shuffle pixel_unshuffle channel_shuffle max_pool1d max_pool2d
-max_pool3d avg_pool1d adaptive_avg_pool1d rms_norm""".split()
+TORCH = """relu sigmoid tanh celu selu rrelu threshold prelu hardshrink conv1d conv2d conv3d conv_transpose1d
+conv_transpose2d conv_transpose3d bilinear cosine_similarity pairwise_distance pixel_shuffle pixel_unshuffle
+channel_shuffle max_pool1d max_pool2d max_pool3d avg_pool1d adaptive_avg_pool1d rms_norm""".split()
 METHODS = "relu sigmoid tanh prelu hardshrink".split()
 INPLACE = "relu celu elu hardtanh leaky_relu rrelu selu threshold".split()
 POOLS = [f"{kind}_pool{n}d" for kind in ("max", "adaptive_max") for n in (1, 2, 3)]
 
 
-class manual_mode(TorchFunctionMode):  # noqa: N801  (used as a function, as torch.no_grad is)
+class manual_mode(TorchFunctionMode):  # named as torch.no_grad is
     """Route torch.nn.functional, and the torch functions and Tensor methods that mean the same, to the manual ones.
 
     For any code inside, in this thread: modules of torch.nn, other libraries, models that call functions in their forward.

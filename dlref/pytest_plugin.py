@@ -16,10 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "dlref(against, dtypes=, xfail=, **options): one test for each sample of a reference")
+    config.addinivalue_line(
+        "markers", "dlref(against, dtypes=, xfail=, **options): one test for each sample of a reference"
+    )
 
 
 @functools.cache
@@ -36,9 +39,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     options = dict(mark.kwargs)
     dtypes, xfail = options.pop("dtypes", ["float32"]), options.pop("xfail", [])
+    where = {k: v for k, v in options.items() if k in ("rows", "all", "backward")}
     chosen = tuple(str(d).removeprefix("torch.") for d in ([dtypes] if isinstance(dtypes, str) else dtypes))
     params = []
-    for sample, dtype in names(mark.args[0], chosen, tuple(options.items())):
+    for sample, dtype in names(mark.args[0], chosen, tuple(where.items())):
         wrong = any(fnmatch.fnmatch(f"{sample} {dtype}", pattern) for pattern in xfail)
         marks = [pytest.mark.xfail(strict=True, raises=AssertionError)] if wrong else []
         params.append(pytest.param((mark.args[0], sample, dtype, options), id=f"{sample}-{dtype}", marks=marks))
@@ -58,6 +62,9 @@ def dlref_check(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
         return whole
     against, sample, dtype, options = request.param
+
+    if str(options.get("device", "cpu")).startswith("cuda") and not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU that torch can use")
 
     def one(candidate: Any) -> Any:
         report = check(candidate, against, dtypes=[dtype], samples=[sample], **options)

@@ -122,7 +122,9 @@ def database_samples(
                 # The database's own wrapper of a random operation draws from a seed of its own.
                 builtin = OPS[name].builtin if name in RANDOM | SWAPPED else info.op
                 args = (*s.args, s.input) if name in SWAPPED else (s.input, *s.args)
-                yield Sample(builtin, args, s.kwargs, "-".join(filter(None, ("database", info.variant_test_name, str(i)))), name)
+                yield Sample(
+                    builtin, args, s.kwargs, "-".join(filter(None, ("database", info.variant_test_name, str(i)))), name
+                )
 
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:

@@ -1,6 +1,6 @@
 """Hold the activations, layers, losses and optimizers of other packages to the reference, where they have a counterpart.
 
-    pip install timm pytorch-optimizer kornia && python scripts/check_packages.py
+pip install timm pytorch-optimizer kornia && python scripts/check_packages.py
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def checked(path: str, against: str, given: dict[str, Any]) -> dlref.Report | st
     if candidate is None:
         return "it is not in this version"
     if given:
-        candidate = functools.partial(candidate, **given) if not isinstance(candidate, type) else fixed(candidate, given)
+        candidate = (
+            functools.partial(candidate, **given) if not isinstance(candidate, type) else fixed(candidate, given)
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

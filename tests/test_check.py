@@ -44,14 +44,16 @@ def test_there_are_enough_of_them():
 def test_what_is_right_passes(name, side):
     """In float32 and bfloat16; the whole list is compared by `dlref check` on the command line."""
     op = OPS[name]
-    report = dlref.check(op if side == "manual" else op.builtin, name, dtypes=["float32", "bfloat16"], beyond=name == "gelu")
+    report = dlref.check(
+        op if side == "manual" else op.builtin, name, dtypes=["float32", "bfloat16"], beyond=name == "gelu"
+    )
     assert report.ok and report.values > 100, str(report)
     assert side == "manual" or name in ("dropout", "tied_linear") or any("only calls" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("module", [
-    dlref.manual.nn.LayerNorm, dlref.manual.nn.BatchNorm1d, dlref.manual.nn.Sigmoid, nn.LayerNorm(7), nn.Conv2d(4, 6, 3, padding=1),
-    nn.CrossEntropyLoss(label_smoothing=0.1),
+    dlref.manual.nn.LayerNorm, dlref.manual.nn.BatchNorm1d, dlref.manual.nn.Sigmoid, nn.LayerNorm(7),
+    nn.Conv2d(4, 6, 3, padding=1), nn.CrossEntropyLoss(label_smoothing=0.1),
 ], ids=lambda m: repr(m).partition("(")[0][-30:])  # fmt: skip
 def test_modules_pass(module):
     name = (module if isinstance(module, type) else type(module)).__name__
@@ -99,7 +101,9 @@ def test_other_names_and_fewer_options():
     """Arguments are found by other names; what is not taken is not tried, and said."""
     report = dlref.check(lambda x, w, b=None: F.linear(x, w, b), F.linear, dtypes=["float32"], beyond=False)
     assert report.ok and report.against == "linear"
-    report = dlref.check(lambda logits, labels: F.cross_entropy(logits, labels), "cross_entropy", dtypes=["float32"], beyond=False)
+    report = dlref.check(
+        lambda logits, labels: F.cross_entropy(logits, labels), "cross_entropy", dtypes=["float32"], beyond=False
+    )
     assert report.ok and any("does not take weight" in reason for reason in report.skipped), str(report)
 
 
@@ -192,6 +196,16 @@ def test_wrong_use(arguments, told, tmp_path, capfd, monkeypatch):
     assert ended.value.code == 2 and told in errors and errors.count("\n") == 1, errors
 
 
+INSTALLED = any(e.name == "dlref" for e in importlib.metadata.entry_points(group="pytest11"))
+PYTEST = [
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    *([] if INSTALLED else ["-p", "dlref.pytest_plugin"]),
+]
 PLUGIN = """
 import pytest
 import torch
@@ -208,17 +222,41 @@ def test_whole(dlref_check):
 
 def test_the_pytest_plug_in(tmp_path):
     """One test a sample; a sample that is expected to fail must fail."""
-    installed = any(e.name == "dlref" for e in importlib.metadata.entry_points(group="pytest11"))
-    command = [sys.executable, "-m", "pytest", "-q", *([] if installed else ["-p", "dlref.pytest_plugin"]), "-p", "no:cacheprovider"]
     names = sample_names("softplus", "float32")
     outcomes = []
     for factor in ("1.1", "1.0"):
         (tmp_path / "test_mine.py").write_text(PLUGIN.replace("FACTOR", factor))
-        done = subprocess.run([*command, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        done = subprocess.run([*PYTEST, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
         outcomes.append(done.stdout)
     wrong, right = outcomes
     assert "1 xfailed" in wrong and "off by a constant factor, 1.1" in wrong and "samples=['hard-0']" in wrong, wrong
     assert f"1 failed, {len(names)} passed" in right and right.count("XPASS(strict)") == 2, right
+
+
+def readme(tmp_path):
+    """The README's kernels.py and test_kernels.py."""
+    section = (Path(__file__).parents[1] / "README.md").read_text().split("## Check your own kernel")[1]
+    blocks = re.findall(r"```python\n(.+?)```", section, flags=re.DOTALL)
+    (tmp_path / "kernels.py").write_text(blocks[0])
+    (tmp_path / "test_kernels.py").write_text(blocks[1])
+    return blocks
+
+
+def test_the_readme_as_pasted(tmp_path, capfd, monkeypatch):
+    blocks = readme(tmp_path)
+    done = subprocess.run([*PYTEST, "test_kernels.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert "failed" not in done.stdout and int(re.search(r"(\d+) passed", done.stdout)[1]) > 100, done.stdout
+    assert torch.cuda.is_available() or "skipped" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.py").write_text(
+        blocks[0].replace("rho * (g - x_hat * (g * x_hat).mean(ctx.dims, keepdim=True))", "rho * g")
+    )
+    with pytest.raises(SystemExit) as ended:
+        main("check wrong.py:rms_norm --against rms_norm --dtype float32 --no-beyond".split())
+    output = capfd.readouterr().out
+    assert ended.value.code == 1 and "a term is missing or added that is proportional to argument input" in output, (
+        output
+    )
 
 
 def test_the_report(tmp_path, capfd):

@@ -35,7 +35,11 @@ def vision(name):
 def sequences(name):
     torch.manual_seed(0)
     if name == "Transformer":
-        return nn.Transformer(16, 2, 1, 1, 32, 0.0, batch_first=True), (torch.randn(2, 5, 16), torch.randn(2, 4, 16)), None
+        return (
+            nn.Transformer(16, 2, 1, 1, 32, 0.0, batch_first=True),
+            (torch.randn(2, 5, 16), torch.randn(2, 4, 16)),
+            None,
+        )
     layer = nn.TransformerEncoderLayer(16, 2, 32, 0.0, "gelu", batch_first=True)
     return nn.TransformerEncoder(layer, 2, nn.LayerNorm(16)), torch.randn(2, 5, 16), None
 
@@ -97,7 +101,11 @@ def test_shared_tied_and_subclassed():
     expected = model(x)
     assert dlref.convert(model, strict=True) is model
     assert model.first is model.again and model.tied.weight is model.first.weight
-    assert isinstance(model.norm, Named) and isinstance(model.norm, dlref.manual.nn.LayerNorm) and model.norm.note == "mine"
+    assert (
+        isinstance(model.norm, Named)
+        and isinstance(model.norm, dlref.manual.nn.LayerNorm)
+        and model.norm.note == "mine"
+    )
     assert torch.allclose(model(x), expected, atol=1e-6)
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         assert isinstance(twin.norm, dlref.manual.nn.LayerNorm) and twin.norm.note == "mine"
@@ -212,7 +220,7 @@ def test_compare_two_models():
     assert dlref.compare_models(model, batch, nn.functional.cross_entropy, broken).first == "4"
     with torch.no_grad():
         broken[0].weight[0, 0] += 1
-    with pytest.raises(ValueError, match="0.weight is another one"):
+    with pytest.raises(ValueError, match=r"0\.weight is another one"):
         dlref.compare_models(model, batch, nn.functional.cross_entropy, broken)
 
 

@@ -16,7 +16,9 @@ def main(command: str, arguments: list[str]) -> None:
     options = Parser(prog="dlref check", description="Hold your own function, autograd.Function, custom operator, module, "
                      "optimizer or schedule to the reference; status 1 where something is found.")  # fmt: skip
     options.add_argument("candidate", help="MODULE:NAME, of a module that can be imported from here or of a file.py")
-    options.add_argument("--against", required=True, help="as in torch.nn.functional, torch.nn, torch.optim: layer_norm, LSTM, Adam")
+    options.add_argument(
+        "--against", required=True, help="as in torch.nn.functional, torch.nn, torch.optim: layer_norm, LSTM, Adam"
+    )
     options.add_argument("--dtype", nargs="+", help="float32, float64, bfloat16, float16; by default the first three")
     options.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ..., or auto")
     options.add_argument("--sample", nargs="+", help="only these samples, as a report names them")
@@ -24,7 +26,9 @@ def main(command: str, arguments: list[str]) -> None:
     options.add_argument("--rows", action="store_true", help="more than 65,536 rows, too")
     options.add_argument("--no-backward", action="store_true", help="values only")
     options.add_argument("--no-beyond", action="store_true", help="no second derivative, jvp, vmap, compile, autocast")
-    options.add_argument("--in-process", action="store_true", help="not in a process of its own, where a crash is a finding")
+    options.add_argument(
+        "--in-process", action="store_true", help="not in a process of its own, where a crash is a finding"
+    )
     options.add_argument("--time-limit", type=float, default=60.0, help="seconds for one sample")
     options.add_argument("--json", help="file to write the report to")
     options.add_argument("--junit", help="file to write the report to, as JUnit's XML")

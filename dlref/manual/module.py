@@ -141,7 +141,8 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
     learns: list[bool] = []
 
     def one(dy: Tensor, *sample: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        token = _collected.set(found := {})
+        found: dict[nn.Parameter, Tensor] = {}
+        token = _collected.set(found)
         try:
             _, pull = module.vjp(*(t.unsqueeze(0) for t in sample), **kwargs)
             grads = pull(dy.unsqueeze(0))
@@ -166,7 +167,9 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
             p.grad_sample = g  # type: ignore[attr-defined]
         rest = iter(given)
         grads = [next(rest) if learned else None for learned in learns]
-        return tuple(grads) if needs is None else tuple(g if need else None for g, need in zip(grads, needs, strict=True))
+        return (
+            tuple(grads) if needs is None else tuple(g if need else None for g, need in zip(grads, needs, strict=True))
+        )
 
     return output, pullback
 

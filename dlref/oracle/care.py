@@ -51,7 +51,9 @@ class Zones:
         if t.layout != torch.strided or not t.numel():
             return t
         shared = any(n > 1 and s == 0 for n, s in zip(t.shape, t.stride(), strict=True))
-        view = self.room(t, tuple(t.shape), torch._prims_common.make_contiguous_strides_for(t.shape) if shared else t.stride())
+        view = self.room(
+            t, tuple(t.shape), torch._prims_common.make_contiguous_strides_for(t.shape) if shared else t.stride()
+        )
         with torch.no_grad():
             view.copy_(t)
         return view.requires_grad_(t.requires_grad)
@@ -101,7 +103,19 @@ class Trace(TorchDispatchMode):
 
     def kernels(self) -> list[str]:
         """What computes: without views and bookkeeping."""
-        plain = {"detach", "alias", "view", "clone", "lift_fresh", "expand", "t", "transpose", "unsqueeze", "squeeze", "_to_copy"}
+        plain = {
+            "detach",
+            "alias",
+            "view",
+            "clone",
+            "lift_fresh",
+            "expand",
+            "t",
+            "transpose",
+            "unsqueeze",
+            "squeeze",
+            "_to_copy",
+        }
         return [name for name in self.names if name not in plain]
 
 

@@ -34,7 +34,9 @@ def diagnose(
     if a.is_complex() or a.shape != t.shape or not a.numel():
         return ""
     tolerance = max(64 * eps, 1e-6)
-    wrong = ~torch.isclose(a, t, rtol=tolerance, atol=tolerance * float(t.nan_to_num(0, 0, 0).abs().max()), equal_nan=True)
+    wrong = ~torch.isclose(
+        a, t, rtol=tolerance, atol=tolerance * float(t.nan_to_num(0, 0, 0).abs().max()), equal_nan=True
+    )
     if not bool(wrong.any()):
         return "a loss of precision"
     if bool((a.isnan() & ~t.isnan()).any()) or bool((a.isinf() & ~t.isinf()).any()):
@@ -53,7 +55,11 @@ def diagnose(
         if guess is None:
             continue
         guess = guess.detach().cpu().to(torch.float64)
-        if guess.shape == t.shape and bool(guess.isfinite().all()) and float((a - guess).norm()) < 0.02 * float((a - t).norm()):
+        if (
+            guess.shape == t.shape
+            and bool(guess.isfinite().all())
+            and float((a - guess).norm()) < 0.02 * float((a - t).norm())
+        ):
             return text
     if not bool(a.any()):
         return "all zeros"
@@ -77,12 +83,18 @@ def ratio(a: Tensor, t: Tensor, tolerance: float) -> str:
         known = {f"{n}": float(n) for n in (-1, 2, -2, 0.5, -0.5, 4, 0.25, math.pi)}
         known |= {f"the size of dimension {d} ({n})": float(n) for d, n in enumerate(t.shape) if n > 1}
         known |= {f"1 / the size of dimension {d} ({n})": 1 / n for d, n in enumerate(t.shape) if n > 1}
-        known |= {f"the number of elements ({t.numel()})": float(t.numel()), f"1 / the number of elements ({t.numel()})": 1 / t.numel()}  # fmt: skip
+        known |= {
+            f"the number of elements ({t.numel()})": float(t.numel()),
+            f"1 / the number of elements ({t.numel()})": 1 / t.numel(),
+        }
         name = next((k for k, v in known.items() if v != 1 and math.isclose(factor, v, rel_tol=1e-4)), "")
         if not name and a.numel() == 1:
             return ""  # one number is always a multiple of another
-        return SIGN if name == "-1" else f"off by a constant factor, {factor:.5g}" + (
-            f": {name}" if name and not name.replace(".", "").replace("-", "").isdigit() else ""
+        return (
+            SIGN
+            if name == "-1"
+            else f"off by a constant factor, {factor:.5g}"
+            + (f": {name}" if name and not name.replace(".", "").replace("-", "").isdigit() else "")
         )
     return ""
 
@@ -94,6 +106,8 @@ def term(residual: Tensor, near: dict[str, Tensor], tolerance: float) -> str:
         return ""
     dims: list[Any] = [None, *range(residual.dim() - 1, -1, -1)]
     for d in dims:
+        if d is not None and residual.shape[d] < 2:
+            continue
         mean = residual.mean() if d is None else residual.mean(d, keepdim=True)
         if float((residual - mean).abs().max()) < 100 * tolerance * scale:
             return "a term is missing or added that is constant" + (f" along dimension {d}" if d is not None else "")
@@ -121,7 +135,9 @@ def location(a: Tensor, t: Tensor, wrong: Tensor, near: dict[str, Tensor]) -> li
         bad, good = x[wrong], x[~wrong]
         if bad.numel() and bool((bad == bad[0]).all()) and not bool((good == bad[0]).any()):
             facts.append(f"wrong only where {name} is {float(bad[0]) + 0.0:g}")
-        elif len(values := bad.unique()) <= 3 and values.numel() < bad.numel() + 1 and not torch.isin(good, values).any():
+        elif (
+            len(values := bad.unique()) <= 3 and values.numel() < bad.numel() + 1 and not torch.isin(good, values).any()
+        ):
             facts.append(f"wrong only where {name} is one of {', '.join(f'{float(v) + 0.0:g}' for v in values)}")
         elif good.numel() > 3 and bad.numel() > 1 and float(bad.min()) > float(good.max()):
             facts.append(f"wrong only where {name} is above {float(good.max()):.4g}")
@@ -134,14 +150,14 @@ def location(a: Tensor, t: Tensor, wrong: Tensor, near: dict[str, Tensor]) -> li
     for d in range(wrong.dim()):
         other = [e for e in range(wrong.dim()) if e != d]
         lines = wrong.any(dim=other) if other else wrong
-        bad = lines.nonzero().flatten().tolist()
-        if 0 < len(bad) < lines.numel():
-            if bad == list(range(bad[0], lines.numel())) and bad[0] > 0:
-                facts.append(f"wrong only from index {bad[0]} of dimension {d} on (of {lines.numel()})")
-            elif len(bad) == 1:
-                facts.append(f"wrong only at index {bad[0]} of dimension {d} (of {lines.numel()})")
-            elif bad == list(range(bad[-1] + 1)):
-                facts.append(f"wrong only up to index {bad[-1]} of dimension {d} (of {lines.numel()})")
+        places: list[int] = lines.nonzero().flatten().tolist()
+        if 0 < len(places) < lines.numel():
+            if places == list(range(places[0], lines.numel())) and places[0] > 0:
+                facts.append(f"wrong only from index {places[0]} of dimension {d} on (of {lines.numel()})")
+            elif len(places) == 1:
+                facts.append(f"wrong only at index {places[0]} of dimension {d} (of {lines.numel()})")
+            elif places == list(range(places[-1] + 1)):
+                facts.append(f"wrong only up to index {places[-1]} of dimension {d} (of {lines.numel()})")
     return facts
 
 

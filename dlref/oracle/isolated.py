@@ -47,7 +47,7 @@ def isolated(
         dtype, _, sample = begun[-1].partition(" ") if begun else ("", "", "before the first sample")
         kind, _, words = reason.partition(": ")
         partial.findings.append(Finding(kind, "the process", "", sample, dtype, diagnosis=words))
-        if not begun or "hangs" in kind and len([f for f in partial.findings if f.kind == "hangs"]) >= 3:
+        if not begun or ("hangs" in kind and len([f for f in partial.findings if f.kind == "hangs"]) >= 3):
             break
     partial.note("the check was given up: the candidate ends or blocks its process too often")
     return partial
@@ -86,7 +86,7 @@ def child(candidate: Any, against: Any, wanted: list[str] | None, time_limit: fl
 def started(target: Any, *arguments: Any) -> tuple[Any, Connection]:
     """A new process, and the end of the pipe at which it is heard; the options are among its arguments."""
     options = next(a for a in arguments if isinstance(a, dict))
-    context = multiprocessing.get_context("fork" if can_fork(options) else "spawn")
+    context: Any = multiprocessing.get_context("fork" if can_fork(options) else "spawn")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(send, *arguments), daemon=True)
     sys.stdout.flush()
@@ -102,9 +102,15 @@ def beyond(report: Report, process: Any, receive: Connection, time_limit: float)
             _, found = receive.recv()
             report.merge(found)
         else:
-            report.findings.append(Finding("hangs", "beyond the first derivative", "", "", "", diagnosis=f"it takes more than {time_limit:g} s"))  # fmt: skip
+            report.findings.append(
+                Finding(
+                    "hangs", "beyond the first derivative", "", "", "", diagnosis=f"it takes more than {time_limit:g} s"
+                )
+            )
     except (EOFError, ConnectionResetError):
-        report.findings.append(Finding("crashes", "beyond the first derivative", "", "", "", diagnosis="its process ended"))
+        report.findings.append(
+            Finding("crashes", "beyond the first derivative", "", "", "", diagnosis="its process ended")
+        )
     finally:
         process.kill()
         process.join(5)
@@ -116,14 +122,20 @@ def work_beyond(send: Connection, candidate: Any, kind: str, name: str, options:
 
     torch.set_num_threads(1)
     answer = Report("", "")
-    with contextlib.suppress(Exception, SystemExit), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+    with (
+        contextlib.suppress(Exception, SystemExit),
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
         answer = Check(candidate, kind, name, options).only_beyond()
     send.send(("end", answer))
     os._exit(0)
 
 
 def can_fork(options: dict[str, Any]) -> bool:
-    return sys.platform == "linux" and torch.device(options["device"]).type != "cuda" and not torch.cuda.is_initialized()
+    return (
+        sys.platform == "linux" and torch.device(options["device"]).type != "cuda" and not torch.cuda.is_initialized()
+    )
 
 
 def work(send: Connection, candidate: Any, against: Any, wanted: list[str] | None, options: dict[str, Any],

@@ -16,8 +16,8 @@ from .. import manual
 from ..builtin import nn as builtin_nn
 from ..edges import accepted, edges, like
 from ..samples import NAMES, Sample, database, samples, supported
-from .report import Finding, Report
-from .subject import Adapted, Mismatch, same
+from .report import Report
+from .subject import Adapted, Mismatch, default_findings, same
 from .trial import Subject
 
 
@@ -99,9 +99,7 @@ class ModuleSamples:
         self.instance = candidate if isinstance(candidate, nn.Module) else None
         self.signature = constructor(self.reference)
         self.adapted = None if self.instance is not None else Adapted(candidate, self.signature, name)
-        for option, own, theirs in self.adapted.defaults if self.adapted is not None else ():
-            report.findings.append(Finding("default", option, "", "the signature", "any",
-                                           diagnosis=f"its default must be {theirs!r}, it is {own!r}"))  # fmt: skip
+        report.findings += default_findings(self.adapted)
         op = getattr(self.by_hand, "op", None)
         self.op_name = op.__name__ if op is not None else name
         self.subject = Subject(
@@ -200,7 +198,9 @@ class ModuleSamples:
         found, number = [], len(sample.args) - len(call.keys) - len(call.named)
         for i, value in enumerate(sample.args):
             at = i - number
-            name = inputs[i] if i < min(number, len(inputs)) else f"input {i}" if at < 0 else [*call.named, *call.keys][at]
+            name = (
+                inputs[i] if i < min(number, len(inputs)) else f"input {i}" if at < 0 else [*call.named, *call.keys][at]
+            )
             found += [name] * sum(isinstance(v, Tensor) for v in tree_flatten(value)[0])
         return found
 
@@ -229,13 +229,12 @@ class ModuleSamples:
 def matched(module: nn.Module, reference: nn.Module, name: str) -> list[str]:
     """The candidate's parameters in the order of the reference's: by name, or in their own order where the shapes agree."""
     own, theirs = dict(module.named_parameters()), dict(reference.named_parameters())
-    if set(own) == set(theirs):
-        order = list(theirs)
-    else:
-        order = list(own)
+    order = list(theirs if set(own) == set(theirs) else own)
     shapes = [tuple(own[n].shape) for n in order], [tuple(p.shape) for p in theirs.values()]
     if shapes[0] != shapes[1]:
-        raise Mismatch(f"the candidate's parameters must have the shapes of {name}'s, {shapes[1]}; they have {shapes[0]}")
+        raise Mismatch(
+            f"the candidate's parameters must have the shapes of {name}'s, {shapes[1]}; they have {shapes[0]}"
+        )
     return order
 
 

@@ -103,19 +103,30 @@ class Report:
         for name in ("samples", "values", "powerless", "enlarged"):
             setattr(later, name, getattr(self, name) - getattr(earlier, name))
         later.findings, later.passed = self.findings[len(earlier.findings) :], self.passed[len(earlier.passed) :]
-        later.skipped = {k: n - earlier.skipped.get(k, 0) for k, n in self.skipped.items() if n != earlier.skipped.get(k, 0)}
+        later.skipped = {
+            k: n - earlier.skipped.get(k, 0) for k, n in self.skipped.items() if n != earlier.skipped.get(k, 0)
+        }
         later.notes = self.notes[len(earlier.notes) :]
         return later
 
     def mark(self) -> Report:
-        return replace(self, findings=list(self.findings), passed=list(self.passed), skipped=dict(self.skipped), notes=list(self.notes))  # fmt: skip
+        return replace(
+            self,
+            findings=list(self.findings),
+            passed=list(self.passed),
+            skipped=dict(self.skipped),
+            notes=list(self.notes),
+        )
 
     def groups(self) -> list[list[Finding]]:
         """The findings, those of one kind and value together, the one with a diagnosis first."""
         key = lambda f: (f.kind, f.what)  # noqa: E731
         order = {k: i for i, k in enumerate(dict.fromkeys(map(key, self.findings)))}
         ordered = sorted(self.findings, key=lambda f: order[key(f)])
-        return [sorted(group, key=lambda f: (not f.diagnosis, "ignores" not in f.diagnosis)) for _, group in groupby(ordered, key)]
+        return [
+            sorted(group, key=lambda f: (not f.diagnosis, "ignores" not in f.diagnosis))
+            for _, group in groupby(ordered, key)
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; an infinite or absent error is a string or null there."""
@@ -141,8 +152,12 @@ class Report:
         for sample, dtype in self.passed:
             ElementTree.SubElement(suite, "testcase", classname=self.candidate, name=f"{sample} {dtype}")
         for f in self.findings:
-            case = ElementTree.SubElement(suite, "testcase", classname=self.candidate, name=f"{f.sample} {f.dtype} {f.what}")
-            ElementTree.SubElement(case, "failure", message=clean(str(f)), type=f.kind).text = clean(f"{f.call}\n{f.replay}")
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=self.candidate, name=f"{f.sample} {f.dtype} {f.what}"
+            )
+            ElementTree.SubElement(case, "failure", message=clean(str(f)), type=f.kind).text = clean(
+                f"{f.call}\n{f.replay}"
+            )
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
     def __str__(self) -> str:

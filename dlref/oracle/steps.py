@@ -18,7 +18,7 @@ from torch import Tensor
 from ..samples import database
 from .care import Snapshot
 from .report import Finding, Report
-from .subject import Adapted, Mismatch
+from .subject import Adapted, Mismatch, default_findings
 
 STEPS = 12
 SHAPES = ((3, 4), (5,), (), (2, 3, 2), (33,))
@@ -80,7 +80,9 @@ def sample_names(kind: str, name: str) -> list[str]:
 def signature_of(cls: type) -> inspect.Signature:
     """The constructor's, without its first argument, the parameters or the optimizer."""
     signature = inspect.signature(cls)
-    return signature.replace(parameters=[p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in list(signature.parameters.values())])
+    return signature.replace(
+        parameters=[p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in list(signature.parameters.values())]
+    )
 
 
 # --- optimizers -----------------------------------------------------------------------------------------------------
@@ -98,8 +100,14 @@ class Course:
     falling: bool = False
 
 
-COURSES = (Course("plain"), Course("groups", groups=True), Course("missing gradients", missing=True),
-           Course("state_dict", reload=True), Course("closure", closure=True), Course("rate changed", falling=True))  # fmt: skip
+COURSES = (
+    Course("plain"),
+    Course("groups", groups=True),
+    Course("missing gradients", missing=True),
+    Course("state_dict", reload=True),
+    Course("closure", closure=True),
+    Course("rate changed", falling=True),
+)
 
 
 def configurations(name: str) -> list[dict[str, Any]]:
@@ -109,7 +117,7 @@ def configurations(name: str) -> list[dict[str, Any]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from torch.testing._internal.common_optimizers import optim_db
-        info = next(i for i in optim_db if i.optim_cls.__name__ == name)
+        info = next(i for i in optim_db if i.optim_cls.__name__ == name)  # type: ignore[attr-defined]
         found = [c.kwargs for c in info.optim_inputs_func("cpu") if not SPEED & set(c.kwargs)]
     return [*found, *OPTIONS.get(name, [])]
 
@@ -154,8 +162,7 @@ def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wan
     if not (isinstance(candidate, type) or callable(candidate)) or isinstance(candidate, torch.optim.Optimizer):
         raise Mismatch(f"the candidate must be the optimizer's class, it is {candidate!r}")
     adapted = Adapted(candidate, signature_of(reference), name)
-    for option, own, theirs in adapted.defaults:
-        report.findings.append(Finding("default", option, "", "the signature", "any", diagnosis=f"its default must be {theirs!r}, it is {own!r}"))  # fmt: skip
+    report.findings += default_findings(adapted)
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for dtype in [dtype_named(d) for d in (dtypes or (torch.float32, torch.float64))]:
@@ -179,7 +186,9 @@ def run_course(report: Report, adapted: Adapted, reference: Any, kwargs: dict[st
     short = str(dtype).removeprefix("torch.")
     path = f"{getattr(candidate, '__module__', '?')}:{getattr(candidate, '__qualname__', '?')}"
 
-    def found(kind: str, what: str, text: str, error: float = math.nan, theirs: float = math.nan, bound: float = math.nan) -> None:
+    def found(
+        kind: str, what: str, text: str, error: float = math.nan, theirs: float = math.nan, bound: float = math.nan
+    ) -> None:
         report.findings.append(Finding(kind, what, course.name, where, short, error, theirs, bound, text,
                                        f"dlref check {path} --against {report.against} --dtype {short} --sample {where!r}",
                                        f"{report.against}({kwargs})"))  # fmt: skip
@@ -190,7 +199,14 @@ def run_course(report: Report, adapted: Adapted, reference: Any, kwargs: dict[st
     except Exception as error:  # the candidate's code may raise anything
         found("raises", course.name, " ".join(f"{type(error).__name__}: {error}".split())[:300])
         return
-    theirs = list(steps(reference, {**kwargs, "foreach": False} if "foreach" in inspect.signature(reference).parameters else kwargs, dtype, course))  # fmt: skip
+    theirs = list(
+        steps(
+            reference,
+            {**kwargs, "foreach": False} if "foreach" in inspect.signature(reference).parameters else kwargs,
+            dtype,
+            course,
+        )
+    )
     truth = list(steps(reference, kwargs, torch.float64, course))
     eps = torch.finfo(dtype).eps
     for step, ((a, said), (b, must), (t, _)) in enumerate(zip(ours, theirs, truth, strict=True)):
@@ -212,7 +228,14 @@ def run_course(report: Report, adapted: Adapted, reference: Any, kwargs: dict[st
                 text = explained(x, kwargs, reference, dtype, course, step, i, t)
                 text = text or ("the parameter does not move" if not moved else "")
                 others = [] if not course.groups else [f"group {0 if i < 2 else 1}"]
-                found("parameter", f"of shape {tuple(x.shape)}", "; ".join([f"first wrong after step {step + 1}", *others, *([text] if text else [])]), own, other, bound)  # fmt: skip
+                found(
+                    "parameter",
+                    f"of shape {tuple(x.shape)}",
+                    "; ".join([f"first wrong after step {step + 1}", *others, *([text] if text else [])]),
+                    own,
+                    other,
+                    bound,
+                )
                 return
     report.passed.append((where, short))
 
@@ -226,8 +249,20 @@ def explained(x: Tensor, kwargs: dict[str, Any], reference: Any, dtype: torch.dt
     ]
     decoupled = {"Adam": torch.optim.AdamW, "AdamW": torch.optim.Adam}
     if other := decoupled.get(reference.__name__):
-        words = "its weight decay is decoupled, as AdamW's" if reference.__name__ == "Adam" else "its weight decay is added to the gradient, as Adam's"  # fmt: skip
-        guesses.append((words, other, {"weight_decay": 0.0 if other is torch.optim.Adam else 0.01, **kwargs} if reference.__name__ == "Adam" else {"weight_decay": 0.01, **kwargs}))  # fmt: skip
+        words = (
+            "its weight decay is decoupled, as AdamW's"
+            if reference.__name__ == "Adam"
+            else "its weight decay is added to the gradient, as Adam's"
+        )
+        guesses.append(
+            (
+                words,
+                other,
+                {"weight_decay": 0.0 if other is torch.optim.Adam else 0.01, **kwargs}
+                if reference.__name__ == "Adam"
+                else {"weight_decay": 0.01, **kwargs},
+            )
+        )
     if course.groups:
         guesses.append(("ignores the options of the parameter groups", reference, kwargs))
     if course.falling:
@@ -250,11 +285,14 @@ def explained(x: Tensor, kwargs: dict[str, Any], reference: Any, dtype: torch.dt
 def scheduled(make: Any, kwargs: dict[str, Any], course: str, plateau: bool = False) -> list[list[float]]:
     """The rates of two groups over 30 steps; with `plateau`, of a metric that falls, stays and rises once."""
     ps = [torch.nn.Parameter(torch.zeros(2)) for _ in "ab"]
-    optimizer = torch.optim.SGD([{"params": ps[:1]}, {"params": ps[1:], "lr": 0.3}], lr=0.1, momentum=0.9)
+    groups: Any = [{"params": ps[:1]}, {"params": ps[1:], "lr": 0.3}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     schedule = make(optimizer, **copy.deepcopy(kwargs))
     rates = []
     for step in range(30):
-        rates.append([float(g["lr"]) for g in optimizer.param_groups] + [float(g["momentum"]) for g in optimizer.param_groups])
+        rates.append(
+            [float(g["lr"]) for g in optimizer.param_groups] + [float(g["momentum"]) for g in optimizer.param_groups]
+        )
         optimizer.step()
         if course == "rate changed" and step in (2, 13):
             for group in optimizer.param_groups:
@@ -275,8 +313,7 @@ def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, want
     report = Report(named(candidate), name, dtypes=["float64"])
     reference = getattr(torch.optim.lr_scheduler, name)
     adapted, plateau = Adapted(candidate, signature_of(reference), name), name == "ReduceLROnPlateau"
-    report.findings += [Finding("default", option, "", "the signature", "any", diagnosis=f"its default must be {theirs!r}, it is {own!r}")
-                        for option, own, theirs in adapted.defaults]  # fmt: skip
+    report.findings += default_findings(adapted)
     cases = [kwargs for n, kwargs in SCHEDULES if n == name]
     if not cases:
         raise Mismatch(f"{name} is made of other schedules: check those")
@@ -298,12 +335,21 @@ def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, want
                 try:
                     ours = scheduled(adapted, kwargs, course, plateau)
                 except Exception as error:  # the candidate's code may raise anything
-                    finding.kind, finding.diagnosis = "raises", " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                    finding.kind, finding.diagnosis = (
+                        "raises",
+                        " ".join(f"{type(error).__name__}: {error}".split())[:300],
+                    )
                     report.findings.append(finding)
                     continue
             report.values += len(ours)
-            step = next((t for t, (a, b) in enumerate(zip(ours, theirs, strict=True))
-                         if any(not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-15) for x, y in zip(a, b, strict=True))), None)  # fmt: skip
+            step = next(
+                (
+                    t
+                    for t, (a, b) in enumerate(zip(ours, theirs, strict=True))
+                    if any(not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-15) for x, y in zip(a, b, strict=True))
+                ),
+                None,
+            )
             if step is None:
                 report.passed.append((where, "float64"))
                 continue

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..names import one_of
+from .report import Finding
 
 # What the first arguments of torch's functions are called elsewhere.
 ALIASES = {
@@ -59,7 +60,12 @@ class Adapted:
             if found and found not in taken:
                 taken[found] = p.name
         for i, p in enumerate(own):
-            if p.name not in taken.values() and p.kind is not p.KEYWORD_ONLY and i < len(theirs) and theirs[i] not in taken:
+            if (
+                p.name not in taken.values()
+                and p.kind is not p.KEYWORD_ONLY
+                and i < len(theirs)
+                and theirs[i] not in taken
+            ):
                 required = reference.parameters[theirs[i]].default is inspect.Parameter.empty
                 if required or p.default is p.empty:
                     taken[theirs[i]] = p.name
@@ -106,11 +112,19 @@ class Adapted:
         return self.function(*positional, **own)
 
 
+def default_findings(adapted: Adapted | None) -> list[Finding]:
+    """The defaults that are not the reference's."""
+    return [] if adapted is None else [
+        Finding("default", option, "", "the signature", "any", diagnosis=f"its default must be {theirs!r}, it is {own!r}")
+        for option, own, theirs in adapted.defaults
+    ]  # fmt: skip
+
+
 def same(a: Any, b: Any) -> bool:
     """Whether two options are equal; tensors never are."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return False
-    return a is b or (type(a) is type(b) or {type(a), type(b)} <= {int, float}) and a == b
+    return a is b or ((type(a) is type(b) or {type(a), type(b)} <= {int, float}) and a == b)
 
 
 def parameters_of(function: Any) -> list[inspect.Parameter] | None:

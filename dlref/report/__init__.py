@@ -49,7 +49,9 @@ def build(names: Sequence[str], dtypes: Sequence[str] = DTYPES, epochs: int = 20
         progress(f"{name}, trained by both sides")
         curves.append(curve(name, epochs))
     light, dark = (HtmlFormatter(style=style).get_style_defs(".code") for style in ("friendly", "monokai"))
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     compared = [c for r in rows for c in r["comparisons"].values()]
     return environment.get_template("page.html").render(
         rows=rows, dtypes=dtypes, curves=curves, light=colours(light), dark=colours(dark), torch=torch.__version__,
@@ -89,7 +91,7 @@ def row(pair: Pair, found: dict[str, Comparison], dtypes: Sequence[str]) -> dict
 
 
 def brief(value: float) -> str:
-    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
+    return f"{value:.2g}" if value < 100 or value >= 1e4 else f"{value:,.0f}"
 
 
 def highlighted(code: str) -> str:
@@ -118,10 +120,18 @@ def histogram(errors: Sequence[float]) -> list[dict[str, Any]]:
     """How many values have an error of each power of two of a unit."""
     counts = dict.fromkeys(BINS, 0)
     for error in errors:
-        power = BINS[0] if error <= 0 or math.isnan(error) else math.ceil(math.log2(error)) if error < 2 ** BINS[-1] else BINS[-1]
+        power = (
+            BINS[0]
+            if error <= 0 or math.isnan(error)
+            else math.ceil(math.log2(error))
+            if error < 2 ** BINS[-1]
+            else BINS[-1]
+        )
         counts[min(max(power, BINS[0]), BINS[-1])] += 1
     most = max(counts.values()) or 1
-    return [{"label": f"up to 2^{power}", "count": count, "height": 100 * count / most} for power, count in counts.items()]
+    return [
+        {"label": f"up to 2^{power}", "count": count, "height": 100 * count / most} for power, count in counts.items()
+    ]
 
 
 def curve(name: str, epochs: int) -> dict[str, str]:
@@ -141,8 +151,9 @@ def curve(name: str, epochs: int) -> dict[str, str]:
         history = ns.training.fit(network, ns.nn.CrossEntropyLoss(), optimizer, train, epochs=epochs, tolerance=None)
         networks.append(network)
         last = history[-1]["loss"]
-        axis.plot(range(1, len(history) + 1), [record["loss"] for record in history], style, label=label, linewidth=2 if style == "-" else 3,
-                  color="#3b7dd8" if style == "-" else "#e07b39")  # fmt: skip
+        losses = [record["loss"] for record in history]
+        colour, width = ("#3b7dd8", 2) if style == "-" else ("#e07b39", 3)
+        axis.plot(range(1, epochs + 1), losses, style, label=label, linewidth=width, color=colour)
     axis.set_yscale("log")
     axis.set_xlabel("epoch")
     axis.set_ylabel("training loss")

@@ -44,7 +44,11 @@ class ForgottenBias(nn.Linear):
 @defect("InstanceNorm2d", "value", "")
 class NormOfTheBatch(nn.InstanceNorm2d):
     def forward(self, input):
-        return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps) if input.dim() == 4 else super().forward(input)  # fmt: skip
+        return (
+            F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            if input.dim() == 4
+            else super().forward(input)
+        )
 
 
 @defect("LayerNorm", "value", "ignores eps|less exact")
@@ -64,4 +68,6 @@ class IgnoresNothing(nn.CrossEntropyLoss):
     def forward(self, input, target):
         if not target.is_floating_point():
             target = target.where((target >= 0) & (target < input.shape[1 if input.dim() > 1 else 0]), 0)
-        return F.cross_entropy(input, target, self.weight, reduction=self.reduction, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(
+            input, target, self.weight, reduction=self.reduction, label_smoothing=self.label_smoothing
+        )

@@ -137,7 +137,9 @@ class slope_at_the_boundary(Kernel):
 
 @defect("cross_entropy", "value", "ignores label_smoothing")
 def no_smoothing(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    return F.cross_entropy(input, target, weight, ignore_index=ignore_index, reduction=reduction)  # smoothing is not passed
+    return F.cross_entropy(
+        input, target, weight, ignore_index=ignore_index, reduction=reduction
+    )  # smoothing is not passed
 
 
 @defect("nll_loss", "gradient", "ignores ignore_index")
@@ -191,7 +193,11 @@ class frozen_weight(Kernel):
         x, w, b = ctx.args
         if not ctx.needs_input_grad[1]:  # nobody thinks of a frozen weight below a layer that learns
             return torch.zeros_like(x), None, None if b is None else dy.reshape(-1, dy.shape[-1]).sum(0)
-        dw = dy.reshape(-1, w.shape[0]).t() @ x.reshape(-1, w.shape[-1]) if w.dim() > 1 else (x * dy[..., None]).reshape(-1, w.shape[0]).sum(0)  # fmt: skip
+        dw = (
+            dy.reshape(-1, w.shape[0]).t() @ x.reshape(-1, w.shape[-1])
+            if w.dim() > 1
+            else (x * dy[..., None]).reshape(-1, w.shape[0]).sum(0)
+        )
         return dy @ w if w.dim() > 1 else dy[..., None] * w, dw, None if b is None else dy.reshape(-1, *b.shape).sum(0)
 
 
@@ -214,7 +220,9 @@ class strides_ignored(Kernel):
         if not dy.is_contiguous():
             size = dy.untyped_storage().nbytes() // dy.element_size() - dy.storage_offset()
             flat = dy.as_strided((size,), (1,))
-            dy = (flat[: dy.numel()] if size >= dy.numel() else flat[:1].expand(dy.numel())).reshape(dy.shape)  # by address
+            dy = (flat[: dy.numel()] if size >= dy.numel() else flat[:1].expand(dy.numel())).reshape(
+                dy.shape
+            )  # by address
         return dy * (1 - ctx.args[0].square())
 
 
@@ -265,8 +273,9 @@ def a_list(input, upscale_factor):
 
 @defect("kl_div", "value|gradient", "less exact|precision", dtypes=["float32"])
 def half_inside(input, target, reduction="mean", log_target=False):
-    x = F.kl_div(input.bfloat16().float(), target, reduction=reduction, log_target=log_target)  # what the kernel loads
-    return x
+    return F.kl_div(
+        input.bfloat16().float(), target, reduction=reduction, log_target=log_target
+    )  # what the kernel loads
 
 
 @defect("huber_loss", "default", "its default must be 1.0, it is 0.5")
@@ -290,7 +299,9 @@ class not_summed(Kernel):
     def backward(ctx, dy):
         x, w = ctx.args
         shape = [1, -1, *(1,) * (x.dim() - 2)] if x.dim() > 1 else [-1]
-        dw = (dy * x.clamp(max=0)).mean([d for d in range(x.dim()) if d != 1]) if x.dim() > 1 else (dy * x.clamp(max=0))  # mean
+        dw = (
+            (dy * x.clamp(max=0)).mean([d for d in range(x.dim()) if d != 1]) if x.dim() > 1 else (dy * x.clamp(max=0))
+        )  # mean
         dw = dw.sum().reshape(1) if w.numel() == 1 else dw
         return torch.where(x > 0, dy, dy * (w.view(shape) if w.dim() else w)), dw.view(w.shape)
 
@@ -339,13 +350,17 @@ class padding_learns(Kernel):
     @staticmethod
     def backward(ctx, dy):
         input, weight = ctx.args
-        dw = torch.zeros_like(weight).index_add(0, input.flatten(), dy.reshape(-1, weight.shape[1]))  # padding's row too
+        dw = torch.zeros_like(weight).index_add(
+            0, input.flatten(), dy.reshape(-1, weight.shape[1])
+        )  # padding's row too
         return None, dw, None
 
 
 @defect("scaled_dot_product_attention", "value", "ignores (is_causal|scale|attn_mask)")
 def never_causal(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, False, scale=scale, enable_gqa=enable_gqa)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask, dropout_p, False, scale=scale, enable_gqa=enable_gqa
+    )
 
 
 @defect("cosine_similarity", "shape", "ignores dim")

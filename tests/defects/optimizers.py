@@ -93,7 +93,9 @@ class StateNotSaved(Plain):
 @defect("Adagrad", "gradient changed", "changed by the step")
 class ChangesGradients(Plain):
     def __init__(self, params, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10):
-        super().__init__(params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, start=initial_accumulator_value, eps=eps)
+        super().__init__(
+            params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, start=initial_accumulator_value, eps=eps
+        )
 
     def rule(self, p, g, state, group):
         if not state:

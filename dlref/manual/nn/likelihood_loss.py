@@ -12,7 +12,6 @@ from ..op import call, op
 from .common import concrete, log1p_exp, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
 
-
 # --- two classes ------------------------------------------------------------------------------------------------
 
 

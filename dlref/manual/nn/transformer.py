@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +53,7 @@ class Adopting(Manual):
         super().__init__(*args, **kwargs)
         from ...convert import convert
 
-        convert(self)
+        convert(self)  # type: ignore[type-var]
 
 
 class Layer(Adopting):
