@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 import pickle
 from typing import Any
 
@@ -13,39 +12,11 @@ import torch
 from torch.optim import lr_scheduler as builtin
 
 from dlref.manual.optim import lr_scheduler as manual
+from dlref.oracle.steps import SCHEDULES, halved
 
 STEPS = 30
 
-
-def halved(t):
-    return 0.5 ** (t // 4)
-
-
-# name, arguments; milestones and turns fall inside, and on both sides of, the 30 steps
-CASES: list[tuple[str, dict[str, Any]]] = [
-    ("StepLR", {"step_size": 7}),
-    ("StepLR", {"step_size": 1, "gamma": 0.9}),
-    ("MultiStepLR", {"milestones": [3, 9, 9, 21], "gamma": 0.3}),
-    ("MultiStepLR", {"milestones": [0, 1, 40]}),
-    ("ExponentialLR", {"gamma": 0.93}),
-    ("ConstantLR", {}),
-    ("ConstantLR", {"factor": 0.25, "total_iters": 12}),
-    ("LinearLR", {}),
-    ("LinearLR", {"start_factor": 0.7, "end_factor": 0.1, "total_iters": 22}),
-    ("LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 50}),
-    ("PolynomialLR", {}),
-    ("PolynomialLR", {"total_iters": 23, "power": 2.5}),
-    ("LambdaLR", {"lr_lambda": halved}),
-    ("LambdaLR", {"lr_lambda": [halved, math.cos]}),
-    ("CosineAnnealingLR", {"T_max": 30}),
-    ("CosineAnnealingLR", {"T_max": 6, "eta_min": 0.003}),
-    ("CosineAnnealingLR", {"T_max": 1}),
-    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 31}),
-    ("OneCycleLR", {"max_lr": [0.5, 2.0], "epochs": 5, "steps_per_epoch": 8, "anneal_strategy": "linear"}),
-    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 40, "three_phase": True, "pct_start": 0.4, "div_factor": 3.0,
-                    "final_div_factor": 7.0, "base_momentum": [0.6, 0.7], "max_momentum": 0.99}),
-    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 31, "cycle_momentum": False}),
-]  # fmt: skip
+CASES = [case for case in SCHEDULES if case[0] != "ReduceLROnPlateau"]  # which follows a metric: below
 LRS = {"float": 0.1, "float32 tensor": torch.tensor(0.1), "float64 tensor": torch.tensor(0.1, dtype=torch.float64)}
 
 
