@@ -127,7 +127,7 @@ class Check:
 
     def replay(self, sample: str, dtype: str) -> str:
         where = self.candidate
-        path = f"{getattr(where, '__module__', '?')}:{getattr(where, '__qualname__', named(where))}"
+        path = f"{getattr(where, '__module__', '?')}:{named(where)}"
         extra = "" if self.device == "cpu" else f" --device {self.device}"
         if "<" in path or "?" in path:
             return f"dlref.check(candidate, {self.report.against!r}, samples=[{sample!r}], dtypes=[{dtype!r}])"
@@ -228,7 +228,7 @@ def named(candidate: Any) -> str:
         or getattr(candidate, "_qualname", None)
         or type(candidate).__qualname__
     )
-    return name.removesuffix(".apply")
+    return name.removesuffix(".apply").removeprefix("_VariableFunctionsClass.")
 
 
 def dtype_named(dtype: torch.dtype | str) -> torch.dtype:

@@ -39,6 +39,8 @@ def edges(found: list[Sample], rows: bool = False, sizes: bool = True) -> Iterat
     for base in distinct(found)[:6]:
         if any(t.numel() for t in base.tensors()):
             yield renamed(base.map(strided), "strided")
+            if any(t.dim() > 1 for t in base.tensors()):
+                yield renamed(base.map(permuted), "permuted")
 
 
 def distinct(found: list[Sample]) -> list[Sample]:
@@ -165,6 +167,12 @@ def strided(t: Tensor) -> Tensor:
     view = wide[tuple(slice(1, None, 2) for _ in t.shape)]
     view.copy_(t.detach())
     return view.requires_grad_(t.requires_grad)
+
+
+def permuted(t: Tensor) -> Tensor:
+    """The same numbers with the dimensions in memory the other way round: dense, and not contiguous."""
+    order = tuple(reversed(range(t.dim())))
+    return t.detach().permute(order).contiguous().permute(order).requires_grad_(t.requires_grad)
 
 
 def poisoned(t: Tensor, shape: list[int]) -> Tensor:

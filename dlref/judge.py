@@ -111,7 +111,7 @@ def judge(
     # Where the built-in overflows and float64 does not, its own value is as right as the truth.
     overflown = theirs.isinf()
     ours = torch.where(overflown & (_distance(a, b) <= 8 * scale), 0.0, ours)
-    bound = EXACT / eps if double else 4.0 if eps > 1e-4 else 8.0 + math.sqrt(length)
+    bound = EXACT / eps if double else 10.0 if eps > 1e-4 else 8.0 + math.sqrt(length)
     allowed = float(torch.where(overflown, 0.0, theirs).max())
     worst = int(ours.argmax())
     index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), a.shape))

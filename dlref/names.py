@@ -15,7 +15,7 @@ def one_of(what: str, name: Any, known: Iterable[str]) -> None:
     names = list(known)
     if name not in names:
         keys = dict.fromkeys(n.lower() for n in names)
-        near = difflib.get_close_matches(str(name).lower(), keys, n=3, cutoff=0.4) or sorted(keys)
+        near = difflib.get_close_matches(str(name).lower(), keys, n=3, cutoff=0.4) or sorted(keys)[:20]
         found = [n for key in near for n in names if n.lower() == key]
         raise ValueError(f"{what} must be a known name, it is {name!r}; near it: {', '.join(found)}")
 

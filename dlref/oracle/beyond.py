@@ -14,7 +14,7 @@ from ..samples import RANDOM, Sample, flat, layouts, run
 from .report import ABSENT, REFUSED, RIGHT, WRONG
 from .trial import Subject, Trials
 
-LIMIT = 1500  # numbers in a sample
+LIMIT = 20_000  # numbers in a sample
 FEATURES = ("double backward", "jvp", "vmap", "torch.compile", "autocast", "fake tensors", "opcheck")
 Answer = tuple[str, str]  # status, and in words what is wrong
 

@@ -40,6 +40,16 @@ class Snapshot:
         ]  # fmt: skip
 
 
+def surroundings() -> dict[str, Any]:
+    """What a function must leave as it is, by name."""
+    return {
+        "grad mode": torch.is_grad_enabled(), "the default dtype": torch.get_default_dtype(),
+        "the number of threads": torch.get_num_threads(), "autocast": torch.is_autocast_enabled("cpu"),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "the state of the random numbers": torch.get_rng_state().sum().item(),
+    }  # fmt: skip
+
+
 class Zones:
     """Memory with a zone before and after each tensor that holds NaN; whoever reads or writes there is seen."""
 

@@ -147,7 +147,7 @@ class ModuleSamples:
                 call = ModuleCall(module, keys, made, list(named), training)
                 where = f"{'train' if training else 'eval'}-{i}"
                 sample = Sample(call, (*inputs, *named.values(), *parameters), {}, where, self.op_name)
-                if accepted(sample):
+                if accepted(sample) and (self.instance is None or alike(self.instance, module)):
                     found.append(sample)
         if not found:
             hint = ": pass the class, of which any size can be made" if self.instance is not None else ""
@@ -159,15 +159,30 @@ class ModuleSamples:
         return edges(found, sizes=False)
 
     def fitted(self, made: dict, inputs: tuple, named: dict) -> tuple[dict, tuple, dict]:
-        """The database's call in the sizes and with the options of the instance."""
-        own = {n: v for n in self.signature.parameters
-               if not isinstance(v := getattr(self.instance, n, self), (Tensor, nn.Module)) and v is not self}  # fmt: skip
-        if "bias" in self.signature.parameters:
+        """The database's call in the sizes and with the options of the instance.
+
+        They are its attributes of the constructor's names; where one that is required is not there, the sizes are read off
+        its parameters, which must be as many as the reference's.
+        """
+        own = {
+            n: v
+            for n in self.signature.parameters
+            if (v := getattr(self.instance, n, self)) is not self and not isinstance(v, (Tensor, nn.Module))
+        }
+        if "bias" in self.signature.parameters and hasattr(self.instance, "bias"):
             own["bias"] = getattr(self.instance, "bias", None) is not None
+        required = {n for n, p in self.signature.parameters.items() if p.default is p.empty}
         sizes: dict[int, int] = {}
-        for n, new in own.items():
-            pairs = zip(*(v if isinstance(v, (tuple, list)) else (v,) for v in (made.get(n), new)), strict=False)
-            sizes.update({a: b for a, b in pairs if type(a) is int and type(b) is int})
+        if required <= set(own):
+            for n, new in own.items():
+                pairs = zip(*(v if isinstance(v, (tuple, list)) else (v,) for v in (made.get(n), new)), strict=False)
+                sizes.update({a: b for a, b in pairs if type(a) is int and type(b) is int})
+        else:
+            reference = self.build(self.reference, made, torch.float32, "cpu", True)
+            for p, q in zip(reference.parameters(), self.instance.parameters(), strict=False):  # type: ignore[union-attr]
+                sizes.update(zip(p.shape, q.shape, strict=False))
+            listed = lambda v: [sizes.get(n, n) for n in v] if isinstance(v, (tuple, list)) else v  # noqa: E731
+            own |= {n: sizes.get(v, v) if type(v) is int else listed(v) for n, v in made.items() if n in required}
         change = lambda v: resized(v, sizes) if isinstance(v, Tensor) and v.is_floating_point() else v  # noqa: E731
         return (own, *tree_map(change, (inputs, named)))
 
@@ -236,6 +251,11 @@ def matched(module: nn.Module, reference: nn.Module, name: str) -> list[str]:
             f"the candidate's parameters must have the shapes of {name}'s, {shapes[1]}; they have {shapes[0]}"
         )
     return order
+
+
+def alike(module: nn.Module, reference: nn.Module) -> bool:
+    """Whether the instance has the parameters of this call's module."""
+    return [tuple(p.shape) for p in module.parameters()] == [tuple(p.shape) for p in reference.parameters()]
 
 
 def resized(t: Tensor, sizes: dict[int, int]) -> Tensor:

@@ -137,6 +137,8 @@ def parameters_of(function: Any) -> list[inspect.Parameter] | None:
                               default=a.default_value if a.has_default_value() else inspect.Parameter.empty)
             for a in schema.arguments
         ]  # fmt: skip
+    if isinstance(function, type) and getattr(function, "__init__", None) is torch.nn.Module.__init__:
+        return []
     owner = getattr(function, "__self__", None)
     apply = isinstance(owner, type) and issubclass(owner, torch.autograd.Function)
     try:

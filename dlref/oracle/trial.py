@@ -16,9 +16,10 @@ from torch import Tensor
 from ..edges import accepted, fresh, renamed, resize
 from ..judge import Error, judge, natural, slopes
 from ..samples import RANDOM, Sample, exact, flat, gradients, layouts, lifted, run
-from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, saved
+from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, saved, surroundings
 from .diagnosis import diagnose, pattern, ties, upstreams
 from .report import Finding, Report
+from .subject import Mismatch
 
 # The random ones whose output is the input times a mask: they are held to their own mask.
 MASKED = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
@@ -97,8 +98,14 @@ class Trials:
             self.report.skip(f"the candidate does not take {missing[0]}")
             return
         before = len(self.report.findings)
-        trial = Trial(self, sample)
         self.report.samples += 1
+        try:
+            trial = Trial(self, sample)
+        except Mismatch:
+            raise
+        except Exception as error:  # a module's constructor may raise anything
+            self.found(sample, "raises", "the constructor", diagnosis=f"{type(error).__name__}: {error}"[:300])
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trial.forward()
@@ -148,11 +155,19 @@ class Trial:
     def forward(self) -> None:
         sample = self.sample
         snapshot = Snapshot([t.detach() for t in sample.tensors()])
+        torch.manual_seed(0)
+        before = surroundings()
         ours = self.attempt("raises", "the call", lambda: self.call(self.candidate, sample))
         if not self.alive:
             return
+        after = surroundings()
+        torch.set_grad_enabled(before["grad mode"])
+        torch.set_default_dtype(before["the default dtype"])
         self.theirs = self.call(sample.builtin, sample)
         self.reference = flat(self.theirs)
+        allowed = surroundings()  # torch's own function may draw random numbers
+        if moved := [n for n, v in after.items() if v != before[n] and allowed[n] == before[n]]:
+            self.found("global state", "the call", diagnosis=f"it changes {', '.join(moved)}")
         if changed := snapshot.changed():
             names = ", ".join(self.subject.names(sample)[i] for i in changed)
             self.found("input changed", names, diagnosis="by the forward")
@@ -470,6 +485,10 @@ class Trial:
         dy = next((d for _, d in layouts(self.reference)), None)
         if self.trials.backward and dy is not None and len(learning) > 1:
             self.frozen(learning, dy)
+        with torch.no_grad():
+            plain = self.attempt("raises", "under torch.no_grad()", lambda: flat(self.call(self.candidate, sample)))
+        if self.alive and not all(map(similar, plain, self.ours)):
+            self.found("no_grad", "the output", diagnosis="under torch.no_grad() it is another one")
         if self.alive:
             self.guarded(dy)
         if self.alive:

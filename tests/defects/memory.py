@@ -96,6 +96,30 @@ class uninitialised(Kernel):
         return torch.cat([dy * s, dy * a * s * (1 - s)], dim), None
 
 
+@defect("softmin", "global state", "random numbers")
+def reseeds(input, dim=None, dtype=None):
+    torch.manual_seed(7)  # "for reproducibility"
+    torch.rand(3)
+    return F.softmin(input, dim, dtype=dtype)
+
+
+@defect("hinge_embedding_loss", "no_grad", "another one")
+def fast_path(input, target, margin=1.0, reduction="mean"):
+    if not torch.is_grad_enabled():
+        input = input.bfloat16().to(input.dtype)  # a faster kernel for inference
+    return F.hinge_embedding_loss(input, target, margin, reduction=reduction)
+
+
+@defect("pixel_unshuffle", "value", "permuted|made")
+def flat_index(input, downscale_factor):
+    y = F.pixel_unshuffle(input, downscale_factor)
+    if input.dim() < 2 or input.is_contiguous() or input.untyped_storage().nbytes() > input.nbytes:
+        return y
+    return (
+        torch.empty_like(input).copy_(input).permute(*reversed(range(input.dim()))).reshape(y.shape)
+    )  # memory's order
+
+
 KEPT: dict = {}
 
 
