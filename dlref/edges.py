@@ -37,10 +37,10 @@ def edges(found: list[Sample], rows: bool = False, sizes: bool = True) -> Iterat
                 seen.add(repr(key))
                 yield made
     for base in distinct(found)[:6]:
-        if any(t.numel() for t in base.tensors()):
-            yield renamed(base.map(strided), "strided")
-            if any(t.dim() > 1 for t in base.tensors()):
-                yield renamed(base.map(permuted), "permuted")
+        for how, change in (("strided", strided), ("permuted", permuted)):
+            made = renamed(base.map(change), how)
+            if any(t.dim() > (how == "permuted") for t in base.tensors()) and accepted(made):
+                yield made
 
 
 def distinct(found: list[Sample]) -> list[Sample]:
@@ -58,10 +58,13 @@ def options(sample: Sample) -> Any:
 
 
 def accepted(sample: Sample) -> bool:
-    """Whether torch's function takes it, in its dtype and in float64."""
+    """Whether torch's function takes it, forward and backward, and in float64."""
     try:
         output = run(sample.builtin, sample)
         run(sample.builtin, sample.map(lifted))
+        learning = [o for o in tree_flatten(output)[0] if isinstance(o, Tensor) and o.requires_grad]
+        if learning:
+            torch.autograd.grad(learning, sample.learning(), [torch.ones_like(o) for o in learning], allow_unused=True)
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError):
         return False
     return sum(t.numel() for t in tree_flatten(output)[0] if isinstance(t, Tensor)) <= 20 * ROWS

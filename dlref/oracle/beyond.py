@@ -30,7 +30,10 @@ def beyond(trials: Trials, found: list[Sample], operator: Any = None) -> None:
               and sum(t.numel() for t in s.tensors()) <= LIMIT and smooth(s)
               and (not s.name.startswith(FIXED) or "grad" in s.where)]  # fmt: skip
     usable = sorted(usable, key=lambda s: (-len(s.learning()), -sum(t.numel() for t in s.learning())))
-    # Of several options, one with fewer arguments, and one of more numbers, of which some fall on every branch.
+    # Of several options, one with fewer arguments, and one of more numbers, of which some fall on every branch. The hard
+    # samples lie on kinks, where derivatives beyond the first are nobody's: they serve where there are no others.
+    usable = [s for s in usable if not s.where.startswith("hard")] or usable
+    usable = [s for s in usable if s.learning()[0].numel() >= 6] or usable  # of one or two, much is nought by structure
     chosen = distinct([s for s in usable if "/" not in s.where])[:3]
     chosen += [s for s in usable if "/" not in s.where and len(s.learning()) < len(usable[0].learning())][:1]
     chosen += distinct([s for s in usable if "/" in s.where])[:2]
@@ -72,16 +75,15 @@ def ask(action: Callable[[], Any]) -> Any:
 
 
 def agree(ours: list, theirs: list, rough: float) -> bool:
-    for a, b in zip(ours, theirs, strict=True):
+    sizes = [0.0 if b is None or not b.numel() else float(b.detach().abs().nan_to_num(0, 0, 0).max()) for b in theirs]
+    for a, b, own in zip(ours, theirs, sizes, strict=True):
         if b is None:
             continue
         a = torch.zeros_like(b) if a is None else a
         if a.shape != b.shape:
             return False
-        size = float(b.detach().abs().nan_to_num(0, 0, 0).max()) if b.numel() else 0.0
-        if not torch.allclose(
-            a.detach().double(), b.detach().double(), rtol=rough, atol=rough * max(size, 1e-6), equal_nan=True
-        ):
+        size = max(own, 1e-2 * max(sizes), 1e-6)  # one of them may be nought as a difference of numbers like the others
+        if not torch.allclose(a.detach().double(), b.detach().double(), rtol=rough, atol=rough * size, equal_nan=True):
             return False
     return True
 
