@@ -3,7 +3,6 @@ large and small; strided memory; optional arguments absent. torch's own function
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 from collections.abc import Iterator
@@ -183,10 +182,3 @@ def poisoned(t: Tensor, shape: list[int]) -> Tensor:
     if t.is_floating_point() or t.is_complex():
         return t.new_full(shape, float("nan"), requires_grad=False)
     return t.new_full(shape, True if t.dtype == torch.bool else torch.iinfo(t.dtype).max)
-
-
-def signature(function: Any) -> inspect.Signature | None:
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):
-        return None

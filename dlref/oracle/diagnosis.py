@@ -44,6 +44,8 @@ def diagnose(
         return f"{what} where float64 is finite: an overflow, a division by zero, or memory that was never written"
     if bool((t.isnan() & ~a.isnan()).any() or (t.isinf() & ~a.isinf()).any()):
         return "finite where float64 is not: NaN or infinity is lost"
+    if not bool(a.any()):
+        return "all zeros"
     factor = ratio(a, t, tolerance)
     if factor == SIGN:
         return factor
@@ -61,8 +63,6 @@ def diagnose(
             and float((a - guess).norm()) < 0.02 * float((a - t).norm())
         ):
             return text
-    if not bool(a.any()):
-        return "all zeros"
     if factor:
         return factor
     facts = location(a, t, wrong, near) if not bool(wrong.all()) else []
@@ -79,7 +79,7 @@ def ratio(a: Tensor, t: Tensor, tolerance: float) -> str:
     if not weight or not math.isfinite(weight):
         return ""
     factor = float((a * t).sum()) / weight
-    if factor and close(a, factor * t, tolerance):
+    if factor and abs(factor - 1) > 10 * tolerance and close(a, factor * t, tolerance):
         known = {f"{n}": float(n) for n in (-1, 2, -2, 0.5, -0.5, 4, 0.25, math.pi)}
         known |= {f"the size of dimension {d} ({n})": float(n) for d, n in enumerate(t.shape) if n > 1}
         known |= {f"1 / the size of dimension {d} ({n})": 1 / n for d, n in enumerate(t.shape) if n > 1}
