@@ -22,8 +22,8 @@ from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, TORCH_WRONG, Sampl
 
 __all__ = ["Finding", "Mismatch", "Report", "check"]
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-MOST = 160  # samples of the database, unless all are asked for
-DEEP = 16  # samples on which frozen arguments and memory are tried, too
+MOST = 100  # samples of the database, unless all are asked for
+DEEP = 10  # samples on which frozen arguments and memory are tried, too
 
 
 def check(

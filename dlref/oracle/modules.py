@@ -86,7 +86,7 @@ class ModuleCall:
                    for n, b in self.module.named_buffers()}  # fmt: skip
         state = {**dict(zip(self.keys, parameters, strict=True)), **buffers}
         output = torch.func.functional_call(self.module, state, inputs[:positional], keywords)
-        states = [b.detach() for b in buffers.values() if b.is_floating_point()]
+        states = [b.detach() for n, b in buffers.items() if n.rpartition(".")[2].startswith("running_")]
         return (output, *states) if states else output
 
 

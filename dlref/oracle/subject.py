@@ -17,7 +17,7 @@ ALIASES = {
     "input": ("x", "inp", "inputs", "a", "logits", "pred", "preds", "prediction", "predictions", "y_pred", "input_",
               "tensor", "hidden_states", "output", "outputs", "scores", "log_probs", "data", "features", "q"),
     "target": ("y", "targets", "label", "labels", "y_true", "tgt", "gt", "ground_truth"),
-    "weight": ("w", "weights", "gamma", "scale", "class_weights", "pos_weights", "alpha"),
+    "weight": ("w", "weights", "gamma", "scale", "class_weights", "pos_weights"),
     "bias": ("b", "beta", "shift"),
     "normalized_shape": ("shape", "norm_shape", "dims"),
     "dim": ("axis",), "p": ("dropout_p", "prob", "rate"), "negative_slope": ("slope", "alpha", "leak"),
