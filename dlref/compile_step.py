@@ -18,6 +18,7 @@ from .manual import optimizer as manual_optimizer
 from .manual.flat import coalesce, flatten, lay
 from .manual.module import collecting, has_hooks, vjp_of
 from .manual.nn.utils import clip_grad_norm_
+from .manual.op import for_a_compiler
 
 GRAPHS = 8  # after as many recompilations torch.compile gives up as well
 Place = tuple[int, str, int | None]  # group, name, and where in a tuple a number of the optimizer stands
@@ -50,7 +51,8 @@ def compile_step(
     if not isinstance(optimizer, manual_optimizer.Manual):
         raise TypeError(f"the optimizer must be one of dlref.manual.optim, as its update is part of the graph; it is "
                         f"{type(optimizer).__module__}.{type(optimizer).__name__}")  # fmt: skip
-    compiler = played if backend == "eager" else functools.partial(compiled, backend=backend, mode=mode, options=options)
+    by_kernel = backend == "eager"
+    compiler = None if by_kernel else functools.partial(compiled, backend=backend, mode=mode, options=options)
     return CompiledStep(network, criterion, optimizer, max_norm, compiler)
 
 
@@ -72,12 +74,15 @@ class CompiledStep:
 
     def run(self, x: Any, y: Any) -> tuple[Any, Tensor]:
         """One step on a batch; returns the network's output and the error."""
-        if torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.run(x, y)
+        if torch.is_inference_mode_enabled():  # states are ordinary tensors
             with torch.inference_mode(False), torch.no_grad():
                 return self.run(x, y)
         if self.ordinary:
             return self.step(x, y)
-        batch, form = tree_flatten((x, y))
+        batch, form = ([x, y], None) if type(x) is type(y) is Tensor else tree_flatten((x, y))
         key = self.key(batch, form)
         recording = self.recordings.get(key)
         if recording is not None:
@@ -98,10 +103,13 @@ class CompiledStep:
         """An ordinary step; it also makes the state of the optimizer that a graph starts from."""
         self.optimizer.zero_grad()
         z, error = self.gradients(x, y)
+        self.update()
+        return z, error
+
+    def update(self) -> None:
         if self.max_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.max_norm)
         self.optimizer.step()
-        return z, error
 
     def gradients(self, x: Any, y: Any) -> tuple[Any, Tensor]:
         """Output and error; the parameters' gradients go where gradients go."""
@@ -139,28 +147,20 @@ class CompiledStep:
 
 
 class Recording:
-    """The step on a batch of one form as a graph, whose arguments are all tensors that the step reads or changes."""
+    """The step on a batch of one form as a graph, whose arguments are the tensors that the step reads or changes."""
 
     def __init__(self, owner: CompiledStep, batch: list, form: Any):
-        self.owner, optimizer = owner, owner.optimizer
+        self.owner, self.form = owner, None
         if any(map(has_hooks, owner.modules)) or any(
             p._backward_hooks or p._post_accumulate_grad_hooks for p in owner.network.parameters()
         ):
             raise ValueError("modules or parameters have hooks, which are called at every step")
         parameters = [p for m in owner.modules for p in m._parameters.values() if p is not None]
         buffers = [b for m in owner.modules for b in m._buffers.values() if b is not None]
-        trained = [[p for p in group["params"] if p.requires_grad and (p in optimizer.state or not optimizer.state)]
-                   for group in optimizer.param_groups]  # fmt: skip
-        steps = [_counter([optimizer.state.get(p, {}) for p in params]) for params in trained]
-        together = [s is not None and bool((s == s[0]).all()) for s in steps]  # have all been updated equally often?
-        states = [v for params in trained for p in params for k, v in optimizer.state.get(p, {}).items()
-                  if k != "step" and isinstance(v, Tensor)]  # fmt: skip
-        self.fixed = list(dict.fromkeys([*parameters, *buffers, *states, *(s for s in steps if s is not None)]))
-        self.changed = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-        self.changed += [s for s in steps if s is not None]
+        self.fixed = list(dict.fromkeys([*parameters, *buffers]))
         self.leaves = [i for i, t in enumerate(batch) if isinstance(t, Tensor)]
-        device = batch[self.leaves[0]].device
-        self.cells = {place: [None, torch.zeros((), dtype=torch.float64, device=device)] for place in sorted(owner.varying, key=str)}
+        self.cells: dict[Place, list] = {}
+        tail = self.with_update(batch) if owner.compiler is not None else self.with_gradients()
 
         def step(*arguments: Tensor) -> tuple:
             given = iter(arguments)
@@ -169,12 +169,54 @@ class Recording:
             for t in self.fixed:
                 value = next(given)
                 swap[t] = nn.Parameter(value, t.requires_grad) if isinstance(t, nn.Parameter) else value
-            with swapped(owner.modules, swap), collecting() as found:
-                z, error = owner.gradients(*tree_unflatten(inputs, form))
-            if owner.max_norm is not None:
+            with swapped(owner.modules, swap), tail(swap, list(given)):
+                z, error = owner.gradients(*(inputs if form is None else tree_unflatten(inputs, form)))
+            outputs, self.form = ([z], None) if isinstance(z, Tensor) else tree_flatten(z)
+            return *outputs, error
+
+        owner.optimizer.zero_grad()
+        with contextlib.nullcontext() if owner.compiler is None else for_a_compiler():
+            graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*self.arguments(batch))
+        self.graph = played(graph) if owner.compiler is None else owner.compiler(graph)
+
+    def with_gradients(self) -> Callable:
+        """Let the graph end with the gradients, in places of their own; the update stays the optimizer's step."""
+        learning = [p for p in self.fixed if isinstance(p, nn.Parameter) and p.requires_grad]
+        places = {p: p.__dict__.get("grad_slot", torch.empty_like(p)) for p in learning}
+        self.fixed += places.values()
+
+        @contextlib.contextmanager
+        def tail(swap: dict, _: list) -> Iterator[None]:
+            for p, place in places.items():
+                swap[p].grad_slot = swap[place]
+            yield
+            self.places = [(p, place) for p, place in places.items() if swap[p].grad is not None]
+
+        return tail
+
+    def with_update(self, batch: list) -> Callable:
+        """Let the graph end with the optimizer's rule, for each parameter by itself: the compiler makes few kernels of them."""
+        optimizer = self.owner.optimizer
+        trained = [[p for p in group["params"] if p.requires_grad and (p in optimizer.state or not optimizer.state)]
+                   for group in optimizer.param_groups]  # fmt: skip
+        steps = [_counter([optimizer.state.get(p, {}) for p in params]) for params in trained]
+        together = [s is not None and bool((s == s[0]).all()) for s in steps]  # have all been updated equally often?
+        states = [v for params in trained for p in params for k, v in optimizer.state.get(p, {}).items()
+                  if k != "step" and isinstance(v, Tensor)]  # fmt: skip
+        self.fixed = list(dict.fromkeys([*self.fixed, *states, *(s for s in steps if s is not None)]))
+        # autograd must not take a parameter that it saved for unchanged
+        self.changed = [*(p for params in trained for p in params), *(s for s in steps if s is not None)]
+        device = batch[self.leaves[0]].device
+        self.cells = {at: [None, torch.zeros((), dtype=torch.float64, device=device)] for at in sorted(self.owner.varying, key=str)}
+
+        @contextlib.contextmanager
+        def tail(swap: dict, given: list) -> Iterator[None]:
+            with collecting() as found:
+                yield
+            if self.owner.max_norm is not None:
                 for p, grad in found.items():
                     p.grad = grad
-                clip_grad_norm_(found, owner.max_norm)
+                clip_grad_norm_(found, self.owner.max_norm)
             groups = [dict(group) for group in optimizer.param_groups]
             for (index, name, j), value in zip(self.cells, given, strict=True):
                 old = groups[index][name]
@@ -187,17 +229,12 @@ class Recording:
                             raise ValueError("a parameter that the optimizer has moved gets no gradient now")
                         continue
                     state = {k: swap[v] if isinstance(v, Tensor) else v for k, v in optimizer.state.get(p, {}).items()
-                             if k != "step"}
+                             if k != "step"}  # fmt: skip
                     if t is not None:
                         state["step"] = t[0 if same else i]
                     optimizer._update(manual_optimizer.Run([], swap[p], grad, state), group)
-            outputs, self.form = tree_flatten(z)
-            return *outputs, error
 
-        optimizer.zero_grad()
-        arguments = self.arguments(batch)
-        graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
-        self.graph = owner.compiler(graph)
+        return tail
 
     def arguments(self, batch: list) -> list[Tensor]:
         """Of the graph: the batch, what the step reads and changes, and the numbers of the optimizer as they are now."""
@@ -216,8 +253,13 @@ class Recording:
 
     def __call__(self, batch: list) -> tuple[Any, Tensor]:
         *outputs, error = self.graph(*self.arguments(batch))
-        increment_version(self.changed)  # autograd must not take a parameter that it saved for unchanged
-        return tree_unflatten(outputs, self.form), error
+        if self.owner.compiler is None:
+            for p, place in self.places:
+                p.grad = place
+            self.owner.update()
+        else:
+            increment_version(self.changed)
+        return outputs[0] if self.form is None else tree_unflatten(outputs, self.form), error
 
 
 def numbers(optimizer: Any) -> Iterator[tuple[Place, Any]]:
@@ -274,7 +316,7 @@ def compiled(graph: fx.GraphModule, backend: str, mode: str | None, options: dic
 
 
 def played(graph: fx.GraphModule) -> Callable:
-    """The graph kernel by kernel, each called as a method of its first tensor where there is one: that takes half the time."""
+    """The graph kernel by kernel, each called by its name in Python where it has one: that takes half the time."""
     for node in list(graph.graph.nodes):
         if not isinstance(target := node.target, torch._ops.OpOverload):
             continue
@@ -282,6 +324,10 @@ def played(graph: fx.GraphModule) -> Callable:
         if name in ("alias", "detach", "lift_fresh"):
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
+        elif "out" in node.kwargs or name == "ones_like":
+            node.target = getattr(torch, name)
+        elif name == "_to_copy" and set(node.kwargs) == {"dtype"}:
+            node.op, node.target = "call_method", "to"
         elif first.name == "self" and isinstance(node.args[0], fx.Node) and hasattr(Tensor, name):
             node.op, node.target = "call_method", name
     graph.recompile()

@@ -33,7 +33,8 @@ import contextlib
 import functools
 import inspect
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -324,6 +325,24 @@ def _forward_over_forward() -> bool:
     """Whether a torch.func.jvp runs within another: torch drops the outer tangents inside an autograd.Function there."""
     stack = torch._C._functorch.get_interpreter_stack()
     return stack is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) > 1
+
+
+_fusing: ContextVar[bool] = ContextVar("fusing", default=False)
+
+
+def fusing() -> bool:
+    """Whether a compiler will make what is computed now into kernels of its own, so that the number of steps costs nothing."""
+    return _fusing.get() or torch.compiler.is_compiling()
+
+
+@contextlib.contextmanager
+def for_a_compiler() -> Iterator[None]:
+    """Say so while a graph is recorded for one."""
+    token = _fusing.set(True)
+    try:
+        yield
+    finally:
+        _fusing.reset(token)
 
 
 class Sequence:

@@ -70,7 +70,9 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
         loss = (1 - label_smoothing) * loss + label_smoothing / classes * even
     loss = (loss if ignored is None else loss.masked_fill(ignored, 0)).squeeze(dim)
     saved = (log_p, index) if ignored is None else (log_p, index, ignored)
-    return loss.sum() / _total(weight, index, ignored) if reduction == "mean" else reduce_loss(loss, reduction), saved
+    if reduction != "mean":
+        return reduce_loss(loss, reduction), saved
+    return loss.sum() / (total := _total(weight, index, ignored)), saved if ignored is None else (*saved, total)
 
 
 @cross_entropy.gradient
@@ -97,8 +99,8 @@ def _(dy, saved, needs, target, weight, reduction, label_smoothing):
         return dx, dtarget, dweight
     if not needs.input:
         return None
-    index, ignored = (*indexed, None)[:2]
-    scale = _share(dy, dim, index, ignored, weight, reduction)
+    index, ignored, total = (*indexed, None, None)[:3]
+    scale = _share(dy, dim, index, ignored, weight, reduction, total)
     w = scale if weight is None else scale * weight[index]  # of the one-hot part
     if not label_smoothing:
         return (log_p.exp() * w).scatter_add(dim, index, (-w).expand(index.shape))
@@ -234,10 +236,11 @@ def _total(weight, index, ignored):
     return (counted if weight is None else weight[index] * counted).sum()
 
 
-def _share(dy, dim, index, ignored, weight, reduction):
-    """The upstream gradient of each sample's loss before its weight: 0 where it counts nothing."""
+def _share(dy, dim, index, ignored, weight, reduction, total=None):
+    """The upstream gradient of each sample's loss before its weight: 0 where it counts nothing. total: the mean's denominator."""
     scale = dy.unsqueeze(dim) if reduction == "none" else dy
-    scale = scale / _total(weight, index, ignored) if reduction == "mean" else scale
+    if reduction == "mean":
+        scale = scale / (_total(weight, index, ignored) if total is None else total)
     return scale if ignored is None else scale.masked_fill(ignored, 0)  # after the division, as 0/0 where all are ignored
 
 
