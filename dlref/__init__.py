@@ -8,13 +8,14 @@ from . import builtin, manual
 from .check import Finding, Report, check
 from .compare import Comparison, compare
 from .compare_models import ModelComparison, compare_models
+from .compile_step import compile_step
 from .convert import convert
 from .mode import manual_mode
 from .pairs import Pair, pairs
 
 __version__ = "0.1.0"
 __all__ = ["Comparison", "Finding", "ModelComparison", "Pair", "Report", "builtin", "check", "compare", "compare_models",
-           "convert", "manual", "manual_mode", "pairs"]  # fmt: skip
+           "compile_step", "convert", "manual", "manual_mode", "pairs"]  # fmt: skip
 
 # Loaded where they are used: they need lightning, scikit-learn or torchvision, which take seconds to import.
 _LAZY = ("data", "lightning", "models")

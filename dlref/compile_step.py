@@ -19,6 +19,7 @@ from .manual.flat import coalesce, flatten, lay
 from .manual.module import collecting, has_hooks, vjp_of
 from .manual.nn.utils import clip_grad_norm_
 from .manual.op import for_a_compiler
+from .names import one_of
 
 GRAPHS = 8  # after as many recompilations torch.compile gives up as well
 Place = tuple[int, str, int | None]  # group, name, and where in a tuple a number of the optimizer stands
@@ -30,7 +31,7 @@ def compile_step(
     optimizer: Any,
     max_norm: float | None = None,
     *,
-    backend: str = "inductor",
+    backend: str | Callable = "inductor",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
 ) -> CompiledStep:
@@ -39,18 +40,20 @@ def compile_step(
     It does what `training.step(network, criterion, optimizer, x, y, max_norm)` does, but that no gradient is left in `.grad`.
     network, criterion: with explicit gradients (`vjp`). optimizer: of dlref.manual.optim.
     backend: "inductor" compiles the graph; "eager" plays its kernels back one by one, and needs no compiler; or another one of
-    torch.compile. mode, options: those of torch.compile, as mode="reduce-overhead" for a CUDA graph.
+    torch.compile, by name or as a function. mode, options: those of torch.compile, as mode="reduce-overhead" for a CUDA graph.
 
     Each form of a batch and each setting (training, frozen, the optimizer's numbers) has a graph of its own, and its first
     step is an ordinary one. The learning rate may change at every step, and so may another number once it was seen to.
     What no graph can hold (hooks, a look at the data, sparse gradients) and a missing compiler are told in a warning, and the
     steps are ordinary ones from there on. The network's parameters are laid into one tensor (`manual.flat`).
-    TypeError where network or criterion has no vjp, or the optimizer is another's.
+    TypeError where network or criterion has no vjp, or the optimizer is another's; ValueError for an unknown backend.
     """
     vjp_of(network), vjp_of(criterion)
     if not isinstance(optimizer, manual_optimizer.Manual):
         raise TypeError(f"the optimizer must be one of dlref.manual.optim, as its update is part of the graph; it is "
                         f"{type(optimizer).__module__}.{type(optimizer).__name__}")  # fmt: skip
+    if isinstance(backend, str):
+        one_of("backend", backend, ("eager", *torch._dynamo.list_backends(None)))
     by_kernel = backend == "eager"
     compiler = None if by_kernel else functools.partial(compiled, backend=backend, mode=mode, options=options)
     return CompiledStep(network, criterion, optimizer, max_norm, compiler)
@@ -191,14 +194,18 @@ class Recording:
                 swap[p].grad_slot = swap[place]
             yield
             self.places = [(p, place) for p, place in places.items() if swap[p].grad is not None]
+            if any(swap[p].grad is not swap[place] for p, place in self.places):
+                raise ValueError("a gradient is sparse")
 
         return tail
 
     def with_update(self, batch: list) -> Callable:
         """Let the graph end with the optimizer's rule, for each parameter by itself: the compiler makes few kernels of them."""
         optimizer = self.owner.optimizer
-        trained = [[p for p in group["params"] if p.requires_grad and (p in optimizer.state or not optimizer.state)]
-                   for group in optimizer.param_groups]  # fmt: skip
+        trained = []  # of each group, what has a state; all where its rule keeps none
+        for group in optimizer.param_groups:
+            params = [p for p in group["params"] if p.requires_grad]
+            trained.append([p for p in params if p in optimizer.state] or params)
         steps = [_counter([optimizer.state.get(p, {}) for p in params]) for params in trained]
         together = [s is not None and bool((s == s[0]).all()) for s in steps]  # have all been updated equally often?
         states = [v for params in trained for p in params for k, v in optimizer.state.get(p, {}).items()
@@ -224,7 +231,7 @@ class Recording:
             for group, params, count, same in zip(groups, trained, steps, together, strict=True):
                 t = None if count is None else swap[count].add_(1).double()  # as exact as the number that it is elsewhere
                 for i, p in enumerate(params):
-                    if (grad := found.get(swap[p])) is None:
+                    if (grad := found.pop(swap[p], None)) is None:
                         if t is not None:
                             raise ValueError("a parameter that the optimizer has moved gets no gradient now")
                         continue
@@ -233,6 +240,8 @@ class Recording:
                     if t is not None:
                         state["step"] = t[0 if same else i]
                     optimizer._update(manual_optimizer.Run([], swap[p], grad, state), group)
+            if any(swap[p] in found for group in optimizer.param_groups for p in group["params"] if p in swap):
+                raise ValueError("a parameter gets its first gradient only now")
 
         return tail
 
@@ -307,7 +316,7 @@ def swapped(modules: list[nn.Module], swap: dict) -> Iterator[None]:
 # --- what becomes of a graph ------------------------------------------------------------------------------------------
 
 
-def compiled(graph: fx.GraphModule, backend: str, mode: str | None, options: dict[str, Any] | None) -> Callable:
+def compiled(graph: fx.GraphModule, backend: str | Callable, mode: str | None, options: dict[str, Any] | None) -> Callable:
     """The graph by torch.compile, whose guards are left out: what they would look at is looked at in `CompiledStep.key`."""
     settings: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     if backend == "inductor":

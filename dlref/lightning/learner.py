@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from .. import builtin, manual
+from ..compile_step import compile_step
 from ..manual.flat import flatten
 from ..names import one_of, optimizer_named, schedule_named
 
@@ -32,6 +33,7 @@ class Learner(lightning.LightningModule):
         ReduceLROnPlateau watches the validation loss, and the training loss where there is no validation.
     gradient_clip_val, accumulate_grad_batches: the largest norm of all gradients together, and the batches that make one
         update. They stand here, since Lightning leaves both to the module where the module does the optimization.
+    compile: with "manual", make one graph of each step (dlref.compile_step); with the others, compile the network.
 
     ValueError where a name is unknown or a number out of its range.
     """
@@ -50,6 +52,7 @@ class Learner(lightning.LightningModule):
         schedule_every: str = "epoch",
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
+        compile: bool = False,
     ):
         super().__init__()
         one_of("backend", backend, BACKENDS)
@@ -58,7 +61,11 @@ class Learner(lightning.LightningModule):
                             ("accumulate_grad_batches", accumulate_grad_batches)):  # fmt: skip
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be greater than 0, it is {value}")
+        if compile and backend == "manual" and accumulate_grad_batches != 1:
+            raise ValueError(f"accumulate_grad_batches must be 1 with compile, as a graph holds gradient and update; it is "
+                             f"{accumulate_grad_batches}")  # fmt: skip
         self.save_hyperparameters()
+        self.compiled: Any = None
         self.hp: Any = self.hparams
         self.automatic_optimization = False
         self.ns: Any = BACKENDS[backend]
@@ -102,16 +109,30 @@ class Learner(lightning.LightningModule):
         optimizer: Any = self.optimizers()
         every = self.hp.accumulate_grad_batches
         x, y = self.task(batch)
-        z, error = self.gradients(x, y)
-        self._log("train", z, error, y)
-        if (index + 1) % every and not self.trainer.is_last_batch:
-            return
-        if self.hp.gradient_clip_val is not None:
-            self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
-        optimizer.step()  # d. update
-        optimizer.zero_grad()
+        if self.compiled is not None:
+            self._log("train", *self._compiled_step(optimizer, x, y), y)
+        else:
+            z, error = self.gradients(x, y)
+            self._log("train", z, error, y)
+            if (index + 1) % every and not self.trainer.is_last_batch:
+                return
+            if self.hp.gradient_clip_val is not None:
+                self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
+            optimizer.step()  # d. update
+            optimizer.zero_grad()
         if self.hp.schedule_every == "step":
             self._step_schedule()
+
+    def _compiled_step(self, optimizer: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
+        """All of a step as the closure of the optimizer's, by which Lightning counts steps; it leaves no gradient to update by."""
+        found: list[Any] = []
+
+        def closure() -> None:
+            found.extend(self.compiled.run(x, y))
+            optimizer.zero_grad()
+
+        optimizer.step(closure)
+        return found[0], found[1]
 
     def on_train_epoch_end(self) -> None:
         if self.hp.schedule_every == "epoch":
@@ -127,6 +148,10 @@ class Learner(lightning.LightningModule):
         if self.hp.backend == "manual":
             flatten(self.network)  # one update runs for all parameters
         optimizer, schedule = self._optimizer_and_schedule()
+        if self.hp.compile and self.hp.backend == "manual":
+            self.compiled = compile_step(self.network, self.criterion, optimizer, self.hp.gradient_clip_val)
+        elif self.hp.compile:
+            self.network.compile()
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule is not None else {})
 
     def on_fit_start(self) -> None:

@@ -54,8 +54,13 @@ def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max
     return error
 
 
-def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> Callable[..., list[dict[str, float]]]:
-    """The algorithm round a step, which is all in which the two namespaces differ. before: called with the network."""
+def fit_by(
+    step: Step, compiled: Callable[..., Callable[[Tensor, Tensor], Tensor]], before: Callable[[Any], Any] = lambda network: None
+) -> Callable[..., list[dict[str, float]]]:
+    """The algorithm round a step, which is all in which the two namespaces differ.
+
+    compiled: makes `take(x, y) -> error` of the step's other arguments and a backend's name. before: called with the network.
+    """
 
     def fit(
         network: Any,
@@ -70,6 +75,7 @@ def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> C
         patience: int = 10,
         schedule: Any = None,
         max_norm: float | None = None,
+        compile: bool | str = False,
         seed: int = 0,
         callback: Callable[[dict[str, float]], bool | None] | None = None,
     ) -> list[dict[str, float]]:
@@ -80,6 +86,8 @@ def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> C
         tolerance, patience: converged when the training error has not fallen by more than tolerance in patience
             epochs; None: never.
         schedule: a learning-rate scheduler, stepped after each epoch. max_norm: what gradients are clipped to.
+        compile: make one graph of the step (dlref.compile_step), true by the compiler "inductor"; or a backend's name, as
+            "eager", which plays the step's kernels back. It takes seconds to minutes before the second step.
         seed: of the order of the samples; the same seed gives the same batches in both namespaces.
         callback: called with the epoch's record; what it returns, if true, ends the training. So does Ctrl-C.
         Returns a record an epoch: epoch, loss (mean over the training data, while they were learnt), seconds; with
@@ -88,6 +96,10 @@ def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> C
         """
         _check(train, validation, epochs, batch_size, patience)
         before(network)
+        if compile:
+            take = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)
+        else:
+            take = lambda x, y: step(network, criterion, optimizer, x, y, max_norm)  # noqa: E731
         history: list[dict[str, float]] = []
         best, waited = math.inf, 0
         try:
@@ -95,7 +107,7 @@ def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> C
                 network.train()
                 start, total = time.perf_counter(), torch.zeros((), device=train[0].device)
                 for x, y in minibatches(train, batch_size, seed, epoch):
-                    total += step(network, criterion, optimizer, x, y, max_norm).detach() * len(x)
+                    total += take(x, y).detach() * len(x)
                 loss = total.item() / len(train[0])
                 record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
                 if validation is not None:
@@ -121,8 +133,14 @@ def fit_by(step: Step, before: Callable[[Any], Any] = lambda network: None) -> C
     return fit
 
 
+def _compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | None, backend: str) -> Any:
+    from ..compile_step import compile_step  # loaded where it is used: torch.fx and the compiler's front end take a while
+
+    return compile_step(network, criterion, optimizer, max_norm, backend=backend)
+
+
 # Before the first step the parameters are laid into one tensor, so that one update runs for them all.
-fit = fit_by(step, before=flatten)
+fit = fit_by(step, _compiled, before=flatten)
 
 
 def minibatches(data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[Data]:
