@@ -109,8 +109,9 @@ class Op:
         arguments = "".join(f"{name}, " for name in self.names)
         outputs = "".join(f"{name}, " for name in self.outputs)
         self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, place, {arguments}: pull({names})")
-        kept = "".join(f"{name if read else None}, " for name, read in zip(self.names, self.reads, strict=True))
-        self.call_keep = _compile(f"lambda {arguments}: ({kept})")
+        kept = "".join(f"o[{i}], " if uses else "None, " for i, uses in enumerate(self.uses_outputs))
+        read = "".join(f"v[{i}], " if reads else "None, " for i, reads in enumerate(self.reads))
+        self.call_keep = _compile(f"lambda o, v: (({kept}), ({read}))")
         return function
 
     def prepare(self, function: Callable) -> Callable:
@@ -184,11 +185,8 @@ class Op:
 
     def evaluate(self, values: tuple) -> tuple[Tensor, ...]:
         """The forward's outputs, then what it saved."""
-        result = self.forward(*values)
-        if not isinstance(result, tuple):
-            return (result,)
-        outputs, saved = result
-        return (outputs, *saved) if self.single else (*outputs, *saved)
+        outputs, saved = self.split(self.forward(*values))
+        return (*outputs, *saved)
 
     def result(self, results: tuple[Tensor, ...], public: tuple) -> Any:
         """What the caller gets of the outputs."""
@@ -247,35 +245,41 @@ class Op:
         if _is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
                 values = self.cast(values, device)
-                results = self.evaluate(values)
+                outputs, saved = self.split(self.forward(*values))
         else:
-            results = self.evaluate(values)
-        output = self.result(results, public)
+            outputs, saved = self.split(self.forward(*values))
+        if self.call_finish is not None:
+            output = self.call_finish(*outputs, saved, *public)
+        else:
+            output = outputs[0] if self.single else outputs
         if inplace:
             output = original.copy_(output)
-            results = (output, *results[1:])
-        elif isinstance(output, Tensor) and output.requires_grad:  # a view of a leaf is known to autograd
+            outputs = (output, *outputs[1:])
+        elif self.single and output.requires_grad:  # a view of a leaf is known to autograd
             output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
-        n = len(self.outputs)
-        saved = results[n:]
-        like_outputs = None if self.single else _likes(results[:n])
-        values = self.call_keep(*values)
-        kept = tuple([o if uses else None for o, uses in zip(results[:n], self.uses_outputs, strict=True)])
-        scalar = results[0] if self.single and results[0].numel() == 1 else None
-        del results
+        kinds = None if self.single else _likes(outputs)
+        scalar = outputs[0] if self.single and outputs[0].numel() == 1 else None
+        kept, values = self.call_keep(outputs, values)
+        del outputs
 
         def pull(dy: Any, wants: list[bool], place: tuple | None = None) -> list[Tensor | None]:
             if dy is None:
                 dy = seed(scalar)
-            if like_outputs is not None:
-                dy = upstream(dy, like_outputs)
+            if kinds is not None:
+                dy = upstream(dy, kinds)
                 if dy is None:
                     return [None] * len(like)
-            wants = [want and kind is not None for want, kind in zip(wants, like, strict=True)]
             return self.gradients(dy, kept, saved, wants, values, like, place)
 
         return output, pull
+
+    def split(self, result: Any) -> tuple[tuple, tuple]:
+        """Outputs and what was saved, of what the forward returned."""
+        if type(result) is not tuple:
+            return (result,), ()
+        outputs, saved = result
+        return (outputs,) if self.single else outputs, saved
 
     def gradients(self, dy, outputs, saved, wants, values, like, place=None) -> list[Tensor | None]:
         """The gradients of the forward's arguments, each in its argument's shape and dtype."""
@@ -284,13 +288,14 @@ class Op:
             if torch.is_autocast_enabled(device):
                 with torch.autocast(device, enabled=False):
                     return self.gradients(dy, outputs, saved, wants, values, like, place)
+        needs = self.Each._make([want and kind is not None for want, kind in zip(wants, like, strict=True)])
         where = self.nowhere if place is None else self.Each._make(place)
-        grads = self.call_pull(self.pull, dy, *outputs, saved, self.Each._make(wants), where, *values)
+        grads = self.call_pull(self.pull, dy, *outputs, saved, needs, where, *values)
         if not isinstance(grads, tuple):
             grads = (grads,)
-        fitted: list[Tensor | None] = [None] * len(wants)
+        fitted: list[Tensor | None] = [None] * len(needs)
         for i, grad in enumerate(grads):
-            if grad is not None and wants[i]:
+            if grad is not None and needs[i]:
                 shape, dtype = like[i]
                 if grad.shape != shape:
                     grad = _summed(grad, shape, where[i])

@@ -43,7 +43,7 @@ def _(dy, output):
     r"""$dx = dy\,[y > 0]$: only the output is kept."""
     # A product with 0 or 1 has no branches, as `where` has. Of bytes the CPU's kernel takes a third of the time of bools; a
     # compiler makes one kernel of bools, but not of their bytes.
-    kept = output != 0
+    kept = output.ne(0)
     return dy * (kept if fusing() else kept.view(torch.uint8))
 
 
