@@ -1,0 +1,143 @@
+"""Memory: what a module keeps for its gradient, and the peak of a training step, by hand and built in."""
+
+from __future__ import annotations
+
+import functools
+import os
+import types
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from .. import builtin, manual
+from ..names import one_of
+from .cases import Draw
+from .modules import MODULES
+from .steps import NETWORKS, step_parts
+
+SIDES = ("manual", "builtin")
+
+
+def saved_bytes(name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Bytes that a module of MODULES keeps from its forward for its gradient: {"manual", "builtin": {input, output, own}}.
+
+    Counted are the storages, each once, that torch hands to torch.autograd.graph.saved_tensors_hooks, and those that our
+    pullback can reach: those of the inputs, of the outputs, and the module's own. Parameters and buffers are no part of it
+    on either side: they live anyway. ValueError where there is no such module.
+    """
+    one_of("module", name, MODULES)
+    make, arguments = MODULES[name]
+    found: dict[str, Any] = {"name": name}
+    with torch.random.fork_rng(devices=[]):
+        for side, space in zip(SIDES, (manual, builtin), strict=True):
+            torch.manual_seed(0)
+            module = make(space.nn).to(device)
+            inputs, named = arguments(Draw(device))
+            found[side] = kept_by(space, module, inputs, named)
+    return found
+
+
+def kept_by(space: Any, module: nn.Module, inputs: tuple, named: dict[str, Any]) -> dict[str, int]:
+    """Bytes kept of the inputs, of the outputs, and of the module's own making, by dlref.manual or dlref.builtin."""
+    if space is manual:
+        plain = tuple(v.detach() if isinstance(v, Tensor) else v for v in inputs)
+        output, pullback = module.vjp(*plain, **named)  # type: ignore[operator]
+        kept = reachable(pullback)
+    else:
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            output = module(*inputs, **named)
+    # A lazy module has its parameters now.
+    living = storages([*module.parameters(), *module.buffers()])
+    given, made = storages(tree_leaves((inputs, named))), storages(tree_leaves(output))
+    sizes = {"input": 0, "output": 0, "own": 0}
+    for address, size in storages(kept).items():
+        if address not in living:
+            sizes["input" if address in given else "output" if address in made else "own"] += size
+    return sizes
+
+
+def storages(values: Iterable[Any]) -> dict[int, int]:
+    """{address: bytes} of the storages of the tensors among the values."""
+    found = {}
+    for t in values:
+        if isinstance(t, Tensor):
+            for part in (t._indices(), t._values()) if t.layout == torch.sparse_coo else (t,):
+                storage = part.untyped_storage()
+                if storage.nbytes():
+                    found[storage.data_ptr()] = storage.nbytes()
+    return found
+
+
+def reachable(root: Any) -> list[Tensor]:
+    """The tensors that something keeps alive: through closures, defaults, containers and attributes, but not modules."""
+    found, seen, waiting = [], set(), [root]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (nn.Module, type, types.ModuleType, str, bytes, int, float)) or value is None:
+            continue
+        elif isinstance(value, types.FunctionType):
+            waiting += [c.cell_contents for c in value.__closure__ or () if c != types.CellType()]
+            waiting += [value.__defaults__, value.__kwdefaults__, value.__dict__]
+        elif isinstance(value, types.MethodType):
+            waiting += [value.__self__, value.__func__]
+        elif isinstance(value, functools.partial):
+            waiting += [value.func, value.args, value.keywords]
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            waiting += value
+        elif type(value).__module__.startswith("dlref"):
+            waiting += vars(value).values() if hasattr(value, "__dict__") else []
+            waiting += [getattr(value, slot, None) for slot in getattr(type(value), "__slots__", ())]
+    return found
+
+
+def peak_bytes(name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Largest memory that a training step of a network of NETWORKS takes beyond parameters and optimizer state.
+
+    {"name", "batch", "optimizer", "manual", "builtin"}: gradients included, on both sides, whether a step allocates them or
+    keeps them from the step before. On a CPU the running sum of PyTorch's allocations and releases, from its profiler.
+    """
+    one_of("name", name, NETWORKS)
+    case = NETWORKS[name]
+    batch, optimizer = case.batches[0], case.optimizers[-1]
+    x, y = case.data(batch, device)
+    found: dict[str, Any] = {"name": name, "batch": batch, "optimizer": optimizer[0]}
+    for side, space in zip(SIDES, (manual, builtin), strict=True):
+        network, criterion, rule = parts = step_parts(case, space, optimizer, device)
+        step = functools.partial(space.training.step, *parts, x, y)
+        for _ in range(2):  # the optimizer's state, and gradients
+            step()
+        held = [t for p in network.parameters() for t in (p.grad, p.__dict__.get("grad_slot")) if t is not None]
+        before = sum(storages(held).values())
+        found[side] = before + peak_of(step, torch.device(device))
+    return found
+
+
+def peak_of(work: Callable[[], Any], device: torch.device) -> int:
+    """The largest sum of bytes that are alive during the call and were not before it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports on a GPU that is not there
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    alive = largest = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        largest = max(largest, alive)
+    return largest
