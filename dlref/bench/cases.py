@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -55,18 +56,27 @@ LIGHT = """gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu relu re
 HEAVY = """celu elu logsigmoid mish selu softplus softsign tanh tanhshrink""".split()
 POOLED = {1: (64, 64, 128), 2: (8, 64, 28, 28), 3: (8, 16, 16, 16, 16)}
 
+
+def each(pattern: str, case: Callable[[int, Draw], Call]) -> dict[str, Case]:
+    """The same case in one, two and three dimensions."""
+    return {pattern.format(n): functools.partial(case, n) for n in POOLED}
+
+
 OPERATIONS: dict[str, Case] = {
     **dict.fromkeys(LIGHT, lambda x: call(x(1024, 1024))),
     **dict.fromkeys(HEAVY, lambda x: call(x(512, 512))),
     **dict.fromkeys(("dropout", "alpha_dropout"), lambda x: call(x(256, 512), 0.5, True)),
     **dict.fromkeys(("softmax", "log_softmax", "softmin"), lambda x: call(x(512, 1000), -1)),
-    **dict.fromkeys(("huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"), lambda x: call(x(1024, 1024), x.normal(1024, 1024))),
+    **dict.fromkeys(("huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"),
+                    lambda x: call(x(1024, 1024), x.normal(1024, 1024))),
     **dict.fromkeys(("hinge_embedding_loss", "perceptron_loss", "soft_margin_loss"),
                     lambda x: call(x(256, 512), x.signs(256, 512))),
-    **{f"adaptive_{kind}_pool{n}d": lambda x, n=n: call(x(*POOLED[n]), (4,) * n) for kind in ("avg", "max") for n in POOLED},
-    **{f"{kind}_pool{n}d": lambda x, n=n: call(x(*POOLED[n]), 2) for kind in ("avg", "max") for n in POOLED},
-    **{f"lp_pool{n}d": lambda x, n=n: call(x(*POOLED[n]), 2.0, 2) for n in POOLED},
-    **{f"max_unpool{n}d": lambda x, n=n: call(*x.pooled(32, *POOLED[n][1:]), 2) for n in POOLED},
+    **each("adaptive_avg_pool{}d", lambda n, x: call(x(*POOLED[n]), (4,) * n)),
+    **each("adaptive_max_pool{}d", lambda n, x: call(x(*POOLED[n]), (4,) * n)),
+    **each("avg_pool{}d", lambda n, x: call(x(*POOLED[n]), 2)),
+    **each("max_pool{}d", lambda n, x: call(x(*POOLED[n]), 2)),
+    **each("lp_pool{}d", lambda n, x: call(x(*POOLED[n]), 2.0, 2)),
+    **each("max_unpool{}d", lambda n, x: call(*x.pooled(32, *POOLED[n][1:]), 2)),
     "dropout1d": lambda x: call(x(64, 64, 256), 0.5, True),
     "dropout2d": lambda x: call(x(16, 64, 32, 32), 0.5, True),
     "dropout3d": lambda x: call(x(16, 64, 4, 16, 16), 0.5, True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import platform
 import statistics
@@ -14,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.benchmark import Timer
+
+from ..names import one_of
+
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # what it says where there is no GPU
+from torch.utils.benchmark import Timer  # noqa: E402
 
 BLOCK = 1e-3  # seconds that one measurement lasts at least: the clock and the loop round it are far below
 FEWEST = 3  # rounds, whatever the budget of seconds
@@ -104,14 +109,13 @@ def products(which: str) -> Iterator[None]:
     torch sends mm and addmm to oneDNN where bfloat16 is allowed inside of them; a CPU without AMX computes them in full
     float32 all the same, some (AMD) at twice the speed of MKL. ValueError on a CPU with AMX, where they would be rounded.
     """
-    if which not in PRODUCTS:
-        raise ValueError(f"products must be one of {', '.join(PRODUCTS)}; it is {which!r}")
+    one_of("products", which, PRODUCTS)
     if which == "default":
         yield
         return
     if torch.cpu._is_amx_tile_supported():
         raise ValueError("products must be default on this CPU: it has AMX, and oneDNN would compute in bfloat16")
-    setting = torch.backends.mkldnn.matmul
+    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = setting.fp32_precision
     setting.fp32_precision = "bf16"
     try:

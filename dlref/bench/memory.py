@@ -48,7 +48,12 @@ def kept_by(space: Any, module: nn.Module, inputs: tuple, named: dict[str, Any])
         kept = reachable(pullback)
     else:
         kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+
+        def note(t: Tensor) -> Tensor:
+            kept.append(t)
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
             output = module(*inputs, **named)
     # A lazy module has its parameters now.
     living = storages([*module.parameters(), *module.buffers()])
@@ -113,13 +118,13 @@ def peak_bytes(name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
     x, y = case.data(batch, device)
     found: dict[str, Any] = {"name": name, "batch": batch, "optimizer": optimizer[0]}
     for side, space in zip(SIDES, (manual, builtin), strict=True):
-        network, criterion, rule = parts = step_parts(case, space, optimizer, device)
+        network, _, rule = parts = step_parts(case, space, optimizer, device)
         step = functools.partial(space.training.step, *parts, x, y)
         for _ in range(2):  # the optimizer's state, and gradients
             step()
-        held = [t for p in network.parameters() for t in (p.grad, p.__dict__.get("grad_slot")) if t is not None]
-        before = sum(storages(held).values())
-        found[side] = before + peak_of(step, torch.device(device))
+        rule.zero_grad()
+        slots = [p.__dict__["grad_slot"] for p in network.parameters() if "grad_slot" in p.__dict__]
+        found[side] = sum(storages(slots).values()) + peak_of(step, torch.device(device))
     return found
 
 

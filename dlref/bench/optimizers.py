@@ -14,7 +14,9 @@ from ..manual.flat import flatten
 from ..names import one_of
 from .measure import measure
 
-OPTIMIZERS = [name for name in vars(manual.optim) if hasattr(getattr(manual.optim, name), "update") and name != "Optimizer"]
+OPTIMIZERS = [
+    name for name in vars(manual.optim) if hasattr(getattr(manual.optim, name), "update") and name != "Optimizer"
+]
 WAYS = {"builtin": {}, "builtin foreach": {"foreach": True}, "builtin fused": {"fused": True}}
 # Name: shapes of the parameters.
 PARAMETERS: dict[str, list[tuple[int, ...]]] = {

@@ -96,7 +96,9 @@ def time_steps(
             theirs = [variant for variant in variants if variant.startswith("builtin")]
             ratios = {key: vars(times.ratio(key, theirs)) for key in MANUAL if key in variants}
             if "products" in variants:
-                ratios |= {f"{key} over products": vars(times.ratio(key, ["products"])) for key in MANUAL if key in variants}
+                ratios |= {
+                    f"{key} over products": vars(times.ratio(key, ["products"])) for key in MANUAL if key in variants
+                }
             label, options = optimizer
             label += " momentum" if options.get("momentum") else ""
             found.append({"name": name, "batch": batch, "optimizer": label, "times": times.as_dict(), "ratios": ratios})
