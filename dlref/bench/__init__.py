@@ -3,6 +3,7 @@
 `dlref bench` writes what these return. All sides of a comparison are measured in turn in one process.
 """
 
+from .estimate import ESTIMATED, GPU, estimate_step
 from .growth import draw_growth, exponent, time_growth
 from .measure import Ratio, Times, environment, measure, products
 from .memory import peak_bytes, saved_bytes

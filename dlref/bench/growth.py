@@ -77,6 +77,8 @@ def draw_growth(path: Path, records: Sequence[dict[str, Any]]) -> Path:
             axis.loglog(record["sizes"], [1e3 * t for t in record[side]], marker=marker, markersize=4, label=label)
         others = ", ".join(f"{key} {value}" for key, value in BASE.items() if key != record["what"])
         axis.set(title=others, xlabel=record["what"], ylabel="a step, ms")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
         axis.grid(alpha=0.3, which="both")
         axis.legend()
     figure.savefig(path, dpi=150)

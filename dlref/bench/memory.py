@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -137,8 +138,8 @@ def peak_of(work: Callable[[], Any], device: torch.device) -> int:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports on a GPU that is not there
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with without_stderr(), torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         work()
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
     alive = largest = 0
@@ -146,3 +147,16 @@ def peak_of(work: Callable[[], Any], device: torch.device) -> int:
         alive += event.nbytes()
         largest = max(largest, alive)
     return largest
+
+
+@contextlib.contextmanager
+def without_stderr() -> Iterator[None]:
+    """Drop what is written to standard error inside: the profiler tells of each release of what it did not see allocated."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

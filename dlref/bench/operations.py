@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ def time_operation(
     """Seconds of an operation, by hand and built in, and the ratios: a record as `dlref bench --json` writes it.
 
     forward: values only. vjp: forward and gradient without autograd. autograd: both, by loss.backward()'s machinery, on
-    either side. compiled: forward and gradient in one graph of torch.compile, by vjp.
+    either side. compiled: forward and gradient in one graph of torch.compile, by vjp; left out where Dynamo refuses.
     """
     variants = operation_variants(name, device, compile)
     times = measure(variants, rounds, seconds, threads)
@@ -82,10 +83,15 @@ def operation_variants(name: str, device: torch.device | str = "cpu", compile: b
         "builtin": lambda: autograd(pair.builtin),
     }
     if compile:
-        explicit = torch.compile(vjp, fullgraph=True)
-        function = torch.compile(lambda *a, **k: pair.builtin(*a, **k), fullgraph=True)
-        variants |= {
-            "manual compiled": lambda: explicit(*plain),
-            "builtin compiled": lambda: autograd(function),
-        }
+        torch.compiler.reset()  # the code of another operation would make this one's shapes dynamic
+        explicit = torch.compile(vjp, fullgraph=True, dynamic=False)
+        function = torch.compile(lambda *a, **k: pair.builtin(*a, **k), fullgraph=True, dynamic=False)
+        for variant, work in (
+            ("manual compiled", lambda: explicit(*plain)), ("builtin compiled", lambda: autograd(function))
+        ):  # fmt: skip
+            with contextlib.suppress(
+                torch._dynamo.exc.TorchDynamoException
+            ):  # it cannot be compiled: then it is no variant
+                work()
+                variants[variant] = work
     return variants

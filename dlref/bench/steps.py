@@ -121,12 +121,13 @@ def step_variants(
     for name, way in ways(getattr(torch.optim, optimizer[0])).items():
         variants[name] = step(builtin, parts(builtin, **way))
     if compile:
+        torch.compiler.reset()  # the code of another network would make this one's shapes dynamic
         if (compiled := _compile_step()) is not None:
             whole = compiled(*parts(manual))
             variants["manual compiled"] = lambda: whole(x, y)
         network, criterion, rule = parts(builtin)
-        variants["builtin forward compiled"] = step(builtin, (torch.compile(network), criterion, rule))
-        variants["builtin step compiled"] = torch.compile(step(builtin, parts(builtin)))
+        variants["builtin forward compiled"] = step(builtin, (torch.compile(network, dynamic=False), criterion, rule))
+        variants["builtin step compiled"] = torch.compile(step(builtin, parts(builtin)), dynamic=False)
     layers = [layer for layer in case.make(builtin).modules() if not isinstance(layer, nn.Sequential)]
     if all(isinstance(layer, (nn.Linear, nn.ReLU)) for layer in layers):
         variants["products"] = _products([layer for layer in layers if isinstance(layer, nn.Linear)], x)

@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 def main(command: str, arguments: list[str]) -> None:
     options = Parser(prog="dlref bench", description="Time both sides, and count their memory. Without names: every operation "
-                     "and optimizer, or what --models, --memory and --growth ask for.")  # fmt: skip
+                     "and optimizer, or what --models, --memory, --growth and --estimate ask for.")  # fmt: skip
     options.add_argument("names", nargs="*", help="of operations, optimizers, networks; with --memory of modules, too")
     options.add_argument("--models", action="store_true", help="a whole training step of every network")
     options.add_argument("--memory", action="store_true", help="bytes kept for the gradient, and the peak of a step")
@@ -68,7 +68,7 @@ def main(command: str, arguments: list[str]) -> None:
 def run(chosen: Any, device: torch.device, progress: Progress) -> dict[str, Any]:
     """The records of every section that was asked for, each {name of the section: list}."""
     common = {"device": device, "rounds": chosen.rounds, "seconds": chosen.seconds, "threads": chosen.threads}
-    asked = chosen.models or chosen.memory or chosen.growth
+    asked = chosen.models or chosen.memory or chosen.growth or chosen.estimate
     timed = chosen.names or not asked  # names choose among what is timed, the flags add to it
 
     def among(names: Iterable[str], all_of_them: bool) -> list[str]:
@@ -92,6 +92,7 @@ def run(chosen: Any, device: torch.device, progress: Progress) -> dict[str, Any]
                   lambda name: bench.time_steps(name, compile=chosen.compile, **common)),
         "saved": (among(bench.MODULES, True) if chosen.memory else [], lambda name: bench.saved_bytes(name, device)),
         "peak": (among(bench.NETWORKS, True) if chosen.memory else [], lambda name: bench.peak_bytes(name, device)),
+        "estimate": (among(bench.ESTIMATED, True) if chosen.estimate else [], bench.estimate_step),
         "growth": (list(SIZES) if chosen.growth else [], lambda what: bench.time_growth(what, **common)),
     }  # fmt: skip
     return {section: each(section, jobs, work) for section, (jobs, work) in sections.items() if jobs}

@@ -1,0 +1,80 @@
+"""Write the figures of README.md and docs/ from what `dlref bench --json` measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dlref import bench
+from dlref.cli.common import script
+from dlref.names import one_of
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"<!-- bench: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
+# Name of a block in the README: its section, and the records that it shows.
+CHOSEN = {
+    "chosen": (
+        "steps",
+        {("mlp", 200), ("mlp", 1), ("mlp_large", 256), ("cnn", 200), ("lstm", 200), ("transformer", 200)},
+    )
+}
+
+
+def update_figures(results: Sequence[str], files: Sequence[str] = ("README.md", "docs/speed.md")) -> None:
+    """Rewrite each block between <!-- bench: NAME --> and <!-- end --> whose figures the results hold, and nothing else.
+
+    NAME is a section of the results (operations, optimizers, steps, saved, peak, growth), or chosen: the README's few rows.
+
+    Args:
+        results: JSON files of dlref bench; of a section that is in several, the last one counts.
+        files: Where the blocks are, relative to the checkout.
+    """
+    found: dict[str, tuple[list[Any], Any]] = {}
+    for path in results:
+        try:
+            content = json.loads(Path(path).read_text())
+            environment = content.pop("environment")
+        except (ValueError, KeyError, AttributeError):
+            raise ValueError(
+                f"results must be JSON that dlref bench wrote, {path} is not: dlref bench --json FILE"
+            ) from None
+        found |= {section: (records, environment) for section, records in content.items()}
+    texts = {ROOT / name: updated(ROOT / name, found) for name in files}  # all of them, before any is written
+    for path, text in texts.items():
+        path.write_text(text)
+
+
+def updated(path: Path, found: dict[str, tuple[list[Any], Any]]) -> str:
+    """The file's text with its blocks rewritten."""
+    text = path.read_text()
+    if not BLOCK.search(text) or len(BLOCK.findall(text)) != text.count("<!-- bench:"):
+        raise ValueError(
+            f"{path} must hold <!-- bench: NAME --> and, for each, <!-- end -->: write them where a table belongs"
+        )
+
+    def rewritten(match: re.Match) -> str:
+        name = match[1]
+        one_of("block", name, [*bench.TITLES, *CHOSEN])
+        section, only = CHOSEN.get(name, (name, None))
+        if section not in found:
+            return match[0]
+        records, environment = found[section]
+        kept = [r for r in records if only is None or (r["name"], r["batch"]) in only]
+        lines = [markdown(bench.rows(section, kept)), "", f"Measured on: {bench.where(environment)}."]
+        return "\n".join([f"<!-- bench: {name} -->", *lines, "<!-- end -->"])
+
+    return BLOCK.sub(rewritten, text)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table; all columns but the first to the right."""
+    header, *rest = rows
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rest))
+
+
+if __name__ == "__main__":
+    script(update_figures)
