@@ -33,13 +33,13 @@ def update_figures(results: Sequence[str], files: Sequence[str] = ("README.md", 
         files: Where the blocks are, relative to the checkout.
     """
     found: dict[str, tuple[list[Any], Any]] = {}
-    for path in results:
+    for result in results:
         try:
-            content = json.loads(Path(path).read_text())
+            content = json.loads(Path(result).read_text())
             environment = content.pop("environment")
         except (ValueError, KeyError, AttributeError):
             raise ValueError(
-                f"results must be JSON that dlref bench wrote, {path} is not: dlref bench --json FILE"
+                f"results must be JSON that dlref bench wrote, {result} is not: dlref bench --json FILE"
             ) from None
         found |= {section: (records, environment) for section, records in content.items()}
     texts = {ROOT / name: updated(ROOT / name, found) for name in files}  # all of them, before any is written

@@ -106,5 +106,6 @@ def _estimate(records: Sequence[Record]) -> list[list[str]]:
 
 
 TABLES: dict[str, Callable[[Sequence[Record]], list[list[str]]]] = {
-    "operations": _times, "optimizers": _times, "steps": _times, "saved": _saved, "peak": _peak, "growth": _growth, "estimate": _estimate,
+    **dict.fromkeys(("operations", "optimizers", "steps"), _times),
+    "saved": _saved, "peak": _peak, "growth": _growth, "estimate": _estimate,
 }  # fmt: skip

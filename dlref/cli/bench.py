@@ -26,10 +26,11 @@ Record = dict[str, Any]
 def main(command: str, arguments: list[str]) -> None:
     options = Parser(prog="dlref bench", description="Time both sides, and count their memory. Without names: every operation "
                      "and optimizer, or what --models, --memory, --growth and --estimate ask for.")  # fmt: skip
-    options.add_argument("names", nargs="*", help="of operations, optimizers, networks; with --memory of modules, too")
+    options.add_argument("names", nargs="*", help="of operations, optimizers and networks; with --memory of modules and networks")
     options.add_argument("--models", action="store_true", help="a whole training step of every network")
     options.add_argument("--memory", action="store_true", help="bytes kept for the gradient, and the peak of a step")
     options.add_argument("--growth", action="store_true", help="time of a step against batch, width and depth")
+    options.add_argument("--estimate", action="store_true", help="what a step would cost on a GPU, by formula")
     options.add_argument(
         "--compile", action=ActionYesNo, default=False, help="torch.compile on both sides too (minutes)"
     )
@@ -47,15 +48,19 @@ def main(command: str, arguments: list[str]) -> None:
     for path in (chosen.json, chosen.plot):
         if path and Path(path).exists():
             raise ValueError(f"the file must not exist, so that nothing is overwritten; {path} does")
+        if path and not Path(path).parent.is_dir():
+            raise ValueError(f"the file must lie in a folder that exists; {path} does not: make it first")
     if chosen.plot and not chosen.growth:
         raise ValueError("--plot draws the growth: give --growth too")
-    known = [*NAMES, *bench.OPTIMIZERS, *bench.NETWORKS, *(bench.MODULES if chosen.memory else ())]
+    known = [*(bench.MODULES if chosen.memory else (*NAMES, *bench.OPTIMIZERS)), *bench.NETWORKS]
     for name in chosen.names:
         one_of("name", name, known)
     device, console = device_named(chosen.device), Console()
     torch.set_num_threads(chosen.threads)
     with bench.products(chosen.products), Progress(console=console, transient=True) as progress:
         found = run(chosen, device, progress)
+    if not found:
+        raise ValueError(f"names must be of what the flags ask for, they are {' '.join(chosen.names)}: leave the flags out")
     found["environment"] = bench.environment(device, chosen.threads, products=chosen.products, compile=chosen.compile)
     show(found, console)
     if chosen.plot:
