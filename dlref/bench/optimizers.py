@@ -15,8 +15,9 @@ from ..names import one_of
 from .measure import measure
 
 OPTIMIZERS = [
-    name for name in vars(manual.optim) if hasattr(getattr(manual.optim, name), "update") and name != "Optimizer"
-]
+    name for name, value in vars(manual.optim).items()
+    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+]  # fmt: skip
 WAYS = {"builtin": {}, "builtin foreach": {"foreach": True}, "builtin fused": {"fused": True}}
 # Name: shapes of the parameters.
 PARAMETERS: dict[str, list[tuple[int, ...]]] = {

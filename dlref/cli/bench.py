@@ -26,7 +26,9 @@ Record = dict[str, Any]
 def main(command: str, arguments: list[str]) -> None:
     options = Parser(prog="dlref bench", description="Time both sides, and count their memory. Without names: every operation "
                      "and optimizer, or what --models, --memory, --growth and --estimate ask for.")  # fmt: skip
-    options.add_argument("names", nargs="*", help="of operations, optimizers and networks; with --memory of modules and networks")
+    options.add_argument(
+        "names", nargs="*", help="of operations, optimizers, networks; with --memory modules, networks"
+    )
     options.add_argument("--models", action="store_true", help="a whole training step of every network")
     options.add_argument("--memory", action="store_true", help="bytes kept for the gradient, and the peak of a step")
     options.add_argument("--growth", action="store_true", help="time of a step against batch, width and depth")
@@ -60,14 +62,16 @@ def main(command: str, arguments: list[str]) -> None:
     with bench.products(chosen.products), Progress(console=console, transient=True) as progress:
         found = run(chosen, device, progress)
     if not found:
-        raise ValueError(f"names must be of what the flags ask for, they are {' '.join(chosen.names)}: leave the flags out")
+        raise ValueError(
+            f"names must be of what the flags ask for, they are {' '.join(chosen.names)}: leave the flags out"
+        )
     found["environment"] = bench.environment(device, chosen.threads, products=chosen.products, compile=chosen.compile)
-    show(found, console)
-    if chosen.plot:
-        bench.draw_growth(Path(chosen.plot), found["growth"])
     if chosen.json:
         with open(chosen.json, "x") as file:
             json.dump(found, file, indent=1)
+    if chosen.plot:
+        bench.draw_growth(Path(chosen.plot), found["growth"])
+    show(found, console)
 
 
 def run(chosen: Any, device: torch.device, progress: Progress) -> dict[str, Any]:
