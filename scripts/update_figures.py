@@ -36,12 +36,12 @@ def update_figures(results: Sequence[str], files: Sequence[str] = ("README.md", 
     for result in results:
         try:
             content = json.loads(Path(result).read_text())
-            environment = content.pop("environment")
-        except (ValueError, KeyError, AttributeError):
+            environment = content["environment"]
+        except (ValueError, KeyError, TypeError):
             raise ValueError(
                 f"results must be JSON that dlref bench wrote, {result} is not: dlref bench --json FILE"
             ) from None
-        found |= {section: (records, environment) for section, records in content.items()}
+        found |= {section: (records, environment) for section, records in content.items() if section in bench.TITLES}
     texts = {ROOT / name: updated(ROOT / name, found) for name in files}  # all of them, before any is written
     for path, text in texts.items():
         path.write_text(text)

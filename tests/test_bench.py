@@ -86,7 +86,7 @@ def test_the_steps_that_are_timed_take_the_same_step():
     variants = step_variants(TINY, 5, SGD, "cpu", compile=False)
     assert {"manual", "builtin", "builtin foreach", "builtin fused", "products"} == set(variants)
     del variants["products"]
-    errors = [[float(step()) for _ in range(3)] for step in variants.values()]
+    errors = [[step().item() for _ in range(3)] for step in variants.values()]
     for found in errors:
         assert found == pytest.approx(errors[0], rel=1e-5) and found[2] < found[0]
 
@@ -188,9 +188,10 @@ def test_the_command_writes_what_it_measured(tmp_path, capfd):
             assert 0 < ratio["low"] <= ratio["value"] <= ratio["high"]
             assert ratio["base"] == "products" or ratio["base"].startswith("builtin")
     assert "one_hot" in capfd.readouterr().out
-    found = write(tmp_path / "memory.json", "ReLU", "autoencoder", "--memory", "--estimate")
-    assert set(found) == {"saved", "peak", "estimate", "environment"}
+    found = write(tmp_path / "memory.json", "ReLU", "autoencoder", "--memory")
+    assert set(found) == {"saved", "peak", "environment"}
     assert found["peak"][0]["manual"] > 0 and found["peak"][0]["builtin"] > 0
+    assert "estimate" in write(tmp_path / "estimate.json", "autoencoder", "--estimate")
 
 
 WRONG = {
@@ -203,7 +204,8 @@ WRONG = {
     "products": (("relu", "--products", "mkl"), "near it:"),
     "plot": (("relu", "--plot", "growth.png"), "--growth"),
     "folder": (("relu", "--json", "/nowhere/found.json"), "/nowhere/found.json"),
-    "nothing asked for": (("lstm", "--estimate"), "lstm"),
+    "estimate": (("cnm", "--estimate"), "near it: cnn"),
+    "no estimate": (("lstm", "--estimate"), "--estimate"),
 }
 
 

@@ -57,14 +57,12 @@ def main(command: str, arguments: list[str]) -> None:
     known = [*(bench.MODULES if chosen.memory else (*NAMES, *bench.OPTIMIZERS)), *bench.NETWORKS]
     for name in chosen.names:
         one_of("name", name, known)
+        if chosen.estimate:
+            one_of("a network to --estimate", name, bench.ESTIMATED)
     device, console = device_named(chosen.device), Console()
     torch.set_num_threads(chosen.threads)
     with bench.products(chosen.products), Progress(console=console, transient=True) as progress:
         found = run(chosen, device, progress)
-    if not found:
-        raise ValueError(
-            f"names must be of what the flags ask for, they are {' '.join(chosen.names)}: leave the flags out"
-        )
     found["environment"] = bench.environment(device, chosen.threads, products=chosen.products, compile=chosen.compile)
     if chosen.json:
         with open(chosen.json, "x") as file:
