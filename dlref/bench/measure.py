@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import platform
@@ -88,7 +89,8 @@ def measure(
     start = time.perf_counter()
     timers, calls = {}, {}
     for name, work in variants.items():
-        timers[name] = timer = Timer("work()", globals={"work": work}, num_threads=threads)
+        # The collector runs as it does in training: timeit turns it off, and what is released late would pile up.
+        timers[name] = timer = Timer("work()", "gc.enable()", globals={"work": work, "gc": gc}, num_threads=threads)
         once = min(timer.timeit(1).median for _ in range(2))
         calls[name] = max(1, math.ceil(BLOCK / max(once, 1e-9)))
     found: dict[str, list[float]] = {name: [] for name in timers}

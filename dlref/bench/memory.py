@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -138,13 +139,14 @@ def peak_of(work: Callable[[], Any], device: torch.device) -> int:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    return max(_profiled(work) for _ in range(3))  # on a busy machine the profiler loses events, sometimes all
-
-
-def _profiled(work: Callable[[], Any]) -> int:
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with without_stderr(), torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        work()
+    gc.collect()  # nothing of an earlier call may be released during this one
+    gc.disable()
+    try:
+        with without_stderr(), torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+            work()
+    finally:
+        gc.enable()
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
     alive = largest = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
