@@ -21,6 +21,7 @@ from .modules import MODULES
 from .steps import NETWORKS, step_parts
 
 SIDES = ("manual", "builtin")
+STEPS = 3
 
 
 def saved_bytes(name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -109,10 +110,11 @@ def reachable(root: Any) -> list[Tensor]:
 
 
 def peak_bytes(name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Largest memory that a training step of a network of NETWORKS takes beyond parameters and optimizer state.
+    """Largest memory that training steps of a network of NETWORKS take beyond parameters and optimizer state.
 
     {"name", "batch", "optimizer", "manual", "builtin"}: gradients included, on both sides, whether a step allocates them or
-    keeps them from the step before. On a CPU the running sum of PyTorch's allocations and releases, from its profiler.
+    keeps them from the step before; over some steps in a row, so that what one leaves to the collector of garbage shows. On
+    a CPU the running sum of PyTorch's allocations and releases, from its profiler.
     """
     one_of("name", name, NETWORKS)
     case = NETWORKS[name]
@@ -121,12 +123,15 @@ def peak_bytes(name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
     found: dict[str, Any] = {"name": name, "batch": batch, "optimizer": optimizer[0]}
     for side, space in zip(SIDES, (manual, builtin), strict=True):
         network, _, rule = parts = step_parts(case, space, optimizer, device)
-        step = functools.partial(space.training.step, *parts, x, y)
-        for _ in range(2):  # the optimizer's state, and gradients
-            step()
+
+        def steps(parts: tuple = parts, space: Any = space) -> None:
+            for _ in range(STEPS):
+                space.training.step(*parts, x, y)
+
+        steps()  # the optimizer's state
         rule.zero_grad()
         slots = [p.__dict__["grad_slot"] for p in network.parameters() if "grad_slot" in p.__dict__]
-        found[side] = sum(storages(slots).values()) + peak_of(step, torch.device(device))
+        found[side] = sum(storages(slots).values()) + peak_of(steps, torch.device(device))
     return found
 
 
