@@ -9,9 +9,10 @@ arguments are the module's inputs and, by name, its attributes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -71,7 +72,7 @@ class Manual:
                 return self.vjp(*inputs, per_sample=per_sample, **kwargs)
         if per_sample:
             return _per_sample(self, inputs, kwargs)
-        return _hooked_vjp(self, inputs, kwargs) if _has_hooks(self) else self.explicit(*inputs, **kwargs)
+        return _hooked_vjp(self, inputs, kwargs) if has_hooks(self) else self.explicit(*inputs, **kwargs)
 
     def explicit(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
         """What `vjp` does between the hooks: the module's own output and pullback."""
@@ -79,26 +80,42 @@ class Manual:
 
     def vjp_with(self, bound: dict[str, Any], inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """The operation's output and pullback with these arguments beside the inputs."""
-        for name in self.attributes:
-            value = bound[name]
-            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and self._computed(value):
-                raise RuntimeError(
-                    f"{name} of {type(self).__name__} is computed from other parameters (a parametrization), which vjp "
-                    "does not see: call the module under autograd instead"
-                )
-        output, pull = self.op.vjp(*inputs, **kwargs, **bound)
-        parameters = [value if isinstance(value, nn.Parameter) else None for value in bound.values()]
-        trained = tuple([p is not None and p.requires_grad for p in parameters])
-        number = len(inputs) + len(kwargs)
+        op, learnt = self.op, []
+        for name, value in bound.items():
+            if isinstance(value, Tensor):
+                if isinstance(value, nn.Parameter):
+                    if value.requires_grad and (i := op.indices[name]) is not None:
+                        learnt.append((i, value))
+                elif name in self.attributes and self._computed(value):
+                    raise RuntimeError(
+                        f"{name} of {type(self).__name__} is computed from other parameters (a parametrization), which vjp "
+                        "does not see: call the module under autograd instead"
+                    )
+        public, inplace = op.bind(*inputs, **kwargs, **bound)
+        output, pull = op.linearize(public, inplace)
+        passed = op.positions[: len(inputs)]
+        if kwargs:
+            passed += tuple([op.indices[name] for name in kwargs])
 
         def pullback(dy: Tensor | None = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
-            grads = pull(dy, ((True,) * number if needs is None else tuple(needs)) + trained)
-            for i, train in enumerate(trained, number):
-                if train and grads[i] is not None:
-                    accumulate(parameters[i - number], grads[i])  # type: ignore[arg-type]
-            return grads[:number]
+            if torch.is_grad_enabled():
+                with torch.no_grad():
+                    return pullback(dy, needs)
+            wants = [False] * len(op.names)
+            for i, need in zip(passed, needs or (True,) * len(passed), strict=True):
+                if need and i is not None:
+                    wants[i] = True
+            place: list[Tensor | None] = [None] * len(wants)
+            for i, parameter in learnt:
+                wants[i] = True
+                place[i] = place_of(parameter)
+            grads = pull(dy, wants, place)
+            for i, parameter in learnt:
+                if (grad := grads[i]) is not None:
+                    accumulate(parameter, grad, place[i])
+            return tuple([None if i is None else grads[i] for i in passed])
 
-        pullback.trains = True in trained  # type: ignore[attr-defined]
+        pullback.trains = bool(learnt)  # type: ignore[attr-defined]
         return output, pullback
 
     def _computed(self, value: Tensor) -> bool:
@@ -125,8 +142,18 @@ def by_name(explicit: Callable) -> Callable:
     return ordered
 
 
-# Where the gradients of one sample's parameters go, while `_per_sample` asks for them: {parameter: gradient}.
+# Where the parameters' gradients go while somebody collects them: {parameter: gradient}.
 _collected: ContextVar[dict[nn.Parameter, Tensor] | None] = ContextVar("collected", default=None)
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[dict[nn.Parameter, Tensor]]:
+    """Let the parameters' gradients go into a dictionary instead of their `.grad`; no hook of theirs is called."""
+    token = _collected.set(found := {})
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
 
 
 def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
@@ -141,13 +168,9 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
     learns: list[bool] = []
 
     def one(dy: Tensor, *sample: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        found: dict[nn.Parameter, Tensor] = {}
-        token = _collected.set(found)
-        try:
+        with collecting() as found:
             _, pull = module.vjp(*(t.unsqueeze(0) for t in sample), **kwargs)
             grads = pull(dy.unsqueeze(0))
-        finally:
-            _collected.reset(token)
         learns[:] = [g is not None for g in grads]
         return ([g.squeeze(0) for g in grads if g is not None], [found.get(p, torch.zeros_like(p)) for p in parameters])
 
@@ -174,8 +197,22 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
     return output, pullback
 
 
-def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:
-    """Add to a parameter's `.grad` as autograd does, its tensor hooks and post-accumulate hooks included."""
+def place_of(parameter: nn.Parameter) -> Tensor | None:
+    """Where the parameter's gradient may be written: a tensor that becomes its `.grad`; None where it has one already.
+
+    In a flattened model it is the place that was kept for it (flat.py), else it is new memory.
+    """
+    if parameter.grad is not None or _collected.get() is not None or parameter.is_sparse:
+        return None
+    slot = parameter.__dict__.get("grad_slot")
+    return torch.empty_like(parameter) if slot is None else slot
+
+
+def accumulate(parameter: nn.Parameter, grad: Tensor, place: Tensor | None = None) -> None:
+    """Add to a parameter's `.grad` as autograd does, its tensor hooks and post-accumulate hooks included.
+
+    place: what `place_of` gave; the gradient is in it, or is copied to it.
+    """
     if (found := _collected.get()) is not None:
         found[parameter] = found[parameter] + grad if parameter in found else grad
         return None
@@ -191,9 +228,8 @@ def accumulate(parameter: nn.Parameter, grad: Tensor) -> None:
         parameter.grad.add_(grad)
     else:
         # A tensor of its own, in the parameter's layout: the gradient may be a view of somebody's upstream gradient.
-        # In a flattened model it has a place that was kept for it (flat.py).
-        slot = parameter.__dict__.get("grad_slot")
-        parameter.grad = (torch.empty_like(parameter) if slot is None else slot).copy_(grad)
+        place = place_of(parameter) if place is None else place
+        parameter.grad = place if grad is place else place.copy_(grad)  # type: ignore[union-attr]
     for hook in tuple((parameter._post_accumulate_grad_hooks or {}).values()):  # type: ignore[attr-defined]
         hook(parameter)
     return None
@@ -260,7 +296,7 @@ ParameterList, ParameterDict = nn.ParameterList, nn.ParameterDict
 # --- hooks ------------------------------------------------------------------------------------------------------
 
 
-def _has_hooks(module: Any) -> bool:
+def has_hooks(module: Any) -> bool:
     return bool(
         module._forward_pre_hooks or module._forward_hooks or module._backward_hooks or module._backward_pre_hooks
         or torch_module._global_forward_pre_hooks or torch_module._global_forward_hooks

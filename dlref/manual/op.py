@@ -11,9 +11,10 @@ An operation is written as
         return dy * output * (1 - output)
 
 A gradient may name any argument of the forward, and `dy` (the upstream gradient), `output`, `saved` (the tuple that the
-forward returned next to its output) and `needs` (a named tuple of bools: which arguments want a gradient). It returns
-one entry per argument of the forward, trailing Nones left out. An entry may have any shape that the argument was
-broadcast to and any floating dtype: it is summed and cast to the argument's here, once for all operations.
+forward returned next to its output), `needs` (a named tuple of bools: which arguments want a gradient) and `place` (a named
+tuple: where the argument's gradient may be written, None where it must be a new tensor). It returns one entry per argument
+of the forward, trailing Nones left out. An entry may have any shape that the argument was broadcast to and any floating
+dtype: it is summed and cast to the argument's here, once for all operations.
 
 An operation of several outputs names them, `@op(outputs=("output", "indices"))`, and returns ((output, indices), saved).
 Its gradient names the outputs that it uses; its dy is a tuple, zeros for an output that nobody used, None for one of
@@ -32,14 +33,15 @@ import contextlib
 import functools
 import inspect
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import _reduction
 
-RESERVED = ("dy", "saved", "needs")
+RESERVED = ("dy", "saved", "needs", "place")
 OPS: dict[str, Op] = {}
 
 
@@ -81,7 +83,8 @@ class Op:
         self.forward, self.builtin, self.policy, self.view, self.outputs = forward, builtin, autocast, view, outputs
         self.single = len(outputs) == 1
         self.names = tuple(inspect.signature(forward).parameters)
-        self.Needs: Any = namedtuple("Needs", self.names)  # type: ignore[misc]
+        self.Each: Any = namedtuple("Each", self.names)  # type: ignore[misc]
+        self.nowhere = self.Each(*(None for _ in self.names))
         self.samples: Callable | None = None
         self.errors: Callable | None = None
         self.call_finish: Callable | None = None
@@ -105,7 +108,9 @@ class Op:
         names = ", ".join(uses)
         arguments = "".join(f"{name}, " for name in self.names)
         outputs = "".join(f"{name}, " for name in self.outputs)
-        self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, {arguments}: pull({names})")
+        self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, place, {arguments}: pull({names})")
+        kept = "".join(f"{name if read else None}, " for name, read in zip(self.names, self.reads, strict=True))
+        self.call_keep = _compile(f"lambda {arguments}: ({kept})")
         return function
 
     def prepare(self, function: Callable) -> Callable:
@@ -159,7 +164,7 @@ class Op:
             values = self.prepared(*values)
             if values is None:
                 return original
-        if torch.is_autocast_enabled(device := _device_type(values)):
+        if _is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
                 results = self.apply(self.cast(values, device))
         else:
@@ -206,15 +211,40 @@ class Op:
         passed = self.positions[: len(args)]
         if kwargs:
             passed += tuple([self.indices[name] for name in kwargs])
+        output, pull = self.linearize(public, inplace)
+
+        def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
+            if torch.is_grad_enabled():
+                with torch.no_grad():
+                    return pullback(dy, needs)
+            wants = [False] * len(self.names)
+            if needs is None:
+                needs = (True,) * len(passed)
+            elif len(needs) != len(passed):
+                raise ValueError(f"needs must hold one bool for each of the {len(passed)} arguments that were passed to "
+                                 f"{self.__name__}, it holds {len(needs)}")  # fmt: skip
+            for i, need in zip(passed, needs, strict=True):
+                if need and i is not None:
+                    wants[i] = True
+            grads = pull(dy, wants)
+            return tuple([None if i is None else grads[i] for i in passed])
+
+        return output, pullback
+
+    def linearize(self, public: tuple, inplace: bool = False) -> tuple[Any, Callable]:
+        """Output, and pull(dy, wants, place) with one gradient per argument of the forward; both without autograd.
+
+        wants: which of them want one. place: where a gradient may be written, None where it must be a new tensor.
+        """
         values, original = public, public[0]
         if inplace:
             values = (original.clone(), *values[1:])
         if self.prepared is not None:
             values = self.prepared(*values)
             if values is None:
-                return original, functools.partial(_identity_pullback, original, len(passed))
+                return original, functools.partial(_identity_pull, original, len(self.names))
         like = _likes(values)
-        if torch.is_autocast_enabled(device := _device_type(values)):
+        if _is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
                 values = self.cast(values, device)
                 results = self.evaluate(values)
@@ -224,55 +254,47 @@ class Op:
         if inplace:
             output = original.copy_(output)
             results = (output, *results[1:])
-        if isinstance(output, Tensor) and output.requires_grad and not inplace:  # a view of a leaf is known to autograd
+        elif isinstance(output, Tensor) and output.requires_grad:  # a view of a leaf is known to autograd
             output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
         n = len(self.outputs)
-        saved, like_outputs = results[n:], _likes(results[:n])
-        values = tuple([v if read else None for v, read in zip(values, self.reads, strict=True)])
+        saved = results[n:]
+        like_outputs = None if self.single else _likes(results[:n])
+        values = self.call_keep(*values)
         kept = tuple([o if uses else None for o, uses in zip(results[:n], self.uses_outputs, strict=True)])
         scalar = results[0] if self.single and results[0].numel() == 1 else None
         del results
 
-        def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
-            if torch.is_grad_enabled():
-                with torch.no_grad():
-                    return pullback(dy, needs)
-            if needs is None:
-                needs = (True,) * len(passed)
-            elif len(needs) != len(passed):
-                raise ValueError(f"needs must hold one bool for each of the {len(passed)} arguments that were passed to "
-                                 f"{self.__name__}, it holds {len(needs)}")  # fmt: skip
-            wants = [False] * len(like)
-            for i, need in zip(passed, needs, strict=True):
-                if need and i is not None:
-                    wants[i] = like[i] is not None
-            dy = seed(scalar) if dy is None else dy
-            if not self.single:
+        def pull(dy: Any, wants: list[bool], place: tuple | None = None) -> list[Tensor | None]:
+            if dy is None:
+                dy = seed(scalar)
+            if like_outputs is not None:
                 dy = upstream(dy, like_outputs)
                 if dy is None:
-                    return (None,) * len(passed)
-            grads = self.gradients(dy, kept, saved, wants, values, like)
-            return tuple([None if i is None else grads[i] for i in passed])
+                    return [None] * len(like)
+            wants = [want and kind is not None for want, kind in zip(wants, like, strict=True)]
+            return self.gradients(dy, kept, saved, wants, values, like, place)
 
-        return output, pullback
+        return output, pull
 
-    def gradients(self, dy, outputs, saved, needs, values, like) -> list[Tensor | None]:
+    def gradients(self, dy, outputs, saved, wants, values, like, place=None) -> list[Tensor | None]:
         """The gradients of the forward's arguments, each in its argument's shape and dtype."""
-        device = (dy if self.single else next(d for d in dy if d is not None)).device.type
-        if torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return self.gradients(dy, outputs, saved, needs, values, like)
-        grads = self.call_pull(self.pull, dy, *outputs, saved, self.Needs._make(needs), *values)
+        if _is_any_autocast_enabled():
+            device = (dy if self.single else next(d for d in dy if d is not None)).device.type
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    return self.gradients(dy, outputs, saved, wants, values, like, place)
+        where = self.nowhere if place is None else self.Each._make(place)
+        grads = self.call_pull(self.pull, dy, *outputs, saved, self.Each._make(wants), where, *values)
         if not isinstance(grads, tuple):
             grads = (grads,)
-        fitted: list[Tensor | None] = [None] * len(needs)
+        fitted: list[Tensor | None] = [None] * len(wants)
         for i, grad in enumerate(grads):
-            if needs[i] and grad is not None:
+            if grad is not None and wants[i]:
                 shape, dtype = like[i]
                 if grad.shape != shape:
-                    grad = grad.sum_to_size(shape)
-                if grad.dtype != dtype:
+                    grad = _summed(grad, shape, where[i])
+                if grad.dtype is not dtype:
                     grad = (grad.real if grad.is_complex() and not dtype.is_complex else grad).to(dtype)
                 fitted[i] = grad
         return fitted
@@ -305,6 +327,24 @@ def _forward_over_forward() -> bool:
     return stack is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) > 1
 
 
+_fusing: ContextVar[bool] = ContextVar("fusing", default=False)
+
+
+def fusing() -> bool:
+    """Whether a compiler will make what is computed now into kernels of its own, so that the number of steps costs nothing."""
+    return _fusing.get() or torch.compiler.is_compiling()
+
+
+@contextlib.contextmanager
+def for_a_compiler() -> Iterator[None]:
+    """Say so while a graph is recorded for one."""
+    token = _fusing.set(True)
+    try:
+        yield
+    finally:
+        _fusing.reset(token)
+
+
 class Sequence:
     """A list argument on its way over the bridge: torch.func would take it apart and look for tensors in it."""
 
@@ -334,6 +374,7 @@ def upstream(dy: Any, like: list) -> tuple[Tensor | None, ...] | None:
 
 
 _NOTHING = contextlib.nullcontext()
+_is_any_autocast_enabled = torch._C._is_any_autocast_enabled
 
 
 def without_graph():
@@ -341,9 +382,17 @@ def without_graph():
     return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
 
 
-def _identity_pullback(output: Tensor, passed: int, dy: Tensor | None = None, needs=None) -> tuple[Tensor | None, ...]:
+def _identity_pull(output: Tensor, number: int, dy: Tensor | None, wants: list[bool], place: Any = None) -> list:
     dy = seed(output) if dy is None else dy
-    return (dy if needs is None or needs[0] else None, *(None for _ in range(passed - 1)))
+    return [dy if wants[0] else None, *(None for _ in range(number - 1))]
+
+
+def _summed(grad: Tensor, shape: torch.Size, out: Tensor | None) -> Tensor:
+    """The gradient of what was broadcast: the sum over what it was broadcast along, written to `out` where that fits."""
+    more = grad.dim() - len(shape)
+    if out is not None and more > 0 and grad.shape[more:] == shape and grad.dtype is out.dtype:
+        return torch.sum(grad, tuple(range(more)), out=out)
+    return grad.sum_to_size(shape)
 
 
 def _likes(values: tuple | list) -> list[tuple[torch.Size, torch.dtype] | None]:

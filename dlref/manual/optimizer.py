@@ -30,6 +30,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import optimizer as torch_optimizer
 
 from .flat import PLAIN, coalesce, lay
+from .nn.common import concrete
 
 State = dict[str, Any]
 Group = dict[str, Any]
@@ -84,12 +85,24 @@ class Manual(torch.optim.Optimizer):
     @staticmethod
     def number(scalar: Tensor, group: Group) -> Any:
         """The number itself; a tensor where it must not become a constant of a captured graph."""
-        return scalar if group.get("capturable") or torch.compiler.is_compiling() else scalar.item()
+        if group.get("capturable"):
+            return scalar
+        return scalar.item() if concrete(scalar) else scalar.double()  # as exact as the number itself
+
+    @staticmethod
+    def given(number: Any) -> bool:
+        """Whether a setting is not 0; true of a tensor that cannot be looked at."""
+        return number != 0 if not isinstance(number, Tensor) or concrete(number) else True
+
+    @staticmethod
+    def average(m: Tensor, g: Tensor, beta: Any) -> Tensor:
+        r"""$m \leftarrow \beta m + (1 - \beta) g$, in place."""
+        return m.lerp_(g, 1 - (beta.to(m) if isinstance(beta, Tensor) else beta))
 
     @staticmethod
     def descend(p: Tensor, rate: Any, direction: Tensor, denominator: Tensor | None = None) -> None:
         r"""$\theta \leftarrow \theta - r\,d$, or $\theta - r\,d / q$; the rate is a number or a tensor."""
-        if isinstance(rate, Tensor) and (rate.requires_grad or not rate.is_cpu or torch.compiler.is_compiling()):
+        if isinstance(rate, Tensor) and (rate.requires_grad or not rate.is_cpu or not concrete(rate)):
             if denominator is None:
                 p.addcmul_(direction, rate, value=-1)
             else:
@@ -129,6 +142,8 @@ class Manual(torch.optim.Optimizer):
                 if isinstance(lr, Tensor) and lr.dim():
                     group = {**group, "lr": lr.squeeze()}
                 for run in plan.runs:
+                    if "step" in run.state:
+                        run.state["step"] += 1
                     self._update(run, group)
                 if plan.kept:
                     plan.mark()
@@ -140,15 +155,13 @@ class Manual(torch.optim.Optimizer):
         p, g, state = run.p, run.g, run.state
         if group["maximize"]:
             g = -g
-        if "step" in state:
-            state["step"] += 1
         decay = group["weight_decay"]
-        if decay != 0:
+        if self.given(decay):
             if group.get("decoupled_weight_decay"):
                 p.mul_(1 - group["lr"] * decay)
             elif g.is_sparse:
                 raise RuntimeError("weight_decay option is not compatible with sparse gradients")
-            elif isinstance(decay, Tensor) and decay.requires_grad:
+            elif isinstance(decay, Tensor) and (decay.requires_grad or not concrete(decay)):
                 g = g.addcmul(p.clone(), decay)
             else:
                 g = g.add(p, alpha=decay)
@@ -224,6 +237,15 @@ class Manual(torch.optim.Optimizer):
     def __setstate__(self, state: State) -> None:
         self._plans = {}
         super().__setstate__(state)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """torch's, at no cost for the profiler where there is none."""
+        if not set_to_none or profiler._is_profiler_enabled:
+            return super().zero_grad(set_to_none)
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+        return None
 
     def state_dict(self) -> State:
         """torch's, in which a state that is a view of its group's is copied: it is saved, and loaded, by itself."""

@@ -41,6 +41,9 @@ Step = Callable[[Any, Any, Any, Tensor, Tensor, float | None], Tensor]
 
 def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max_norm: float | None = None) -> Tensor:
     """One step of the algorithm by explicit gradients: no autograd, no graph. Returns the error."""
+    if torch.is_grad_enabled():
+        with torch.no_grad():
+            return step(network, criterion, optimizer, x, y, max_norm)
     optimizer.zero_grad()
     z, network_pullback = network.vjp(x)  # a. forward
     error, error_pullback = criterion.vjp(z, y)  # b. error

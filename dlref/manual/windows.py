@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .op import op
+from .op import fusing, op
 
 
 @op()
@@ -41,11 +41,17 @@ def overlap_add(w: Tensor, dim: int, size: Sequence[int], stride: Sequence[int],
     """
     n = len(size)
     output, kernel = w.shape[dim : dim + n], w.shape[-n:]
-    x = w.new_zeros((*w.shape[:dim], *size, *w.shape[dim + n : -n]))
+    zeros = x = w.new_zeros((*w.shape[:dim], *size, *w.shape[dim + n : -n]))
     for offset in itertools.product(*map(range, kernel)):
         at = [slice(k * d, k * d + s * (o - 1) + 1, s) if o else slice(0, 0)
               for k, d, s, o in zip(offset, dilation, stride, output, strict=True)]  # fmt: skip
-        x[(slice(None),) * dim + tuple(at)] += w[(Ellipsis, *offset)]
+        part = (slice(None),) * dim + tuple(at)
+        if fusing():  # a term by itself: a compiler would repeat in each addition in place all those before
+            term = zeros.clone()
+            term[part] = w[(Ellipsis, *offset)]
+            x = x + term
+        else:
+            x[part] += w[(Ellipsis, *offset)]
     return x
 
 

@@ -28,12 +28,19 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
-def outer(dy: Tensor, x: Tensor) -> Tensor:
+def outer(dy: Tensor, x: Tensor, out: Tensor | None = None) -> Tensor:
     r"""The gradient of the weight in $y = x W^\top$: $\sum_n dy_n x_n^\top$, (*, N, out) and (*, N, in) to (*, out, in).
 
-    The narrower factor goes first: where it has few columns, the product is several times as fast.
+    The narrower factor goes first: where it has few columns, the product is several times as fast. out: where to write it.
     """
-    return (x.mT @ dy).mT if x.shape[-1] < dy.shape[-1] else dy.mT @ x
+    if out is not None and not (dy.dtype == x.dtype == out.dtype):
+        out = None
+    if x.shape[-1] >= dy.shape[-1]:
+        return torch.matmul(dy.mT, x, out=out)
+    if out is None:
+        return (x.mT @ dy).mT
+    torch.matmul(x.mT, dy, out=out.mT)
+    return out
 
 
 def real_dtype(*tensors: Tensor) -> torch.dtype:

@@ -25,12 +25,12 @@ def linear(input, weight, bias=None):
 
 
 @linear.gradient
-def _(dy, needs, input, weight):
+def _(dy, needs, place, input, weight):
     r"""$dx = dy\,W,\quad dW = \sum dy^\top x,\quad db = \sum dy$, the sums over all dimensions but the last."""
     if weight.dim() == 1:  # y = x.w: a row of W, and dy (*) lacks its dimension
         return dy.unsqueeze(-1) * weight.conj(), dy.unsqueeze(-1) * input.conj(), dy
     dx = dy @ weight.conj() if needs.input else None
-    dweight = outer(_rows(dy), _rows(input).conj()) if needs.weight else None
+    dweight = outer(_rows(dy), _rows(input).conj(), place.weight) if needs.weight else None
     return dx, dweight, dy
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import warn
+from .common import concrete, warn
 
 
 def reduce_loss(loss, reduction):
@@ -55,65 +55,59 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     classes = input.shape[dim]
     top = input.detach().amax(dim, keepdim=True) if classes else input.new_zeros(())
     shifted = input - top  # p does not change when all logits move alike, and exp cannot overflow
-    log_sum = shifted.exp().sum(dim, keepdim=True).log()
+    log_p = shifted - shifted.exp().sum(dim, keepdim=True).log()
     if target.shape == input.shape:
         q = _smooth(target, label_smoothing, classes)
-        loss = ((log_sum - shifted) * (q if weight is None else q * _along(weight, input))).sum(dim)
-        return reduce_loss(loss, reduction), (top, log_sum)
-    index = target.long().unsqueeze(dim)
-    ignored = index == ignore_index  # they count nothing; their index is made valid, as gather reads it
-    index = index.masked_fill(ignored, 0)
-    loss = log_sum - pick(shifted, dim, index)
+        loss = -(log_p * (q if weight is None else q * _along(weight, input))).sum(dim)
+        return reduce_loss(loss, reduction), (log_p,)
+    index, ignored = _valid(target, dim, ignore_index)
+    loss = -pick(log_p, dim, index)
     if weight is not None:
         check_same_dtype(input, weight)
         loss = loss * weight[index]
     if label_smoothing:
-        even = log_sum - shifted
-        even = (even if weight is None else even * _along(weight, input)).sum(dim, keepdim=True)
+        even = -(log_p if weight is None else log_p * _along(weight, input)).sum(dim, keepdim=True)
         loss = (1 - label_smoothing) * loss + label_smoothing / classes * even
-    loss = loss.masked_fill(ignored, 0).squeeze(dim)
+    loss = (loss if ignored is None else loss.masked_fill(ignored, 0)).squeeze(dim)
+    saved = (log_p, index) if ignored is None else (log_p, index, ignored)
     if reduction != "mean":
-        return reduce_loss(loss, reduction), (top, log_sum, index, ignored)
-    counted = ignored.logical_not()
-    total = (counted if weight is None else weight[index] * counted).sum()
-    return loss.sum() / total, (top, log_sum, index, ignored, total)
+        return reduce_loss(loss, reduction), saved
+    return loss.sum() / (total := _total(weight, index, ignored)), saved if ignored is None else (*saved, total)
 
 
 @cross_entropy.gradient
-def _(dy, saved, needs, input, target, weight, reduction, label_smoothing):
+def _(dy, saved, needs, target, weight, reduction, label_smoothing):
     r"""$dx_{nc} = s_n\,(p_{nc} \sum_k a_{nk} - a_{nc}),\quad a = w \odot q$: of $-\sum_c a_c \log p_c$ with
     $\partial \log p_c / \partial x_k = [c = k] - p_k$; s is dy, for the mean dy over its denominator.
 
     $dq_{nc} = -s_n w_c \log p_{nc}$, so $dt = (1 - \epsilon)\,dq$, where the target is probabilities.
     """
-    dim = min(input.dim() - 1, 1)
-    classes = input.shape[dim]
-    top, log_sum, *indexed = saved
-    log_p = (input - top) - log_sum
+    log_p, *indexed = saved
+    dim = min(log_p.dim() - 1, 1)
+    classes = log_p.shape[dim]
     if not indexed:
         scale = dy.unsqueeze(dim) if reduction == "none" else dy
-        scale = scale * (classes / max(input.numel(), 1)) if reduction == "mean" else scale
+        scale = scale * (classes / max(log_p.numel(), 1)) if reduction == "mean" else scale
         q = _smooth(target, label_smoothing, classes)
-        a = q if weight is None else q * _along(weight, input)
+        a = q if weight is None else q * _along(weight, log_p)
         dx = scale * (log_p.exp() * a.sum(dim, keepdim=True) - a) if needs.input else None
         dq = -scale * log_p if needs.target or needs.weight else None
         dtarget = (
-            (1 - label_smoothing) * (dq if weight is None else dq * _along(weight, input)) if needs.target else None
+            (1 - label_smoothing) * (dq if weight is None else dq * _along(weight, log_p)) if needs.target else None
         )
         dweight = (dq * q).movedim(dim, -1) if needs.weight else None
         return dx, dtarget, dweight
     if not needs.input:
         return None
-    index, ignored, *total = indexed
-    scale = dy / total[0] if total else dy if reduction == "sum" else dy.unsqueeze(dim)
-    scale = scale.masked_fill(ignored, 0)  # (N, 1, d1, ...); after the division, as 0/0 where all are ignored
+    index, ignored, total = (*indexed, None, None)[:3]
+    scale = _share(dy, dim, index, ignored, weight, reduction, total)
     w = scale if weight is None else scale * weight[index]  # of the one-hot part
     if not label_smoothing:
-        return (log_p.exp() * w).scatter_add(dim, index, -w)
+        return (log_p.exp() * w).scatter_add(dim, index, (-w).expand(index.shape))
     w = (1 - label_smoothing) * w
-    even = (scale * (label_smoothing / classes)).expand(input.shape)
-    even = even if weight is None else even * _along(weight, input)
-    return (log_p.exp() * (w + even.sum(dim, keepdim=True)) - even).scatter_add(dim, index, -w)
+    even = (scale * (label_smoothing / classes)).expand(log_p.shape)
+    even = even if weight is None else even * _along(weight, log_p)
+    return (log_p.exp() * (w + even.sum(dim, keepdim=True)) - even).scatter_add(dim, index, (-w).expand(index.shape))
 
 
 def _smooth(target, label_smoothing, classes):
@@ -219,20 +213,35 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     index, ignored = _valid(target, dim, ignore_index)
     check_same_dtype(input, weight)
     loss = -pick(input, dim, index)
-    loss = (loss if weight is None else loss * weight[index]).masked_fill(ignored, 0).squeeze(dim)
+    loss = loss if weight is None else loss * weight[index]
+    loss = (loss if ignored is None else loss.masked_fill(ignored, 0)).squeeze(dim)
     return loss.sum() / _total(weight, index, ignored) if reduction == "mean" else reduce_loss(loss, reduction)
 
 
 def _valid(target, dim, ignore_index):
-    """The target with the dimension of the classes, valid throughout, and where it counts nothing."""
+    """The target with the dimension of the classes, valid throughout, and where it counts nothing, None for nowhere."""
     index = target.long().unsqueeze(dim)
+    # On the CPU a look at the data is cheaper than what it saves; a GPU would have to be waited for.
+    if ignore_index < 0 and concrete(target) and target.is_cpu and target.numel() and target.min().item() >= 0:
+        return index, None
     ignored = index == ignore_index
     return index.masked_fill(ignored, 0), ignored
 
 
 def _total(weight, index, ignored):
+    r"""The mean's denominator, $\sum_n w_{t_n}$ over what counts."""
+    if ignored is None:
+        return index.numel() if weight is None else weight[index].sum()
     counted = ignored.logical_not()
     return (counted if weight is None else weight[index] * counted).sum()
+
+
+def _share(dy, dim, index, ignored, weight, reduction, total=None):
+    """The upstream gradient of each sample's loss before its weight: 0 where it counts nothing. total: the mean's denominator."""
+    scale = dy.unsqueeze(dim) if reduction == "none" else dy
+    if reduction == "mean":
+        scale = scale / (_total(weight, index, ignored) if total is None else total)
+    return scale if ignored is None else scale.masked_fill(ignored, 0)  # after the division, as 0/0 where all are ignored
 
 
 @nll_loss.prepare
@@ -248,9 +257,8 @@ def _(dy, input, target, weight, ignore_index, reduction):
     r"""$dx_{nc} = -s_n w_c [c = t_n]$; s is dy, for the mean dy over its denominator, 0 where ignored."""
     dim = min(input.dim() - 1, 1)
     index, ignored = _valid(target, dim, ignore_index)
-    s = dy.unsqueeze(dim) if reduction == "none" else dy
-    s = s / _total(weight, index, ignored) if reduction == "mean" else s
-    s = (s if weight is None else s * weight[index]).expand(index.shape).masked_fill(ignored, 0)
+    s = _share(dy, dim, index, ignored, weight, reduction)
+    s = (s if weight is None else s * weight[index]).expand(index.shape)
     return torch.zeros_like(input, dtype=s.dtype).scatter_add(dim, index, -s)
 
 

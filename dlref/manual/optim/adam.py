@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..nn.common import concrete
 from ..optimizer import Group, Manual, State
 
 
@@ -31,8 +32,8 @@ class Adam(Manual, torch.optim.Adam):
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
         (beta1, beta2), t = group["betas"], self.number(state["step"], group)
         m, v = state["exp_avg"], state["exp_avg_sq"]
-        m.lerp_(g, 1 - (beta1.to(m) if isinstance(beta1, Tensor) else beta1))
-        if isinstance(beta2, Tensor) and (beta2.requires_grad or not beta2.is_cpu):
+        self.average(m, g, beta1)
+        if isinstance(beta2, Tensor) and (beta2.requires_grad or not beta2.is_cpu or not concrete(beta2)):
             v.lerp_(g.square(), 1 - beta2.to(v))
         else:
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)

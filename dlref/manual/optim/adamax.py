@@ -25,6 +25,6 @@ class Adamax(Manual, torch.optim.Adamax):
 
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
         beta1, beta2 = group["betas"]
-        m = state["exp_avg"].lerp_(g, 1 - beta1)
+        m = self.average(state["exp_avg"], g, beta1)
         u = state["exp_inf"].mul_(beta2).clamp_(min=g.abs().add_(group["eps"]))
         self.descend(p, group["lr"] / (1 - beta1 ** self.number(state["step"], group)), m, u)

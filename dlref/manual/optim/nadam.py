@@ -34,9 +34,9 @@ class NAdam(Manual, torch.optim.NAdam):
         t = self.number(state["step"], group)
         mu = beta1 * (1.0 - 0.5 * (0.96 ** (t * psi)))
         mu_next = beta1 * (1.0 - 0.5 * (0.96 ** ((t + 1) * psi)))
-        state["mu_product"] *= mu
+        state["mu_product"] *= mu.to(state["mu_product"].dtype) if isinstance(mu, Tensor) else mu
         product = self.number(state["mu_product"], group)
-        m = state["exp_avg"].lerp_(g, 1 - beta1)
+        m = self.average(state["exp_avg"], g, beta1)
         v = state["exp_avg_sq"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
         root = v.div(1 - beta2**t).sqrt().add(group["eps"])
         self.descend(p, lr * (1.0 - mu) / (1.0 - product), g, root)

@@ -27,7 +27,7 @@ class RAdam(Manual, torch.optim.RAdam):
 
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
         (beta1, beta2), t = group["betas"], self.number(state["step"], group)
-        m = state["exp_avg"].lerp_(g, 1 - beta1)
+        m = self.average(state["exp_avg"], g, beta1)
         v = state["exp_avg_sq"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
         correction = 1 - beta2**t
         rho_inf = 2 / (1 - beta2) - 1

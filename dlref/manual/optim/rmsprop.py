@@ -22,7 +22,7 @@ class RMSprop(Manual, torch.optim.RMSprop):
 
     def init(self, p: Tensor, group: Group) -> State:
         state = {"step": self.scalar(0.0, p, group), "square_avg": torch.zeros_like(p)}
-        if group["momentum"] > 0:
+        if self.given(group["momentum"]):
             state["momentum_buffer"] = torch.zeros_like(p)
         if group["centered"]:
             state["grad_avg"] = torch.zeros_like(p)
@@ -36,7 +36,7 @@ class RMSprop(Manual, torch.optim.RMSprop):
             a = state["grad_avg"].lerp_(g, 1 - alpha)
             variance = v.addcmul(a, a, value=-1)
         root = variance.sqrt().add(group["eps"])
-        if group["momentum"] > 0:
+        if self.given(group["momentum"]):
             b = state["momentum_buffer"].mul_(group["momentum"]).addcdiv_(g, root)
             self.descend(p, group["lr"], b)
         else:

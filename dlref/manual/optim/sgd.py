@@ -26,11 +26,14 @@ class SGD(Manual, torch.optim.SGD):
 
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
         momentum = group["momentum"]
-        if momentum != 0:
+        if self.given(momentum):
             b = state.get("momentum_buffer")
             if b is None:
                 b = state["momentum_buffer"] = g.detach().clone()
             else:
                 b.mul_(momentum).add_(g, alpha=1 - group["dampening"])
-            g = g.add(b, alpha=momentum) if group["nesterov"] else b
+            if group["nesterov"]:
+                g = g.addcmul(b, momentum) if isinstance(momentum, Tensor) else g.add(b, alpha=momentum)
+            else:
+                g = b
         self.descend(p, group["lr"], g)

@@ -1,0 +1,334 @@
+"""One training step as one graph: forward, error, gradient and update, recorded and then compiled, or played back."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.autograd.graph import increment_version
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from .manual import optimizer as manual_optimizer
+from .manual.flat import coalesce, flatten, lay
+from .manual.module import collecting, has_hooks, vjp_of
+from .manual.nn.utils import clip_grad_norm_
+from .manual.op import for_a_compiler
+
+GRAPHS = 8  # after as many recompilations torch.compile gives up as well
+Place = tuple[int, str, int | None]  # group, name, and where in a tuple a number of the optimizer stands
+
+
+def compile_step(
+    network: Any,
+    criterion: Any,
+    optimizer: Any,
+    max_norm: float | None = None,
+    *,
+    backend: str = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> CompiledStep:
+    """The step of the algorithm, `step(x, y) -> error`, as one graph that never looks at the data.
+
+    It does what `training.step(network, criterion, optimizer, x, y, max_norm)` does, but that no gradient is left in `.grad`.
+    network, criterion: with explicit gradients (`vjp`). optimizer: of dlref.manual.optim.
+    backend: "inductor" compiles the graph; "eager" plays its kernels back one by one, and needs no compiler; or another one of
+    torch.compile. mode, options: those of torch.compile, as mode="reduce-overhead" for a CUDA graph.
+
+    Each form of a batch and each setting (training, frozen, the optimizer's numbers) has a graph of its own, and its first
+    step is an ordinary one. The learning rate may change at every step, and so may another number once it was seen to.
+    What no graph can hold (hooks, a look at the data, sparse gradients) and a missing compiler are told in a warning, and the
+    steps are ordinary ones from there on. The network's parameters are laid into one tensor (`manual.flat`).
+    TypeError where network or criterion has no vjp, or the optimizer is another's.
+    """
+    vjp_of(network), vjp_of(criterion)
+    if not isinstance(optimizer, manual_optimizer.Manual):
+        raise TypeError(f"the optimizer must be one of dlref.manual.optim, as its update is part of the graph; it is "
+                        f"{type(optimizer).__module__}.{type(optimizer).__name__}")  # fmt: skip
+    by_kernel = backend == "eager"
+    compiler = None if by_kernel else functools.partial(compiled, backend=backend, mode=mode, options=options)
+    return CompiledStep(network, criterion, optimizer, max_norm, compiler)
+
+
+class CompiledStep:
+    """What `compile_step` returns."""
+
+    def __init__(self, network, criterion, optimizer, max_norm, compiler):
+        self.network, self.criterion, self.optimizer = flatten(network), criterion, optimizer
+        self.max_norm, self.compiler = max_norm, compiler
+        self.modules = list(dict.fromkeys([*network.modules(), *criterion.modules()]))
+        self.recordings: dict[tuple, Recording | None] = {}  # None: its first step, an ordinary one, has been taken
+        self.numbers: dict[tuple, dict[Place, Any]] = {}  # of the optimizer, at each key
+        self.varying = {place for place, _ in numbers(optimizer) if place[1] == "lr"}  # those that a graph takes as arguments
+        self.ordinary = False
+
+    def __call__(self, x: Any, y: Any) -> Tensor:
+        """One step on a batch; returns the error."""
+        return self.run(x, y)[1]
+
+    def run(self, x: Any, y: Any) -> tuple[Any, Tensor]:
+        """One step on a batch; returns the network's output and the error."""
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.run(x, y)
+        if torch.is_inference_mode_enabled():  # states are ordinary tensors
+            with torch.inference_mode(False), torch.no_grad():
+                return self.run(x, y)
+        if self.ordinary:
+            return self.step(x, y)
+        batch, form = ([x, y], None) if type(x) is type(y) is Tensor else tree_flatten((x, y))
+        key = self.key(batch, form)
+        recording = self.recordings.get(key)
+        if recording is not None:
+            return recording(batch)
+        if key not in self.recordings:
+            self.begin(batch, form)
+            return self.step(x, y)
+        try:
+            recording = Recording(self, batch, form)
+            result = recording(batch)
+        except Exception as error:  # of what looks at the data, of torch.fx, of the compiler
+            self.give_up(f"{type(error).__name__}: {error}")
+            return self.step(x, y)
+        self.recordings[key] = recording
+        return result
+
+    def step(self, x: Any, y: Any) -> tuple[Any, Tensor]:
+        """An ordinary step; it also makes the state of the optimizer that a graph starts from."""
+        self.optimizer.zero_grad()
+        z, error = self.gradients(x, y)
+        self.update()
+        return z, error
+
+    def update(self) -> None:
+        if self.max_norm is not None:
+            clip_grad_norm_(self.network.parameters(), self.max_norm)
+        self.optimizer.step()
+
+    def gradients(self, x: Any, y: Any) -> tuple[Any, Tensor]:
+        """Output and error; the parameters' gradients go where gradients go."""
+        z, network_pullback = self.network.vjp(x)
+        error, error_pullback = self.criterion.vjp(z, y)
+        network_pullback(error_pullback()[0], needs=(False,))
+        return z, error
+
+    def key(self, batch: list, form: Any) -> tuple:
+        """What decides on the graph: the batch's form, the modules' settings, the optimizer's numbers."""
+        settings: list[Any] = [(t.shape, t.stride(), t.dtype, t.device) if isinstance(t, Tensor) else t for t in batch]
+        settings += [m.training for m in self.modules]
+        for group in self.optimizer.param_groups:
+            settings += [p.requires_grad for p in group["params"]]
+        if torch._C._is_any_autocast_enabled():
+            settings.append(torch.get_autocast_dtype(batch[0].device.type))
+        return form, *settings, tuple([v for place, v in numbers(self.optimizer) if place not in self.varying])
+
+    def begin(self, batch: list, form: Any) -> None:
+        """Note a new key. Where it differs from another in numbers alone, they become arguments of the next graph."""
+        key, now = self.key(batch, form), dict(numbers(self.optimizer))
+        for other, then in self.numbers.items():
+            if other[:-1] == key[:-1] and now.keys() == then.keys():
+                self.varying |= {at for at, value in now.items() if isinstance(value, float) and value != then[at]}
+        if len(self.recordings) == GRAPHS:
+            self.give_up(f"batches and settings were of more than {GRAPHS} kinds")
+        key = self.key(batch, form)
+        self.recordings[key], self.numbers[key] = None, now
+
+    def give_up(self, reason: str) -> None:
+        self.ordinary = True
+        self.recordings.clear()
+        warnings.warn(f"the steps are ordinary ones from here on, as they cannot be one graph: {' '.join(reason.split())[:300]}",
+                      stacklevel=4)  # fmt: skip
+
+
+class Recording:
+    """The step on a batch of one form as a graph, whose arguments are the tensors that the step reads or changes."""
+
+    def __init__(self, owner: CompiledStep, batch: list, form: Any):
+        self.owner, self.form = owner, None
+        if any(map(has_hooks, owner.modules)) or any(
+            p._backward_hooks or p._post_accumulate_grad_hooks for p in owner.network.parameters()
+        ):
+            raise ValueError("modules or parameters have hooks, which are called at every step")
+        parameters = [p for m in owner.modules for p in m._parameters.values() if p is not None]
+        buffers = [b for m in owner.modules for b in m._buffers.values() if b is not None]
+        self.fixed = list(dict.fromkeys([*parameters, *buffers]))
+        self.leaves = [i for i, t in enumerate(batch) if isinstance(t, Tensor)]
+        self.cells: dict[Place, list] = {}
+        tail = self.with_update(batch) if owner.compiler is not None else self.with_gradients()
+
+        def step(*arguments: Tensor) -> tuple:
+            given = iter(arguments)
+            inputs = [next(given) if isinstance(t, Tensor) else t for t in batch]
+            swap: dict[Any, Any] = {}
+            for t in self.fixed:
+                value = next(given)
+                swap[t] = nn.Parameter(value, t.requires_grad) if isinstance(t, nn.Parameter) else value
+            with swapped(owner.modules, swap), tail(swap, list(given)):
+                z, error = owner.gradients(*(inputs if form is None else tree_unflatten(inputs, form)))
+            outputs, self.form = ([z], None) if isinstance(z, Tensor) else tree_flatten(z)
+            return *outputs, error
+
+        owner.optimizer.zero_grad()
+        with contextlib.nullcontext() if owner.compiler is None else for_a_compiler():
+            graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*self.arguments(batch))
+        self.graph = played(graph) if owner.compiler is None else owner.compiler(graph)
+
+    def with_gradients(self) -> Callable:
+        """Let the graph end with the gradients, in places of their own; the update stays the optimizer's step."""
+        learning = [p for p in self.fixed if isinstance(p, nn.Parameter) and p.requires_grad]
+        places = {p: p.__dict__.get("grad_slot", torch.empty_like(p)) for p in learning}
+        self.fixed += places.values()
+
+        @contextlib.contextmanager
+        def tail(swap: dict, _: list) -> Iterator[None]:
+            for p, place in places.items():
+                swap[p].grad_slot = swap[place]
+            yield
+            self.places = [(p, place) for p, place in places.items() if swap[p].grad is not None]
+
+        return tail
+
+    def with_update(self, batch: list) -> Callable:
+        """Let the graph end with the optimizer's rule, for each parameter by itself: the compiler makes few kernels of them."""
+        optimizer = self.owner.optimizer
+        trained = [[p for p in group["params"] if p.requires_grad and (p in optimizer.state or not optimizer.state)]
+                   for group in optimizer.param_groups]  # fmt: skip
+        steps = [_counter([optimizer.state.get(p, {}) for p in params]) for params in trained]
+        together = [s is not None and bool((s == s[0]).all()) for s in steps]  # have all been updated equally often?
+        states = [v for params in trained for p in params for k, v in optimizer.state.get(p, {}).items()
+                  if k != "step" and isinstance(v, Tensor)]  # fmt: skip
+        self.fixed = list(dict.fromkeys([*self.fixed, *states, *(s for s in steps if s is not None)]))
+        # autograd must not take a parameter that it saved for unchanged
+        self.changed = [*(p for params in trained for p in params), *(s for s in steps if s is not None)]
+        device = batch[self.leaves[0]].device
+        self.cells = {at: [None, torch.zeros((), dtype=torch.float64, device=device)] for at in sorted(self.owner.varying, key=str)}
+
+        @contextlib.contextmanager
+        def tail(swap: dict, given: list) -> Iterator[None]:
+            with collecting() as found:
+                yield
+            if self.owner.max_norm is not None:
+                for p, grad in found.items():
+                    p.grad = grad
+                clip_grad_norm_(found, self.owner.max_norm)
+            groups = [dict(group) for group in optimizer.param_groups]
+            for (index, name, j), value in zip(self.cells, given, strict=True):
+                old = groups[index][name]
+                groups[index][name] = value if j is None else (*old[:j], value, *old[j + 1 :])
+            for group, params, count, same in zip(groups, trained, steps, together, strict=True):
+                t = None if count is None else swap[count].add_(1).double()  # as exact as the number that it is elsewhere
+                for i, p in enumerate(params):
+                    if (grad := found.get(swap[p])) is None:
+                        if t is not None:
+                            raise ValueError("a parameter that the optimizer has moved gets no gradient now")
+                        continue
+                    state = {k: swap[v] if isinstance(v, Tensor) else v for k, v in optimizer.state.get(p, {}).items()
+                             if k != "step"}  # fmt: skip
+                    if t is not None:
+                        state["step"] = t[0 if same else i]
+                    optimizer._update(manual_optimizer.Run([], swap[p], grad, state), group)
+
+        return tail
+
+    def arguments(self, batch: list) -> list[Tensor]:
+        """Of the graph: the batch, what the step reads and changes, and the numbers of the optimizer as they are now."""
+        values = []
+        for (index, name, j), cell in self.cells.items():
+            value = self.owner.optimizer.param_groups[index][name]
+            value = value if j is None else value[j]
+            if isinstance(value, Tensor):
+                values.append(value)
+                continue
+            if value != cell[0]:
+                cell[0] = value
+                cell[1].fill_(value)
+            values.append(cell[1])
+        return [*(batch[i] for i in self.leaves), *self.fixed, *values]
+
+    def __call__(self, batch: list) -> tuple[Any, Tensor]:
+        *outputs, error = self.graph(*self.arguments(batch))
+        if self.owner.compiler is None:
+            for p, place in self.places:
+                p.grad = place
+            self.owner.update()
+        else:
+            increment_version(self.changed)
+        return outputs[0] if self.form is None else tree_unflatten(outputs, self.form), error
+
+
+def numbers(optimizer: Any) -> Iterator[tuple[Place, Any]]:
+    """Where each setting of the optimizer's groups stands, and its value: lr, momentum, each of betas, ..."""
+    for index, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            if isinstance(value, tuple):
+                for j, v in enumerate(value):
+                    yield (index, name, j), v
+            elif name != "params":
+                yield (index, name, None), value
+
+
+def _counter(states: list[dict]) -> Tensor | None:
+    """The numbers of steps that the states of one group have seen, as one tensor of which each is an element."""
+    if not states or "step" not in states[0]:
+        return None
+    whole = coalesce([state["step"] for state in states])
+    if whole is None:
+        whole, parts = lay([state["step"] for state in states])
+        for state, part in zip(states, parts, strict=True):
+            state["step"] = part
+    return whole
+
+
+@contextlib.contextmanager
+def swapped(modules: list[nn.Module], swap: dict) -> Iterator[None]:
+    """Let the modules have other parameters and buffers meanwhile."""
+    kept = [(m._parameters, dict(m._parameters), m._buffers, dict(m._buffers)) for m in modules]
+    try:
+        for parameters, p, buffers, b in kept:
+            parameters.update({k: swap.get(v, v) for k, v in p.items()})
+            buffers.update({k: swap.get(v, v) for k, v in b.items()})
+        yield
+        for _, _, buffers, b in kept:
+            for name, t in b.items():
+                if t is not None and buffers[name] is not swap[t]:
+                    raise ValueError(f"the buffer {name} is made anew at every step, not changed in place")
+    finally:
+        for parameters, p, buffers, b in kept:
+            parameters.update(p)
+            buffers.update(b)
+
+
+# --- what becomes of a graph ------------------------------------------------------------------------------------------
+
+
+def compiled(graph: fx.GraphModule, backend: str, mode: str | None, options: dict[str, Any] | None) -> Callable:
+    """The graph by torch.compile, whose guards are left out: what they would look at is looked at in `CompiledStep.key`."""
+    settings: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    if backend == "inductor":
+        settings |= {"fallback_random": True, **(torch._inductor.list_mode_options(mode) if mode else {})}
+    return torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options={**settings, **(options or {})})
+
+
+def played(graph: fx.GraphModule) -> Callable:
+    """The graph kernel by kernel, each called by its name in Python where it has one: that takes half the time."""
+    for node in list(graph.graph.nodes):
+        if not isinstance(target := node.target, torch._ops.OpOverload):
+            continue
+        name, first = target.overloadpacket.__name__, target._schema.arguments[0]
+        if name in ("alias", "detach", "lift_fresh"):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+        elif "out" in node.kwargs or name == "ones_like":
+            node.target = getattr(torch, name)
+        elif name == "_to_copy" and set(node.kwargs) == {"dtype"}:
+            node.op, node.target = "call_method", "to"
+        elif first.name == "self" and isinstance(node.args[0], fx.Node) and hasattr(Tensor, name):
+            node.op, node.target = "call_method", name
+    graph.recompile()
+    return graph.forward
