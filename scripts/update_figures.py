@@ -17,6 +17,8 @@ BLOCK = re.compile(r"<!-- bench: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 # The steps that the README shows.
 CHOSEN = {("mlp", 200, "Adam"), ("mlp", 1, "Adam"), ("mlp_large", 256, "Adam"), ("cnn", 200, "Adam"), ("lstm", 200, "Adam"),
           ("transformer", 200, "AdamW")}  # fmt: skip
+# Section: its records by what they are of, and where the last of them were measured.
+Found = dict[str, tuple[dict[str, Any], Any]]
 
 
 def update_figures(results: Sequence[str], files: Sequence[str] = ("README.md", "docs/speed.md")) -> None:
@@ -25,10 +27,10 @@ def update_figures(results: Sequence[str], files: Sequence[str] = ("README.md", 
     NAME is a section of the results (operations, optimizers, steps, saved, peak, growth), or chosen: the README's few rows.
 
     Args:
-        results: JSON files of dlref bench; of a section that is in several, the last one counts.
+        results: JSON files of dlref bench; of what is in several, the last one counts.
         files: Where the blocks are, relative to the checkout.
     """
-    found: dict[str, tuple[list[Any], Any]] = {}
+    found: Found = {}
     for result in results:
         try:
             content = json.loads(Path(result).read_text())
@@ -37,13 +39,15 @@ def update_figures(results: Sequence[str], files: Sequence[str] = ("README.md", 
             raise ValueError(
                 f"results must be JSON that dlref bench wrote, {result} is not: dlref bench --json FILE"
             ) from None
-        found |= {section: (records, environment) for section, records in content.items() if section in bench.TITLES}
+        for section in content.keys() & bench.TITLES.keys():
+            before = found[section][0] if section in found else {}
+            found[section] = ({**before, **{key(record): record for record in content[section]}}, environment)
     texts = {ROOT / name: updated(ROOT / name, found) for name in files}  # all of them, before any is written
     for path, text in texts.items():
         path.write_text(text)
 
 
-def updated(path: Path, found: dict[str, tuple[list[Any], Any]]) -> str:
+def updated(path: Path, found: Found) -> str:
     """The file's text with its blocks rewritten."""
     text = path.read_text()
     if not BLOCK.search(text) or len(BLOCK.findall(text)) != text.count("<!-- bench:"):
@@ -57,13 +61,17 @@ def updated(path: Path, found: dict[str, tuple[list[Any], Any]]) -> str:
         section = "steps" if name == "chosen" else name
         if section not in found:
             return match[0]
-        records, environment = found[section]
+        records, environment = list(found[section][0].values()), found[section][1]
         if name == "chosen":
             records = [r for r in records if (r["name"], r["batch"], r["optimizer"]) in CHOSEN]
         lines = [markdown(bench.rows(section, records)), "", f"Measured on: {bench.where(environment)}."]
         return "\n".join([f"<!-- bench: {name} -->", *lines, "<!-- end -->"])
 
     return BLOCK.sub(rewritten, text)
+
+
+def key(record: dict[str, Any]) -> str:
+    return record["what"] if "what" in record else bench.label(record)
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import builtin, manual, models
+from ..compile_step import compile_step
 from ..manual.flat import flatten
 from ..names import one_of
 from .measure import measure
@@ -68,7 +69,7 @@ NETWORKS = {
         models.variational_autoencoder, (64,), optimizers=(ADAM,), target="input", loss="VariationalLoss"
     ),
 }  # fmt: skip
-MANUAL = ("manual", "manual compiled")
+MANUAL = ("manual", "manual played back", "manual compiled")
 
 
 def time_steps(
@@ -82,11 +83,11 @@ def time_steps(
 ) -> list[dict[str, Any]]:
     """Seconds of a training step of a network of NETWORKS, one record a batch size and optimizer; as in the JSON.
 
-    manual: `manual.training.step` on the network with its parameters laid into one tensor. manual compiled:
-    `dlref.compile_step`. builtin ...: zero_grad, forward, backward, step of torch.nn, with the optimizer's default, foreach
-    and fused ways, with the forward compiled and with all of the step compiled. products: the matrix products of the affine
-    layers alone, where there is nothing else: what no implementation can be faster than. Each variant trains a network of
-    its own from one start. ValueError where there is no network of that name.
+    manual: `manual.training.step` on the network with its parameters laid into one tensor. manual played back, manual
+    compiled: by `compile_step`, without and with a compiler. builtin ...: zero_grad, forward, backward, step of torch.nn, with
+    the optimizer's default, foreach and fused ways, with the forward compiled and with all of the step compiled. products: the
+    matrix products of the affine layers alone, where there is nothing else: what no implementation can be faster than. Each
+    variant trains a network of its own from one start. ValueError where there is no network of that name.
     """
     one_of("name", name, NETWORKS)
     case, found = NETWORKS[name], []
@@ -97,9 +98,7 @@ def time_steps(
             theirs = [variant for variant in variants if variant.startswith("builtin")]
             ratios = {key: vars(times.ratio(key, theirs)) for key in MANUAL if key in variants}
             if "products" in variants:
-                ratios |= {
-                    f"{key} over products": vars(times.ratio(key, ["products"])) for key in MANUAL if key in variants
-                }
+                ratios["over products"] = vars(times.ratio(times.fastest(MANUAL), ["products"]))
             label, options = optimizer
             label += " momentum" if options.get("momentum") else ""
             found.append({"name": name, "batch": batch, "optimizer": label, "times": times.as_dict(), "ratios": ratios})
@@ -118,14 +117,15 @@ def step_variants(
     def step(space: Any, parts: tuple[Any, Any, Any]) -> Callable[[], Any]:
         return lambda: space.training.step(*parts, x, y)
 
-    variants = {"manual": step(manual, parts(manual))}
+    variants: dict[str, Callable[[], Any]] = {
+        "manual": step(manual, parts(manual)),
+        "manual played back": functools.partial(compile_step(*parts(manual), backend="eager"), x, y),
+    }
     for name, way in ways(getattr(torch.optim, optimizer[0])).items():
         variants[name] = step(builtin, parts(builtin, **way))
     if compile:
         torch.compiler.reset()  # the code of another network would make this one's shapes dynamic
-        if (compiled := _compile_step()) is not None:
-            whole = compiled(*parts(manual))
-            variants["manual compiled"] = lambda: whole(x, y)
+        variants["manual compiled"] = functools.partial(compile_step(*parts(manual)), x, y)
         network, criterion, rule = parts(builtin)
         variants["builtin forward compiled"] = step(builtin, (torch.compile(network, dynamic=False), criterion, rule))
         variants["builtin step compiled"] = torch.compile(step(builtin, parts(builtin)), dynamic=False)
@@ -146,14 +146,6 @@ def step_parts(
         flatten(network)
     kind, options = optimizer
     return network, getattr(space.nn, case.loss)(), getattr(space.optim, kind)(network.parameters(), **options, **way)
-
-
-def _compile_step() -> Callable | None:
-    """dlref.compile_step, where this version has it."""
-    try:
-        return importlib.import_module("dlref.compile_step").compile_step
-    except ModuleNotFoundError:
-        return None
 
 
 def _products(layers: Sequence[nn.Linear], x: Tensor) -> Callable[[], None]:

@@ -20,9 +20,10 @@ NOTE = (
     "Medians of rounds in which every variant was measured in turn. A ratio is the median of the rounds' ratios to the "
     "fastest built-in way, which is named; in brackets its 95 % interval."
 )
-HEADS = {"vjp": "without autograd", "autograd": "under autograd", "manual": "by hand", "manual compiled": "by hand, compiled",
-         "manual apart": "by hand, apart", "manual over products": "by hand over products",
-         "manual compiled over products": "compiled over products"}  # fmt: skip
+HEADS = {
+    "vjp": "without autograd", "autograd": "under autograd", "manual": "by hand", "manual apart": "by hand, apart",
+    "manual played back": "by hand, played back", "manual compiled": "by hand, compiled",
+}  # fmt: skip
 
 
 def rows(section: str, records: Sequence[Record]) -> list[list[str]]:
