@@ -47,9 +47,9 @@ def label(record: Record) -> str:
 
 
 def typical(records: Sequence[Record], key: str) -> float | None:
-    """The geometric mean of a ratio over the records that have it."""
+    """The geometric mean of a ratio over the records; None where one in ten lacks it, as it would be of other work then."""
     values = [record["ratios"][key]["value"] for record in records if key in record["ratios"]]
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+    return math.exp(sum(map(math.log, values)) / len(values)) if len(values) > 0.9 * len(records) else None
 
 
 def _times(records: Sequence[Record]) -> list[list[str]]:
