@@ -18,7 +18,7 @@ __all__ = ["Comparison", "Finding", "ModelComparison", "Pair", "Report", "builti
            "compile_step", "convert", "manual", "manual_mode", "pairs"]  # fmt: skip
 
 # Loaded where they are used: they need lightning, scikit-learn or torchvision, which take seconds to import.
-_LAZY = ("data", "lightning", "models")
+_LAZY = ("bench", "data", "lightning", "models")
 
 
 def __getattr__(name: str):

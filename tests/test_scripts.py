@@ -132,21 +132,11 @@ def test_gradients_through_time_are_those_of_autograd(tmp_path, run):
     assert (tmp_path / "001-recurrent-manual/gradients.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_networks_are_timed(tmp_path, run):
-    path = tmp_path / "times.json"
-    for status in (0, 2):  # what is there is not overwritten
-        found, _, errors = run("time_networks", "--names", "[batch,mlp]", "--repeats", "3", "--json_file", str(path))
-        assert found == status, errors
-    times = json.loads(path.read_text())
-    assert set(times) == {"batch norm 16", "mlp"} and all(t["manual"] > 0 and t["ratio"] > 0 for t in times.values())
-
-
-WITHOUT_RUNS = {"fit_surface", "splits_networks", "time_networks"}
+WITHOUT_RUNS = {"fit_surface", "splits_networks"}
 WRONG = {
     "networks": ("splits_networks", ["--networks", "[cn]"], "cnn"),
     "text": ("train_text", ["--path", "nowhere.txt"], "nowhere.txt"),
     "kernel": ("fit_surface", ["--kernel", "cubic"], "gaussian"),
-    "names": ("time_networks", ["--names", "[nothing]"], "batch norm"),
     "epochs": ("compare_digits", ["--epochs", "x"], "epochs"),
     "no epochs": ("compare_digits", ["--epochs", "0"], "epochs"),
     "learning rate": ("train_digits", ["--lr", "-1"], "lr"),

@@ -1,0 +1,284 @@
+"""dlref bench: what it measures, what it writes, and that the documentation's figures come from there."""
+
+from __future__ import annotations
+
+import functools
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import dlref
+from dlref import bench, builtin, manual
+from dlref.bench.cases import OPERATIONS
+from dlref.bench.memory import kept_by, peak_of, reachable
+from dlref.bench.operations import operation_variants
+from dlref.bench.steps import SGD, Network, step_variants
+from dlref.cli import main
+from dlref.samples import flat
+
+ROOT = Path(__file__).parent.parent
+BRIEF = ("--rounds", "2", "--seconds", "0.01")
+TINY = Network(lambda ns: dlref.models.mlp(ns, 4, 3, 2), (4,), (5,), classes=2)
+# Modules that keep more than torch's, beyond the inputs: how many bytes, and why.
+NUMBER = (4, "the error itself, as its pullback may be called with nothing")
+RUNNING = "the variance too, of which the running one is made"
+MORE = {
+    **dict.fromkeys("BCELoss BCEWithLogitsLoss HuberLoss KLDivLoss MSELoss MultiMarginLoss SmoothL1Loss SoftMarginLoss".split(),
+                    NUMBER),
+    "ReLU6": (64 * 128 * 4, "its output in the place of its input, which torch's keeps"),
+    **{f"BatchNorm{n}d": (4 * c, RUNNING) for n, c in ((1, 16), (2, 16), (3, 8))},
+    **{f"InstanceNorm{n}d": (4 * m, RUNNING) for n, m in ((1, 128), (2, 128), (3, 32))},
+    "RNNCell": (8 * 48 * 4, "one step of the layer, whose joined output is a copy of the state"),
+    "LSTMCell": (4 * 8 * 48 * 4, "the same, and the states that it returns"),
+    "VariationalAutoencoder": (2048, "the variance's logarithm, a view of all that the encoder gives; torch's its exponential"),
+}  # fmt: skip
+
+
+def write(path, *arguments):
+    main(["bench", *arguments, *BRIEF, "--json", str(path)])
+    return json.loads(path.read_text())
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+
+def test_variants_are_measured_in_turn_and_divided_by_the_fastest():
+    calls: list[str] = []
+    work = {name: functools.partial(lambda n, t: [calls.append(n), t.sum()], name, torch.rand(n))
+            for name, n in (("long", 1_000_000), ("short", 10_000), ("shortest", 100))}  # fmt: skip
+    times = bench.measure(work, rounds=5)
+    assert [len(entries) for entries in times.seconds.values()] == [5, 5, 5]
+    runs = [name for name, before in zip(calls, ["", *calls], strict=False) if name != before]
+    assert runs[-3:] != runs[-6:-3] and set(runs[-3:]) == set(work)  # the order turns
+    ratio = times.ratio("long", ["short", "shortest", "not measured"])
+    assert ratio.base == "shortest" and ratio.value > 2 and ratio.low <= ratio.value <= ratio.high
+    low, high = times.quartiles("long")
+    assert low <= times.median("long") <= high
+
+
+def test_a_budget_of_seconds_ends_the_rounds():
+    assert len(bench.measure({"one": lambda: None}, rounds=1000, seconds=0.0).seconds["one"]) == 3
+    with pytest.raises(ValueError, match="rounds must be at least 1, they are 0"):
+        bench.measure({}, rounds=0)
+
+
+def test_every_pair_has_a_case():
+    assert set(OPERATIONS) == set(dlref.pairs())
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "max_pool2d", "embedding", "nll_loss", "bilinear"])
+def test_the_ways_that_are_timed_give_the_same_gradients(name):
+    variants = operation_variants(name)
+    _, grads = variants["manual vjp"]()
+    for way in ("manual autograd", "builtin"):
+        expected = variants[way]()
+        for ours, theirs in zip([g for g in grads if g is not None], expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    for ours, theirs in zip(*(flat(variants[f"{side} forward"]()) for side in ("manual", "builtin")), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_the_steps_that_are_timed_take_the_same_step():
+    variants = step_variants(TINY, 5, SGD, "cpu", compile=False)
+    assert {"manual", "manual played back", "builtin", "builtin foreach", "builtin fused", "products"} == set(variants)
+    del variants["products"]
+    errors = [[step().item() for _ in range(3)] for step in variants.values()]
+    for found in errors:
+        assert found == pytest.approx(errors[0], rel=1e-5) and found[2] < found[0]
+
+
+def test_the_fit_recovers_an_exponent():
+    sizes = [2**i for i in range(10)]
+    assert bench.exponent(sizes, [3.0 * n**1.7 for n in sizes]) == pytest.approx(1.7)
+    # What does not grow rules the small sizes, which are left out.
+    assert bench.exponent(sizes, [max(50.0, n**2 / 10) for n in sizes]) == pytest.approx(2.0)
+
+
+def test_growth_is_measured_and_drawn(tmp_path):
+    record = bench.time_growth("depth", (1, 2, 4), rounds=1)
+    assert all(len(record[side]) == 3 and min(record[side]) > 0 for side in ("manual", "builtin"))
+    assert bench.draw_growth(tmp_path / "growth.png", [record]).read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="three or more"):
+        bench.time_growth("depth", (1, 2))
+
+
+def test_products_by_onednn_are_set_for_a_while_and_refused_with_amx(monkeypatch):
+    setting = torch.backends.mkldnn.matmul
+    before = setting.fp32_precision
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    with bench.products("onednn"):
+        assert setting.fp32_precision == "bf16"
+        a = torch.rand(64, 64)
+        torch.testing.assert_close(a @ a, (a.double() @ a.double()).float(), rtol=1e-5, atol=1e-4)  # not rounded
+    assert setting.fp32_precision == before
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    with pytest.raises(ValueError, match="AMX"), bench.products("onednn"):
+        pass
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", [manual, builtin])
+def test_bytes_that_one_can_count_by_hand(space):
+    x = torch.randn(7, 5, requires_grad=True)
+    assert kept_by(space, space.nn.Linear(5, 3), (x,), {}) == {"input": 7 * 5 * 4, "output": 0, "own": 0}
+    assert kept_by(space, space.nn.Sigmoid(), (x,), {}) == {"input": 0, "output": 7 * 5 * 4, "own": 0}
+    two = space.nn.Sequential(space.nn.Linear(5, 3), space.nn.Tanh(), space.nn.Linear(3, 2))
+    assert kept_by(space, two, (x,), {}) == {"input": 7 * 5 * 4, "output": 0, "own": 7 * 3 * 4}
+
+
+def test_what_a_pullback_holds_is_found():
+    kept, dropped = torch.rand(3), torch.rand(3)
+    held = functools.partial(lambda t, *, more: lambda: (t, more), [kept], more={"a": (kept, 1)})()
+    assert [t is kept for t in reachable(held)] == [True]
+    assert not any(t is dropped for t in reachable(held))
+
+
+def test_the_peak_of_what_one_can_count_by_hand():
+    x = torch.rand(1000, 1000)  # 4 MB
+    assert 8e6 <= peak_of(lambda: (x.square(), x + 1), torch.device("cpu")) < 8.01e6
+    assert 4e6 <= peak_of(lambda: [x.square() is None, x + 1 is None], torch.device("cpu")) < 4.01e6
+
+
+def test_every_module_has_an_instance():
+    classes = {
+        n for n, value in vars(manual.nn).items() if isinstance(value, type) and issubclass(value, torch.nn.Module)
+    }
+    containers = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"}
+    lazy = {name for name in classes if name.startswith("Lazy")}  # after its first call it is the other class
+    assert set(bench.MODULES) == classes - containers - lazy
+
+
+@pytest.mark.parametrize("name", bench.MODULES)
+def test_no_more_is_kept_for_the_gradient_than_by_torch(name):
+    found = bench.saved_bytes(name)
+    ours, theirs = (found[side]["output"] + found[side]["own"] for side in ("manual", "builtin"))
+    assert ours <= theirs + MORE.get(name, (0,))[0], found
+
+
+def test_kernels_of_a_step_are_counted():
+    record = bench.estimate_step("mlp", bench.GPU(launch=1.0, bandwidth=1e30, flops=1e30))
+    for side in ("manual", "builtin"):
+        assert record[side]["seconds"] == record[side]["kernels"] > 10
+        # Five products of the two layers, none for the input's gradient, 2 operations an element of the sum.
+        assert record[side]["flops"] == 2 * 200 * (2 * 64 * 128 + 3 * 128 * 10)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_what_it_measured(tmp_path, capfd):
+    found = write(tmp_path / "found.json", "relu", "one_hot", "Adagrad", "autoencoder")
+    assert set(found) == {"operations", "optimizers", "steps", "environment"}
+    assert {"machine", "threads", "torch", "date", "products"} <= set(found["environment"])
+    names = {
+        section: {record["name"] for record in found[section]} for section in ("operations", "optimizers", "steps")
+    }
+    assert names == {"operations": {"relu", "one_hot"}, "optimizers": {"Adagrad"}, "steps": {"autoencoder"}}
+    for record in (*found["operations"], *found["optimizers"], *found["steps"]):
+        assert record["ratios"] and all(
+            times["seconds"] > 0 and times["rounds"] >= 2 for times in record["times"].values()
+        )
+        for ratio in record["ratios"].values():
+            assert 0 < ratio["low"] <= ratio["value"] <= ratio["high"]
+            assert ratio["base"] == "products" or ratio["base"].startswith("builtin")
+    assert "one_hot" in capfd.readouterr().out
+    found = write(tmp_path / "memory.json", "ReLU", "autoencoder", "--memory")
+    assert set(found) == {"saved", "peak", "environment"}
+    assert found["peak"][0]["manual"] > 0 and found["peak"][0]["builtin"] > 0
+    assert "estimate" in write(tmp_path / "estimate.json", "autoencoder", "--estimate")
+
+
+WRONG = {
+    "pair": (("lyer_norm",), "near it: layer_norm"),
+    "optimizer": (("Adamm",), "near it: Adam"),
+    "network": (("transfomer",), "near it: transformer"),
+    "module": (("LayerNrom", "--memory"), "near it: LayerNorm"),
+    "module without --memory": (("LSTMCell",), "known name"),
+    "rounds": (("relu", "--rounds", "0"), "rounds"),
+    "products": (("relu", "--products", "mkl"), "near it:"),
+    "plot": (("relu", "--plot", "growth.png"), "--growth"),
+    "folder": (("relu", "--json", "/nowhere/found.json"), "/nowhere/found.json"),
+    "estimate": (("cnm", "--estimate"), "near it: cnn"),
+    "no estimate": (("lstm", "--estimate"), "--estimate"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_told_in_one_line(case, capfd):
+    arguments, told = WRONG[case]
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *arguments])
+    errors = capfd.readouterr().err
+    assert ended.value.code == 2 and errors.count("\n") == 1 and "error:" in errors and told in errors, errors
+
+
+def test_nothing_is_overwritten(tmp_path, capfd):
+    for option in ("--json", "--plot"):
+        (tmp_path / "there").write_text("mine")
+        with pytest.raises(SystemExit) as ended:
+            main(["bench", "relu", "--growth", option, str(tmp_path / "there")])
+        assert ended.value.code == 2 and "overwritten" in capfd.readouterr().err
+        assert (tmp_path / "there").read_text() == "mine"
+
+
+# --- the documentation's figures --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bench") / "found.json"
+    write(path, "relu", "sigmoid")
+    return path
+
+
+@pytest.fixture
+def update(monkeypatch, capfd):
+    """Run scripts/update_figures.py in this process; its status and errors."""
+
+    def update(results: Path, *files: Path) -> tuple[int, str]:
+        path = str(ROOT / "scripts/update_figures.py")
+        arguments = ("--results", json.dumps([str(results)]), "--files", json.dumps(list(map(str, files))))
+        monkeypatch.setattr(sys, "argv", [path, *arguments])
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as ended:
+            return ended.code, capfd.readouterr().err
+        return 0, ""
+
+    return update
+
+
+def test_only_the_blocks_that_were_measured_are_rewritten(tmp_path, results, update):
+    block = "<!-- bench: {} -->\nold {}\n<!-- end -->"
+    text = f"before\n{block.format('operations', 1)}\nbetween\n{block.format('peak', 2)}\nafter\n"
+    (file := tmp_path / "file.md").write_text(text)
+    assert update(results, file) == (0, "")
+    found = file.read_text()
+    start, end = text.index("old 1"), text.index("old 1") + len("old 1")
+    assert found.startswith(text[:start]) and found.endswith(text[end:]) and "old 1" not in found
+    ratio = json.loads(results.read_text())["operations"][0]["ratios"]["vjp"]["value"]
+    assert "| relu | default | " in found and f"{ratio:.2f}" in found
+    assert torch.__version__ in found and "1 thread," in found
+
+
+@pytest.mark.parametrize(
+    "text", ["no marker", "<!-- bench: operations -->\nwithout an end", "<!-- bench: operation -->\n<!-- end -->"]
+)
+def test_a_file_without_proper_markers_is_refused(text, tmp_path, results, update):
+    (proper := tmp_path / "proper.md").write_text("<!-- bench: operations -->\n<!-- end -->")
+    (file := tmp_path / "file.md").write_text(text)
+    status, errors = update(results, proper, file)
+    assert status == 2 and errors.count("\n") == 1 and ("<!-- end -->" in errors or "near it: operations" in errors)
+    assert file.read_text() == text and proper.read_text() == "<!-- bench: operations -->\n<!-- end -->"
+
+
+def test_results_of_something_else_are_refused(tmp_path, update):
+    (tmp_path / "other.json").write_text("[1]")
+    status, errors = update(tmp_path / "other.json", ROOT / "README.md")
+    assert status == 2 and "dlref bench --json" in errors
