@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .manual import optimizer as manual_optimizer
 from .manual.flat import coalesce, flatten, lay
-from .manual.module import collecting, has_hooks, vjp_of
+from .manual.module import collecting, has_hooks, spending, vjp_of
 from .manual.nn.utils import clip_grad_norm_
 from .manual.op import for_a_compiler
 from .names import one_of
@@ -118,7 +118,8 @@ class CompiledStep:
         """Output and error; the parameters' gradients go where gradients go."""
         z, network_pullback = self.network.vjp(x)
         error, error_pullback = self.criterion.vjp(z, y)
-        network_pullback(error_pullback()[0], needs=(False,))
+        with spending():
+            network_pullback(error_pullback()[0], needs=(False,))
         return z, error
 
     def key(self, batch: list, form: Any) -> tuple:

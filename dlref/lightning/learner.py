@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from .. import builtin, manual
 from ..compile_step import compile_step
 from ..manual.flat import flatten
+from ..manual.module import spending
 from ..names import one_of, optimizer_named, schedule_named
 
 # Backend: the namespace of its model, loss, optimizer and schedule.
@@ -98,7 +99,8 @@ class Learner(lightning.LightningModule):
         if self.hp.backend == "manual":
             z, network_pullback = self.network.vjp(x)  # a. forward
             error, error_pullback = self.criterion.vjp(z, y)  # b. error
-            network_pullback(error_pullback(torch.full_like(error, share))[0], needs=(False,))  # c. chain rule
+            with spending():
+                network_pullback(error_pullback(torch.full_like(error, share))[0], needs=(False,))  # c. chain rule
         else:
             z = self.network(x)
             error = self.criterion(z, y)

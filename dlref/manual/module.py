@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from .op import Op, without_graph
+from .op import Op, graphless, without_graph
 
 Pullback = Callable[..., tuple]
 # Arguments of torch's functions that no torch module has as an attribute.
@@ -97,10 +97,8 @@ class Manual:
         if kwargs:
             passed += tuple([op.indices[name] for name in kwargs])
 
+        @graphless
         def pullback(dy: Tensor | None = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
-            if torch.is_grad_enabled():
-                with torch.no_grad():
-                    return pullback(dy, needs)
             wants = [False] * len(op.names)
             for i, need in zip(passed, needs or (True,) * len(passed), strict=True):
                 if need and i is not None:
@@ -197,6 +195,19 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
     return output, pullback
 
 
+_spending: ContextVar[bool] = ContextVar("spending", default=False)
+
+
+class spending:
+    """With it, each layer of a chain frees what it saved as soon as its gradient is done: its pullback is called once."""
+
+    def __enter__(self) -> None:
+        self.token = _spending.set(True)
+
+    def __exit__(self, *_: Any) -> None:
+        _spending.reset(self.token)
+
+
 def place_of(parameter: nn.Parameter) -> Tensor | None:
     """Where the parameter's gradient may be written: a tensor that becomes its `.grad`; None where it has one already.
 
@@ -274,15 +285,15 @@ def chain(pullbacks: list[Pullback]) -> Pullback:
     """The pullback of a composition: each one's answer is the upstream gradient of the one before it."""
     trains = [getattr(pullback, "trains", False) for pullback in pullbacks]
 
+    @graphless
     def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
-        if torch.is_grad_enabled():
-            with torch.no_grad():
-                return pullback(dy, needs)
-        wanted = needs is None or any(needs)
+        wanted, spent = needs is None or any(needs), _spending.get()
         # Where nobody wants the input's gradient, the chain ends at the first layer that learns.
         first = 0 if wanted else next((i for i, trained in enumerate(trains) if trained), len(pullbacks))
-        for i in range(len(pullbacks) - 1, first - 1, -1):
-            (dy,) = pullbacks[i](dy) if i > first or wanted else pullbacks[i](dy, needs=(False,))
+        for i in range(len(trains) - 1, first - 1, -1):
+            pull = pullbacks.pop() if spent else pullbacks[i]
+            dy = (pull(dy) if i > first or wanted else pull(dy, needs=(False,)))[0]
+            del pull
         return (dy if wanted else None,)
 
     pullback.trains = any(trains)  # type: ignore[attr-defined]

@@ -211,10 +211,8 @@ class Op:
             passed += tuple([self.indices[name] for name in kwargs])
         output, pull = self.linearize(public, inplace)
 
+        @graphless
         def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
-            if torch.is_grad_enabled():
-                with torch.no_grad():
-                    return pullback(dy, needs)
             wants = [False] * len(self.names)
             if needs is None:
                 needs = (True,) * len(passed)
@@ -376,6 +374,18 @@ def upstream(dy: Any, like: list) -> tuple[Tensor | None, ...] | None:
         None if kind is None else first.new_zeros((), dtype=kind[1]).expand(kind[0]) if d is None else d
         for d, kind in zip(given, like, strict=True)
     )
+
+
+def graphless(function: Callable) -> Callable:
+    """The function under no_grad. One that called itself there would hold itself, and what it saved, in a cycle."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return called
 
 
 _NOTHING = contextlib.nullcontext()

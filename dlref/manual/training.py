@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from .flat import flatten
+from .module import spending
 from .nn.utils import clip_grad_norm_
 
 Data = tuple[Tensor, Tensor]
@@ -47,7 +48,8 @@ def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max
     optimizer.zero_grad()
     z, network_pullback = network.vjp(x)  # a. forward
     error, error_pullback = criterion.vjp(z, y)  # b. error
-    network_pullback(error_pullback()[0], needs=(False,))  # c. chain rule; nobody wants dE/dx
+    with spending():
+        network_pullback(error_pullback()[0], needs=(False,))  # c. chain rule; nobody wants dE/dx
     if max_norm is not None:
         clip_grad_norm_(network.parameters(), max_norm)
     optimizer.step()  # d. update

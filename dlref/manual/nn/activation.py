@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, fusing, op
-from .common import wide
+from ..op import call, op
+from .common import where_zero, wide
 
 INF, NAN = float("inf"), float("nan")
 
@@ -41,10 +41,7 @@ def relu(input):
 @relu.gradient
 def _(dy, output):
     r"""$dx = dy\,[y > 0]$: only the output is kept."""
-    # A product with 0 or 1 has no branches, as `where` has. Of bytes the CPU's kernel takes a third of the time of bools; a
-    # compiler makes one kernel of bools, but not of their bytes.
-    kept = output.ne(0)
-    return dy * (kept if fusing() else kept.view(torch.uint8))
+    return where_zero(dy, torch.ne, output, 0)
 
 
 @relu.hard_samples

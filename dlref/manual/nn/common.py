@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from ..op import fusing
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -28,19 +31,29 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
-def outer(dy: Tensor, x: Tensor, out: Tensor | None = None) -> Tensor:
+def outer(dy: Tensor, x: Tensor, place: Tensor | None = None) -> Tensor:
     r"""The gradient of the weight in $y = x W^\top$: $\sum_n dy_n x_n^\top$, (*, N, out) and (*, N, in) to (*, out, in).
 
-    The narrower factor goes first: where it has few columns, the product is several times as fast. out: where to write it.
+    A factor of few columns goes first: the product is then several times as fast. place: where to write it.
     """
-    if out is not None and not (dy.dtype == x.dtype == out.dtype):
-        out = None
-    if x.shape[-1] >= dy.shape[-1]:
-        return torch.matmul(dy.mT, x, out=out)
-    if out is None:
+    if x.shape[-1] < min(dy.shape[-1], 32):
         return (x.mT @ dy).mT
-    torch.matmul(x.mT, dy, out=out.mT)
-    return out
+    return torch.matmul(dy.mT, x, out=place if place is not None and dy.dtype == x.dtype == place.dtype else None)
+
+
+def plain() -> bool:
+    """Whether kernels run one by one and nothing else looks on: neither autograd, nor torch.func, nor a compiler."""
+    return not (torch.is_grad_enabled() or fusing()) and torch._C._functorch.maybe_current_level() is None
+
+
+def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float) -> Tensor:
+    """dy where test(x, bound) holds, else 0; test: torch.ne, torch.gt, ...
+
+    Written as numbers, a comparison takes a tenth of the time of one written as bools, and `where` forty times as long.
+    """
+    if plain():
+        return test(x, bound, out=torch.empty_like(x)).mul_(dy)
+    return dy * test(x, bound)
 
 
 def real_dtype(*tensors: Tensor) -> torch.dtype:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..module import Manual
-from ..op import Op, call, op
+from ..op import Op, call, fusing, op
 from ..windows import ntuple, overlap_add, padded, windows
 from . import common
 from .common import widened
@@ -22,6 +22,7 @@ from .padding import pad
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
+WINDOWS = 1 << 19  # numbers that are copied at once: 2 MB of float32, which a cache holds
 
 
 def _columns(x: Tensor, kernel: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> tuple[Tensor, Ints]:
@@ -49,30 +50,56 @@ def _rows(y: Tensor, groups: int) -> Tensor:
     return y.unflatten(1, (groups, y.shape[1] // groups)).movedim((1, 2), (0, -1)).flatten(1, -2)
 
 
+def _in_parts(y: Tensor, kernel: Ints, channels: int) -> list[slice]:
+    """The images that are taken together, so that their windows at the places of y, (N, *, *O), stay small.
+
+    They are `kernel` times as many numbers as the images themselves. A compiler gets them all at once.
+    """
+    one = functools.reduce(operator.mul, (*y.shape[2:], *kernel, channels))
+    step = len(y) if fusing() else max(1, WINDOWS // max(one, 1))
+    return [slice(i, i + step) for i in range(0, len(y), step)] or [slice(0, 0)]
+
+
 def correlate(x: Tensor, weight: Tensor, bias, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Tensor:
     r"""$y_{o} = b + \sum_{k} W_k\, x_{o s + k d - p}$: x (N, C, *L), weight (out, C / groups, *K), y (N, out, *O)."""
-    columns, size = _columns(x, tuple(weight.shape[2:]), stride, pads, dilation, groups)
+    kernel = tuple(weight.shape[2:])
     matrix = _matrix(weight, groups).transpose(1, 2)
-    y = columns @ matrix if bias is None else torch.baddbmm(bias.view(groups, 1, matrix.shape[2]), columns, matrix)
-    return y.view(groups, len(x), *size, matrix.shape[2]).movedim((0, -1), (1, 2)).flatten(1, 2).contiguous()
+    row = None if bias is None else bias.view(groups, 1, matrix.shape[2])
+    size = [
+        (length + before + after - d * (k - 1) - 1) // s + 1
+        for length, k, s, (before, after), d in zip(x.shape[2:], kernel, stride, pads, dilation, strict=True)
+    ]
+    parts = []
+    for part in _in_parts(x.new_empty(()).expand(len(x), 1, *size), kernel, x.shape[1]):
+        columns, size = _columns(x[part], kernel, stride, pads, dilation, groups)
+        y = columns @ matrix if row is None else torch.baddbmm(row, columns, matrix)
+        y = y.view(groups, len(x[part]), *size, matrix.shape[2])
+        parts.append(y.movedim((0, -1), (1, 2)).flatten(1, 2))
+    return torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
 
 
 def spread(y: Tensor, weight: Tensor, size: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Tensor:
     r"""The transpose of `correlate` in x: $x_l = \sum_{o s + k d - p = l} W_k^\top y_o$, of size L."""
     n, kernel = len(size), tuple(weight.shape[2:])
-    # In at least float32, since it is summed where the windows overlap.
-    w = _rows(widened(y), groups) @ _matrix(widened(weight), groups)
-    w = w.view(groups, len(y), *y.shape[2:], *kernel, weight.shape[1])
-    w = w.movedim(-1, n + 2)  # (G, N, *O, C / G, *K)
     grown = [length + before + after for length, (before, after) in zip(size, pads, strict=True)]
-    x = padded(overlap_add(w, 2, grown, stride, dilation), 2, [(-before, -after) for before, after in pads])
-    return x.movedim((0, -1), (1, 2)).flatten(1, 2).to(y.dtype)  # (N, C, *L)
+    matrix, parts = _matrix(widened(weight), groups), []
+    for part in _in_parts(y, kernel, weight.shape[1] * groups):
+        # In at least float32, since it is summed where the windows overlap.
+        w = _rows(widened(y[part]), groups) @ matrix
+        w = w.view(groups, len(y[part]), *y.shape[2:], *kernel, weight.shape[1])
+        w = w.movedim(-1, n + 2)  # (G, N, *O, C / G, *K)
+        x = padded(overlap_add(w, 2, grown, stride, dilation), 2, [(-before, -after) for before, after in pads])
+        parts.append(x.movedim((0, -1), (1, 2)).flatten(1, 2).to(y.dtype))  # (N, C, *L)
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def outer(x: Tensor, y: Tensor, kernel: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Tensor:
     r"""The gradient of the weight in `correlate`: $\sum_o y_o\, x_{o s + k d - p}^\top$, (out, C / groups, *K)."""
-    columns, _ = _columns(x, kernel, stride, pads, dilation, groups)
-    w = common.outer(_rows(y, groups), columns)  # (G, out / G, K * C / G)
+    parts = []
+    for part in _in_parts(y, kernel, x.shape[1]):
+        columns, _ = _columns(x[part], kernel, stride, pads, dilation, groups)
+        parts.append(common.outer(_rows(y[part], groups), columns))  # (G, out / G, K * C / G)
+    w = functools.reduce(operator.add, parts)
     return w.view(y.shape[1], *kernel, x.shape[1] // groups).movedim(-1, 1)
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 
-from ..module import Manual, by_name, vjp_of
+from ..module import Manual, by_name, chain, vjp_of
 
 
 def _mask(mask: Tensor | None, name: str, x: Tensor) -> Tensor | None:
@@ -67,13 +67,7 @@ class Layer(Adopting):
             for part in (self.linear1, self.activation, self.dropout, self.linear2, dropout):
                 x, pull = vjp_of(part)(x)
                 pulls.append(pull)
-
-            def pullback(dy):
-                for pull in reversed(pulls):
-                    dy = pull(dy)[0]
-                return (dy,)
-
-            return x, pullback
+            return x, chain(pulls)
 
         return branch
 
@@ -169,13 +163,8 @@ class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
         if self.norm is not None:
             src, pull = vjp_of(self.norm)(src)
             pulls.append(pull)
-
-        def pullback(dy):
-            for pull in reversed(pulls):
-                dy = pull(dy)[0]
-            return {"src": dy}
-
-        return src, pullback
+        pull = chain(pulls)
+        return src, lambda dy: {"src": pull(dy)[0]}
 
 
 class TransformerDecoder(Adopting, torch.nn.TransformerDecoder):
