@@ -11,9 +11,10 @@ An operation is written as
         return dy * output * (1 - output)
 
 A gradient may name any argument of the forward, and `dy` (the upstream gradient), `output`, `saved` (the tuple that the
-forward returned next to its output), `needs` (a named tuple of bools: which arguments want a gradient) and `place` (a named
-tuple: where the argument's gradient may be written, None where it must be a new tensor). It returns one entry per argument
-of the forward, trailing Nones left out. An entry may have any shape that the argument was broadcast to and any floating
+forward returned next to its output), `needs` (a named tuple of bools: which arguments want a gradient), `sizes` (a named
+tuple: the shape of each floating argument, for gradients that need no more of it) and `place` (a named tuple: where the
+argument's gradient may be written, None where it must be a new tensor). It returns one entry per argument of the forward,
+trailing Nones left out. An entry may have any shape that the argument was broadcast to and any floating
 dtype: it is summed and cast to the argument's here, once for all operations.
 
 An operation of several outputs names them, `@op(outputs=("output", "indices"))`, and returns ((output, indices), saved).
@@ -41,7 +42,7 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
-RESERVED = ("dy", "saved", "needs", "place")
+RESERVED = ("dy", "saved", "needs", "sizes", "place")
 OPS: dict[str, Op] = {}
 
 
@@ -100,7 +101,7 @@ class Op:
         if unknown := set(uses) - {*RESERVED, *self.outputs, *self.names}:
             raise TypeError(f"the gradient of {self.__name__} must name arguments of its forward {self.names} or "
                             f"{(*RESERVED, *self.outputs)}; it names {sorted(unknown)}")  # fmt: skip
-        self.uses_saved = "saved" in uses
+        self.uses_saved, self.uses_sizes = "saved" in uses, "sizes" in uses
         self.uses_outputs = tuple(name in uses for name in self.outputs)
         self.reads = tuple(name in uses for name in self.names)
         # With tensors of its own saved, the forward runs again for a second derivative and needs every argument.
@@ -108,7 +109,7 @@ class Op:
         names = ", ".join(uses)
         arguments = "".join(f"{name}, " for name in self.names)
         outputs = "".join(f"{name}, " for name in self.outputs)
-        self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, place, {arguments}: pull({names})")
+        self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, sizes, place, {arguments}: pull({names})")
         kept = "".join(f"o[{i}], " if uses else "None, " for i, uses in enumerate(self.uses_outputs))
         read = "".join(f"v[{i}], " if reads else "None, " for i, reads in enumerate(self.reads))
         self.call_keep = _compile(f"lambda o, v: (({kept}), ({read}))")
@@ -257,13 +258,14 @@ class Op:
             output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
         kinds = None if self.single else _likes(outputs)
-        scalar = outputs[0] if self.single and outputs[0].numel() == 1 else None
+        one = self.single and outputs[0].numel() == 1
+        like_one = (outputs[0].shape, outputs[0].dtype, outputs[0].device) if one else None
         kept, values = self.call_keep(outputs, values)
         del outputs
 
         def pull(dy: Any, wants: list[bool], place: tuple | None = None) -> list[Tensor | None]:
             if dy is None:
-                dy = seed(scalar)
+                dy = ones(like_one)
             if kinds is not None:
                 dy = upstream(dy, kinds)
                 if dy is None:
@@ -288,7 +290,8 @@ class Op:
                     return self.gradients(dy, outputs, saved, wants, values, like, place)
         needs = self.Each._make([want and kind is not None for want, kind in zip(wants, like, strict=True)])
         where = self.nowhere if place is None else self.Each._make(place)
-        grads = self.call_pull(self.pull, dy, *outputs, saved, needs, where, *values)
+        sizes = self.Each._make([kind and kind[0] for kind in like]) if self.uses_sizes else None
+        grads = self.call_pull(self.pull, dy, *outputs, saved, needs, sizes, where, *values)
         if not isinstance(grads, tuple):
             grads = (grads,)
         fitted: list[Tensor | None] = [None] * len(needs)
@@ -355,12 +358,18 @@ class Sequence:
         self.items = items
 
 
-def seed(output: Tensor | None) -> Tensor:
-    """dE/dE = 1, the upstream gradient of an error."""
-    if output is None or output.numel() != 1:
+def ones(like: tuple | None) -> Tensor:
+    """dE/dE = 1, the upstream gradient of an error of this shape, dtype and device; None for what is no single number."""
+    if like is None:
         raise RuntimeError("the pullback may be called with nothing only where the output is a single number (an error); "
                            "pass the upstream gradient, of the output's shape")  # fmt: skip
-    return torch.ones_like(output)
+    shape, dtype, device = like
+    return torch.ones(shape, dtype=dtype, device=device)
+
+
+def seed(output: Tensor) -> Tensor:
+    """dE/dE = 1 for an output that is at hand."""
+    return ones((output.shape, output.dtype, output.device) if output.numel() == 1 else None)
 
 
 def upstream(dy: Any, like: list) -> tuple[Tensor | None, ...] | None:
