@@ -11,7 +11,7 @@ An operation is written as
         return dy * output * (1 - output)
 
 A gradient may name any argument of the forward, and `dy` (the upstream gradient), `output`, `saved` (the tuple that the
-forward returned next to its output), `needs` (a named tuple of bools: which arguments want a gradient), `sizes` (a named
+forward returned next to its output), `needs` (a named tuple of bools: which arguments want a gradient), `shapes` (a named
 tuple: the shape of each floating argument, for gradients that need no more of it) and `place` (a named tuple: where the
 argument's gradient may be written, None where it must be a new tensor). It returns one entry per argument of the forward,
 trailing Nones left out. An entry may have any shape that the argument was broadcast to and any floating
@@ -42,7 +42,7 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
-RESERVED = ("dy", "saved", "needs", "sizes", "place")
+RESERVED = ("dy", "saved", "needs", "shapes", "place")
 OPS: dict[str, Op] = {}
 
 
@@ -101,7 +101,7 @@ class Op:
         if unknown := set(uses) - {*RESERVED, *self.outputs, *self.names}:
             raise TypeError(f"the gradient of {self.__name__} must name arguments of its forward {self.names} or "
                             f"{(*RESERVED, *self.outputs)}; it names {sorted(unknown)}")  # fmt: skip
-        self.uses_saved, self.uses_sizes = "saved" in uses, "sizes" in uses
+        self.uses_saved, self.uses_shapes = "saved" in uses, "shapes" in uses
         self.uses_outputs = tuple(name in uses for name in self.outputs)
         self.reads = tuple(name in uses for name in self.names)
         # With tensors of its own saved, the forward runs again for a second derivative and needs every argument.
@@ -109,7 +109,7 @@ class Op:
         names = ", ".join(uses)
         arguments = "".join(f"{name}, " for name in self.names)
         outputs = "".join(f"{name}, " for name in self.outputs)
-        self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, sizes, place, {arguments}: pull({names})")
+        self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, shapes, place, {arguments}: pull({names})")
         kept = "".join(f"o[{i}], " if uses else "None, " for i, uses in enumerate(self.uses_outputs))
         read = "".join(f"v[{i}], " if reads else "None, " for i, reads in enumerate(self.reads))
         self.call_keep = _compile(f"lambda o, v: (({kept}), ({read}))")
@@ -290,8 +290,8 @@ class Op:
                     return self.gradients(dy, outputs, saved, wants, values, like, place)
         needs = self.Each._make([want and kind is not None for want, kind in zip(wants, like, strict=True)])
         where = self.nowhere if place is None else self.Each._make(place)
-        sizes = self.Each._make([kind and kind[0] for kind in like]) if self.uses_sizes else None
-        grads = self.call_pull(self.pull, dy, *outputs, saved, needs, sizes, where, *values)
+        shapes = self.Each._make([kind and kind[0] for kind in like]) if self.uses_shapes else None
+        grads = self.call_pull(self.pull, dy, *outputs, saved, needs, shapes, where, *values)
         if not isinstance(grads, tuple):
             grads = (grads,)
         fitted: list[Tensor | None] = [None] * len(needs)
