@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from ..module import Manual
 from ..op import Op, call, fusing, op
 from ..windows import ntuple, overlap_add, padded, windows
 from . import common
-from .common import widened
+from .common import plain, widened
 from .padding import pad
 
 Ints = tuple[int, ...]
@@ -60,6 +61,21 @@ def _in_parts(y: Tensor, kernel: Ints, channels: int) -> list[slice]:
     return [slice(i, i + step) for i in range(0, len(y), step)] or [slice(0, 0)]
 
 
+def _together(one: Callable[[slice], Tensor], parts: list[slice], number: int) -> Tensor:
+    """What `one` makes of each part, (N, ...) as one tensor."""
+    first = one(parts[0])
+    if len(parts) == 1:
+        return first.contiguous()
+    if not plain():
+        return torch.cat([first, *map(one, parts[1:])])
+    whole = first.new_empty((number, *first.shape[1:]))  # written part by part, so that they are not held twice
+    whole[parts[0]] = first
+    del first
+    for part in parts[1:]:
+        whole[part] = one(part)
+    return whole
+
+
 def correlate(x: Tensor, weight: Tensor, bias, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Tensor:
     r"""$y_{o} = b + \sum_{k} W_k\, x_{o s + k d - p}$: x (N, C, *L), weight (out, C / groups, *K), y (N, out, *O)."""
     kernel = tuple(weight.shape[2:])
@@ -69,28 +85,30 @@ def correlate(x: Tensor, weight: Tensor, bias, stride: Ints, pads: Pads, dilatio
         (length + before + after - d * (k - 1) - 1) // s + 1
         for length, k, s, (before, after), d in zip(x.shape[2:], kernel, stride, pads, dilation, strict=True)
     ]
-    parts = []
-    for part in _in_parts(x.new_empty(()).expand(len(x), 1, *size), kernel, x.shape[1]):
+
+    def one(part: slice) -> Tensor:
         columns, size = _columns(x[part], kernel, stride, pads, dilation, groups)
         y = columns @ matrix if row is None else torch.baddbmm(row, columns, matrix)
-        y = y.view(groups, len(x[part]), *size, matrix.shape[2])
-        parts.append(y.movedim((0, -1), (1, 2)).flatten(1, 2))
-    return torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
+        return y.view(groups, len(x[part]), *size, matrix.shape[2]).movedim((0, -1), (1, 2)).flatten(1, 2)
+
+    return _together(one, _in_parts(x.new_empty(()).expand(len(x), 1, *size), kernel, x.shape[1]), len(x))
 
 
 def spread(y: Tensor, weight: Tensor, size: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Tensor:
     r"""The transpose of `correlate` in x: $x_l = \sum_{o s + k d - p = l} W_k^\top y_o$, of size L."""
     n, kernel = len(size), tuple(weight.shape[2:])
     grown = [length + before + after for length, (before, after) in zip(size, pads, strict=True)]
-    matrix, parts = _matrix(widened(weight), groups), []
-    for part in _in_parts(y, kernel, weight.shape[1] * groups):
+    matrix = _matrix(widened(weight), groups)
+
+    def one(part: slice) -> Tensor:
         # In at least float32, since it is summed where the windows overlap.
         w = _rows(widened(y[part]), groups) @ matrix
         w = w.view(groups, len(y[part]), *y.shape[2:], *kernel, weight.shape[1])
         w = w.movedim(-1, n + 2)  # (G, N, *O, C / G, *K)
         x = padded(overlap_add(w, 2, grown, stride, dilation), 2, [(-before, -after) for before, after in pads])
-        parts.append(x.movedim((0, -1), (1, 2)).flatten(1, 2).to(y.dtype))  # (N, C, *L)
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return x.movedim((0, -1), (1, 2)).flatten(1, 2).to(y.dtype)  # (N, C, *L)
+
+    return _together(one, _in_parts(y, kernel, weight.shape[1] * groups), len(y))
 
 
 def outer(x: Tensor, y: Tensor, kernel: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..module import Manual
 from ..op import Op, call, op
 from ..windows import ntuple
-from .common import wide, widened
+from .common import plain, wide, widened
 
 Ints = tuple[int, ...]
 # Of one dimension: the elements of each window (O, K), and which of them lie within the input (None: all).
@@ -58,18 +58,24 @@ def adaptive_places(length: int, o: int, device: torch.device) -> Places:
 def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
     """The largest of each window over the last dimensions, and its flat index in them: the first of equals, a NaN if any."""
     n = len(by)
-    index = (
-        torch.arange(functools.reduce(operator.mul, x.shape[-n:]), device=x.device).view(x.shape[-n:]).expand(x.shape)
-    )
+    number = functools.reduce(operator.mul, x.shape[-n:])
+    small = torch.int32 if number < 2**31 and plain() else torch.int64
+    index = torch.arange(number, dtype=small, device=x.device).view(x.shape[-n:]).expand(x.shape)
     for dim, (at, _) in zip(range(-1, -n - 1, -1), reversed(by), strict=True):
         best, chosen = x.index_select(dim, at[:, 0]), index.index_select(dim, at[:, 0])
         for k in range(1, at.shape[1]):
-            candidate = x.index_select(dim, at[:, k])
-            better = (candidate > best) | (candidate != candidate)
-            best = torch.where(better, candidate, best)
-            chosen = torch.where(better, index.index_select(dim, at[:, k]), chosen)
+            candidate, other = x.index_select(dim, at[:, k]), index.index_select(dim, at[:, k])
+            if plain():  # bools and where would take ten times as long
+                better = torch.gt(candidate, best, out=torch.empty_like(chosen))
+                if x.is_floating_point():
+                    better += torch.ne(candidate, candidate, out=torch.empty_like(chosen))  # then it is not larger
+                chosen += other.sub_(chosen).mul_(better)
+                best = torch.maximum(best, candidate)
+            else:
+                better = (candidate > best) | (candidate != candidate)
+                best, chosen = torch.where(better, candidate, best), torch.where(better, other, chosen)
         x, index = best, chosen
-    return x, index
+    return x, index.long()
 
 
 def total(x: Tensor, by: Sequence[Places]) -> Tensor:
@@ -170,9 +176,9 @@ def _max_pool(n: int) -> Op:
         return largest(input, _by(input, options, ceil_mode)), ()
 
     @max_pool.gradient
-    def _(dy, indices, input, options):
+    def _(dy, indices, shapes, options):
         r"""$dx_l = \sum_{o : \arg\max_o = l} dy_o$."""
-        return _scatter(dy[0], indices, tuple(input.shape[-len(options) :]))
+        return _scatter(dy[0], indices, tuple(shapes.input[-len(options) :]))
 
     @max_pool.prepare
     def _(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
@@ -244,9 +250,9 @@ def _adaptive_max_pool(n: int) -> Op:
         return largest(input, _adaptive_by(input, size)), ()
 
     @adaptive_max_pool.gradient
-    def _(dy, indices, input, size):
+    def _(dy, indices, shapes, size):
         r"""$dx_l = \sum_{o : \arg\max_o = l} dy_o$."""
-        return _scatter(dy[0], indices, tuple(input.shape[-len(size) :]))
+        return _scatter(dy[0], indices, tuple(shapes.input[-len(size) :]))
 
     @adaptive_max_pool.prepare
     def _(input, output_size, return_indices=False):
