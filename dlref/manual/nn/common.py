@@ -58,3 +58,13 @@ def log1p_exp(x):
     r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation, differentiable at 0 too."""
     positive = x > 0
     return torch.where(positive, x, 0) + torch.log1p(torch.exp(torch.where(positive, -x, x)))
+
+
+def plain(*tensors: Tensor | None) -> bool:
+    """Whether no derivative of the steps on these tensors can be asked for, so that a step may overwrite its own tensors.
+
+    Under torch.compile every step is written out of place: the compiler reuses memory itself.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return not any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors if t is not None)
