@@ -60,8 +60,9 @@ def linear_cross_entropy(
 @linear_cross_entropy.gradient
 def _(dy, saved, needs, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows,
       learn):  # fmt: skip
-    r"""$dx = dz\,W,\ dW = dz^\top x,\ db = \sum_n dz_n$, where $dz_{nc} = s_n\,(p_{nc} \sum_k a_{nk} - a_{nc})$, $a = w \odot q$:
-    the gradient of cross_entropy, s being dy, for the mean dy over its denominator. Each is a sum over chunks of rows.
+    r"""$dx = dz\,W,\ dW = dz^\top x,\ db = \sum_n dz_n$, where $dz_{nc} = s_n\,(p_{nc} \sum_k a_{nk} - a_{nc})$ with
+    $a = w \odot q$ is the gradient of cross_entropy, s being dy, for the mean dy over its denominator. Each is a sum over
+    chunks of rows.
 
     With one dy for all rows they are dy times those for dy = 1, which the forward saved.
     """
