@@ -12,34 +12,51 @@ from torch import Tensor
 
 from ..module import Manual, accumulate, by_name
 from ..op import call, op
-from .common import wide
+from .common import plain, wide
 from .dropout import _kept
 from .linear import linear
 
 NAME = "multi_head_attention_forward"
 
 
-def _weights(query, key, attn_mask, is_causal, scale, safe):
-    """Softmax over the keys of the scaled products; a row that is masked throughout is 0 where safe, else NaN."""
-    root = math.sqrt(abs(scale))  # half of the scale to each: the products of large numbers stay in range
-    scores = (query * math.copysign(root, scale)) @ (key * root).transpose(-2, -1)
-    if is_causal:
+# The scores that are held at once, 4 MB in float32: a block of them stays in the cache between its steps.
+BLOCK = 2**20
+FEWEST = 16  # queries of a block: products of fewer rows are slow
+
+
+def _scaled(query, key, scale):
+    """Query and key whose products are scaled: half of the scale to each, so that those of large numbers stay in range."""
+    to_query, to_key = _roots(scale)
+    return query * to_query, key * to_key
+
+
+def _roots(scale):
+    root = math.sqrt(abs(scale))
+    return math.copysign(root, scale), root
+
+
+def _weights(query, key, attn_mask, first, safe):
+    """Softmax over the keys of scaled queries' products; a row that is masked throughout is 0 where safe, else NaN.
+
+    first: the place of the first of these queries, where key j is seen by query i for j <= i; None where all see all.
+    """
+    scores = query @ key.transpose(-2, -1)
+    if first is not None:
         i, j = (torch.arange(n, device=query.device) for n in scores.shape[-2:])
-        scores = scores.masked_fill(i.unsqueeze(1) < j, -math.inf)
+        scores = scores.masked_fill(i.unsqueeze(1) + first < j, -math.inf)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
     if not scores.numel():
         return scores
+    into = scores if plain(scores) else None
     top = scores.amax(-1, keepdim=True)
-    if safe:
-        dead = top == -math.inf
-        e = torch.exp(scores - torch.where(dead, 0, top))
-        return e / torch.where(dead, 1, e.sum(-1, keepdim=True))
-    e = torch.exp(scores - top)
-    return e / e.sum(-1, keepdim=True)
+    dead = top == -math.inf if safe else None
+    e = torch.exp(torch.sub(scores, top if dead is None else top.masked_fill(dead, 0), out=into), out=into)
+    total = e.sum(-1, keepdim=True)
+    return torch.div(e, total if dead is None else total.masked_fill(dead, 1), out=into)
 
 
-def _attention_gradient(dy, dweights, p, needs, query, key, value, kept, share, scale):
+def _attention_gradient(dy, dweights, p, needs, query, key, value, kept, share):
     r"""With $O = \tilde P V$, $\tilde P = P \odot m / (1 - p)$, $P = \mathrm{softmax}(S)$, $S = Q K^\top\! s + M$:
     $dV = \tilde P^\top dO,\ d\tilde P = dO\, V^\top,\ dS = P \odot (dP - \sum dP \odot P),\ dM = dS$,
     $dQ = s\, dS\, K,\ dK = s\, dS^\top Q$."""
@@ -48,13 +65,14 @@ def _attention_gradient(dy, dweights, p, needs, query, key, value, kept, share, 
     if not (needs.query or needs.key or needs.attn_mask):
         return None, None, dv, None
     dp = dy @ value.transpose(-2, -1)
+    into = dp if plain(dp, p, kept, dweights) else None
     if dweights is not None:
-        dp = dp + dweights
+        dp = torch.add(dp, dweights, out=into)
     if kept is not None:
-        dp = dp * kept * share
-    ds = p * (dp - (dp * p).sum(-1, keepdim=True))
-    dq = ds @ key * scale if needs.query else None
-    dk = ds.transpose(-2, -1) @ query * scale if needs.key else None
+        dp = torch.mul(torch.mul(dp, kept, out=into), share, out=into)
+    ds = torch.mul(p, torch.sub(dp, (dp * p).sum(-1, keepdim=True), out=into), out=into)
+    dq = ds @ key if needs.query else None
+    dk = ds.transpose(-2, -1) @ query if needs.key else None
     return dq, dk, dv, ds
 
 
@@ -67,25 +85,88 @@ def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_c
     a query that sees no key gets 0. dropout_p: of the weights. enable_gqa: the heads, the dimension before the last two, of
     query are a multiple of those of key and value. RuntimeError where they do not fit. Vaswani et al. 2017,
     arXiv:1706.03762, eq. 1; Ainslie et al. 2023, arXiv:2305.13245.
+
+    Long sequences go by blocks of queries, so that the (*, L, S) weights are never held; the gradient makes each block's
+    weights again: Rabe & Staats 2021, arXiv:2112.05682, Dao et al. 2022, arXiv:2205.14135.
     """
-    q, k, v = _heads(query, key, value, groups)
-    p = _weights(q, k, attn_mask, is_causal, scale, safe=True)
-    return ((p if kept is None else p * kept * share) @ v).to(query.dtype), (p,)
+    q, k, v = _heads(query, key, value, groups, scale)
+    blocks, outputs = _blocks(q, k, v, attn_mask, is_causal), []
+    for rows, keys in blocks:
+        p = _block_weights(q, k, attn_mask, is_causal, rows, keys)
+        dropped = p if kept is None else p * _part(kept, rows, keys) * share
+        outputs.append(dropped @ _part(v, keys))
+    output = (outputs[0] if len(blocks) == 1 else torch.cat(outputs, -2)).to(query.dtype)
+    # Few keys: the weights take no more than the output, which torch's kernel keeps, and are kept.
+    few = len(blocks) == 1 and p.shape[-1] * p.itemsize <= output.shape[-1] * output.itemsize
+    return output, (p,) if few else ()
 
 
-def _heads(query, key, value, groups):
-    """In at least float32, each head of key and value as often as it is asked."""
+def _heads(query, key, value, groups, scale):
+    """In at least float32, query and key scaled, each head of key and value as often as it is asked."""
     k, v = (wide(t) if groups == 1 else wide(t).repeat_interleave(groups, -3) for t in (key, value))
-    return wide(query), k, v
+    return *_scaled(wide(query), k, scale), v
+
+
+def _blocks(query, key, value, attn_mask, is_causal):
+    """Which queries meet which keys at once, as pairs of slices; keys that none of the queries sees are left out.
+
+    One block where the scores are few, or where derivatives of these very steps may be asked for, which hold them all.
+    """
+    (length, steps), batch = (query.shape[-2], key.shape[-2]), torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+    row = batch.numel() * steps
+    if length * row <= BLOCK or not plain(query, key, value, attn_mask):
+        return [(slice(0, length), slice(0, steps))]
+    n = max(FEWEST, BLOCK // row)
+    rows = [slice(start, min(start + n, length)) for start in range(0, length, n)]
+    return [(part, slice(0, min(part.stop, steps) if is_causal else steps)) for part in rows]
+
+
+def _part(tensor, rows, columns=None):
+    """The view of these rows and columns, where it has more than one that stands for all."""
+    for dim, part in ((-2, rows), (-1, columns)):
+        if part is not None and tensor.dim() >= -dim and tensor.shape[dim] not in (1, part.stop - part.start):
+            tensor = tensor.narrow(dim, part.start, part.stop - part.start)
+    return tensor
+
+
+def _block_weights(q, k, attn_mask, is_causal, rows, keys):
+    mask = None if attn_mask is None else _part(attn_mask, rows, keys)
+    return _weights(_part(q, rows), _part(k, keys), mask, rows.start if is_causal else None, safe=True)
 
 
 @scaled_dot_product_attention.gradient
-def _(dy, saved, needs, query, key, value, attn_mask, kept, share, scale, groups):
-    q, k, v = _heads(query, key, value, groups)
-    dq, dk, dv, ds = _attention_gradient(wide(dy), None, saved[0], needs, q, k, v, kept, share, scale)
+def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups):
+    q, k, v = _heads(query, key, value, groups, scale)
+    blocks = _blocks(q, k, v, attn_mask, is_causal)
+    if len(blocks) == 1:
+        p = saved[0] if saved else _block_weights(q, k, attn_mask, is_causal, *blocks[0])
+        dq, dk, dv, dmask = _attention_gradient(wide(dy), None, p, needs, q, k, v, kept, share)
+    else:
+        dq, dk, dv, dmask = _gradient_by_blocks(blocks, wide(dy), needs, q, k, v, attn_mask, kept, share, is_causal)
+    to_query, to_key = _roots(scale)
+    dq, dk = (None if d is None else d * root for d, root in ((dq, to_query), (dk, to_key)))
     if groups > 1:
         dk, dv = (t if t is None else t.unflatten(-3, (t.shape[-3] // groups, groups)).sum(-3) for t in (dk, dv))
-    return dq, dk, dv, ds
+    return dq, dk, dv, dmask
+
+
+def _gradient_by_blocks(blocks, dy, needs, q, k, v, attn_mask, kept, share, is_causal):
+    batch, learn = dy.shape[:-2], (needs.query, needs.key, needs.value)
+    dq, dk, dv = (
+        dy.new_zeros(batch + t.shape[-2:]) if need else None for need, t in zip(learn, (q, k, v), strict=True)
+    )
+    dmask = dy.new_zeros(attn_mask.shape) if needs.attn_mask else None
+    for rows, keys in blocks:
+        p = _block_weights(q, k, attn_mask, is_causal, rows, keys)
+        dropped = None if kept is None else _part(kept, rows, keys)
+        block = (_part(dy, rows), None, p, needs, _part(q, rows), _part(k, keys), _part(v, keys), dropped, share)
+        found = _attention_gradient(*block)
+        for total, grad, part in ((dq, found[0], (rows,)), (dk, found[1], (keys,)), (dv, found[2], (keys,)),
+                                  (dmask, found[3], (rows, keys))):  # fmt: skip
+            if total is not None:
+                total = _part(total, *part)
+                total += grad.sum_to_size(total.shape)
+    return dq, dk, dv, dmask
 
 
 scaled_dot_product_attention.pull.__doc__ = _attention_gradient.__doc__
@@ -156,7 +237,7 @@ def _(tensor):
 @op(outputs=("output", "weights"))
 def weighted_attention(query, key, value, attn_mask, kept, share):
     r"""Scaled dot-product attention that also returns its weights $\mathrm{softmax}(Q K^\top E^{-1/2} + M)$, after dropout."""
-    p = _weights(query, key, attn_mask, False, query.shape[-1] ** -0.5, safe=False)
+    p = _weights(*_scaled(query, key, query.shape[-1] ** -0.5), attn_mask, None, safe=False)
     if kept is None:
         return (p @ value, p), ()
     dropped = p * kept * share
@@ -166,7 +247,8 @@ def weighted_attention(query, key, value, attn_mask, kept, share):
 @weighted_attention.gradient
 def _(dy, weights, saved, needs, query, key, value, attn_mask, kept, share):
     p, scale = saved[0] if saved else weights, query.shape[-1] ** -0.5
-    return _attention_gradient(dy[0], dy[1], p, needs, query, key, value, kept, share, scale)
+    dq, dk, dv, dmask = _attention_gradient(dy[0], dy[1], p, needs, query, key, value, kept, share)
+    return None if dq is None else dq * scale, None if dk is None else dk * scale, dv, dmask
 
 
 weighted_attention.pull.__doc__ = _attention_gradient.__doc__
