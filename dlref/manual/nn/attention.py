@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from typing import Any
 
@@ -22,6 +23,7 @@ NAME = "multi_head_attention_forward"
 # The scores that are held at once, 4 MB in float32: a block of them stays in the cache between its steps.
 BLOCK = 2**20
 FEWEST = 16  # queries of a block: products of fewer rows are slow
+ALL = slice(None)
 
 
 def _scaled(query, key, scale):
@@ -42,8 +44,12 @@ def _weights(query, key, attn_mask, first, safe):
     """
     scores = query @ key.transpose(-2, -1)
     if first is not None:
-        i, j = (torch.arange(n, device=query.device) for n in scores.shape[-2:])
-        scores = scores.masked_fill(i.unsqueeze(1) + first < j, -math.inf)
+        i, j = (torch.arange(max(n, 0), device=query.device) for n in (scores.shape[-2], scores.shape[-1] - first))
+        later = i.unsqueeze(1) < j  # the keys before `first` are seen by all of these queries
+        if plain(scores):
+            scores[..., first:].masked_fill_(later, -math.inf)
+        else:  # one block: first is 0
+            scores = scores.masked_fill(later, -math.inf)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
     if not scores.numel():
@@ -90,15 +96,18 @@ def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_c
     weights again: Rabe & Staats 2021, arXiv:2112.05682, Dao et al. 2022, arXiv:2205.14135.
     """
     q, k, v = _heads(query, key, value, groups, scale)
-    blocks, outputs = _blocks(q, k, v, attn_mask, is_causal), []
-    for rows, keys in blocks:
+    if (parts := _parts(q, k, v, attn_mask)) is None:
+        p = _weights(q, k, attn_mask, 0 if is_causal else None, safe=True)
+        output = ((p if kept is None else p * kept * share) @ v).to(query.dtype)
+        # Where the keys are few, the weights take no more than the output, which torch's kernel keeps in their place.
+        few = p.shape[-1] * p.itemsize <= output.shape[-1] * output.itemsize
+        return output, (p,) if few else ()
+    output = q.new_empty([sum(s.stop - s.start for s in dim) for dim in parts] + [v.shape[-1]])
+    for rows, keys in _blocks(parts, k, is_causal):
         p = _block_weights(q, k, attn_mask, is_causal, rows, keys)
-        dropped = p if kept is None else p * _part(kept, rows, keys) * share
-        outputs.append(dropped @ _part(v, keys))
-    output = (outputs[0] if len(blocks) == 1 else torch.cat(outputs, -2)).to(query.dtype)
-    # Few keys: the weights take no more than the output, which torch's kernel keeps, and are kept.
-    few = len(blocks) == 1 and p.shape[-1] * p.itemsize <= output.shape[-1] * output.itemsize
-    return output, (p,) if few else ()
+        dropped = p if kept is None else p * _at(kept, *rows, keys[-1]) * share
+        torch.matmul(dropped, _at(v, *keys, ALL), out=_at(output, *rows, ALL))
+    return output.to(query.dtype), ()
 
 
 def _heads(query, key, value, groups, scale):
@@ -107,42 +116,26 @@ def _heads(query, key, value, groups, scale):
     return *_scaled(wide(query), k, scale), v
 
 
-def _blocks(query, key, value, attn_mask, is_causal):
-    """Which queries meet which keys at once, as pairs of slices; keys that none of the queries sees are left out.
-
-    One block where the scores are few, or where derivatives of these very steps may be asked for, which hold them all.
-    """
-    (length, steps), batch = (query.shape[-2], key.shape[-2]), torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
-    row = batch.numel() * steps
-    if length * row <= BLOCK or not plain(query, key, value, attn_mask):
-        return [(slice(0, length), slice(0, steps))]
-    n = max(FEWEST, BLOCK // row)
-    rows = [slice(start, min(start + n, length)) for start in range(0, length, n)]
-    return [(part, slice(0, min(part.stop, steps) if is_causal else steps)) for part in rows]
-
-
-def _part(tensor, rows, columns=None):
-    """The view of these rows and columns, where it has more than one that stands for all."""
-    for dim, part in ((-2, rows), (-1, columns)):
-        if part is not None and tensor.dim() >= -dim and tensor.shape[dim] not in (1, part.stop - part.start):
-            tensor = tensor.narrow(dim, part.start, part.stop - part.start)
-    return tensor
-
-
-def _block_weights(q, k, attn_mask, is_causal, rows, keys):
-    mask = None if attn_mask is None else _part(attn_mask, rows, keys)
-    return _weights(_part(q, rows), _part(k, keys), mask, rows.start if is_causal else None, safe=True)
-
-
 @scaled_dot_product_attention.gradient
 def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups):
     q, k, v = _heads(query, key, value, groups, scale)
-    blocks = _blocks(q, k, v, attn_mask, is_causal)
-    if len(blocks) == 1:
-        p = saved[0] if saved else _block_weights(q, k, attn_mask, is_causal, *blocks[0])
-        dq, dk, dv, dmask = _attention_gradient(wide(dy), None, p, needs, q, k, v, kept, share)
+    dy = wide(dy)
+    if (parts := _parts(q, k, v, attn_mask)) is None:
+        p = saved[0] if saved else _weights(q, k, attn_mask, 0 if is_causal else None, safe=True)
+        dq, dk, dv, dmask = _attention_gradient(dy, None, p, needs, q, k, v, kept, share)
     else:
-        dq, dk, dv, dmask = _gradient_by_blocks(blocks, wide(dy), needs, q, k, v, attn_mask, kept, share, is_causal)
+        wanted = zip((q, k, v, attn_mask), (needs.query, needs.key, needs.value, needs.attn_mask), strict=True)
+        dq, dk, dv, dmask = totals = [q.new_zeros(t.shape) if need else None for t, need in wanted]
+        for rows, keys in _blocks(parts, k, is_causal):
+            p = _block_weights(q, k, attn_mask, is_causal, rows, keys)
+            dropped = None if kept is None else _at(kept, *rows, keys[-1])
+            here = (*rows, ALL), (*keys, ALL), (*keys, ALL), (*rows, keys[-1])  # in query, key, value, mask
+            seen = [_at(t, *place) for t, place in zip((q, k, v), here, strict=False)]
+            found = _attention_gradient(_at(dy, *rows, ALL), None, p, needs, *seen, dropped, share)
+            for total, grad, place in zip(totals, found, here, strict=True):
+                if total is not None:
+                    total = _at(total, *place)
+                    total += grad.sum_to_size(total.shape)
     to_query, to_key = _roots(scale)
     dq, dk = (None if d is None else d * root for d, root in ((dq, to_query), (dk, to_key)))
     if groups > 1:
@@ -150,23 +143,39 @@ def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, sc
     return dq, dk, dv, dmask
 
 
-def _gradient_by_blocks(blocks, dy, needs, q, k, v, attn_mask, kept, share, is_causal):
-    batch, learn = dy.shape[:-2], (needs.query, needs.key, needs.value)
-    dq, dk, dv = (
-        dy.new_zeros(batch + t.shape[-2:]) if need else None for need, t in zip(learn, (q, k, v), strict=True)
-    )
-    dmask = dy.new_zeros(attn_mask.shape) if needs.attn_mask else None
-    for rows, keys in blocks:
-        p = _block_weights(q, k, attn_mask, is_causal, rows, keys)
-        dropped = None if kept is None else _part(kept, rows, keys)
-        block = (_part(dy, rows), None, p, needs, _part(q, rows), _part(k, keys), _part(v, keys), dropped, share)
-        found = _attention_gradient(*block)
-        for total, grad, part in ((dq, found[0], (rows,)), (dk, found[1], (keys,)), (dv, found[2], (keys,)),
-                                  (dmask, found[3], (rows, keys))):  # fmt: skip
-            if total is not None:
-                total = _part(total, *part)
-                total += grad.sum_to_size(total.shape)
-    return dq, dk, dv, dmask
+def _parts(query, key, value, attn_mask):
+    """How each dimension of (*, L) is cut so that a block has at most BLOCK scores, the last cut least.
+
+    None where the scores are few, and where derivatives of these very steps may be asked for, which hold them all.
+    """
+    batch = torch.broadcast_shapes(*(t.shape[:-2] for t in (query, key, value, attn_mask) if t is not None))
+    (length, steps), parts = (query.shape[-2], key.shape[-2]), []
+    if batch.numel() * length * steps <= BLOCK or not plain(query, key, value, attn_mask):
+        return None
+    room = max(FEWEST, BLOCK // steps)
+    for size in (length, *reversed(batch)):
+        n = max(1, min(size, room))
+        parts.insert(0, [slice(start, min(start + n, size)) for start in range(0, size, n)])
+        room //= n
+    return parts
+
+
+def _blocks(parts, key, is_causal):
+    """Which queries meet which keys, each as the slices of (*, L) and of (*, S); keys that no query sees are left out."""
+    for rows in itertools.product(*parts):
+        steps = key.shape[-2]
+        yield rows, (*rows[:-1], slice(0, min(rows[-1].stop, steps) if is_causal else steps))
+
+
+def _at(tensor, *place):
+    """The view at these slices of the last dimensions; one of size 1 stands for all."""
+    place = place[len(place) - tensor.dim() :]
+    return tensor[tuple(ALL if size == 1 else part for size, part in zip(tensor.shape, place, strict=True))]
+
+
+def _block_weights(q, k, attn_mask, is_causal, rows, keys):
+    mask = None if attn_mask is None else _at(attn_mask, *rows, keys[-1])
+    return _weights(_at(q, *rows, ALL), _at(k, *keys, ALL), mask, rows[-1].start if is_causal else None, safe=True)
 
 
 scaled_dot_product_attention.pull.__doc__ = _attention_gradient.__doc__

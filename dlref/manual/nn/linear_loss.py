@@ -94,56 +94,39 @@ def _by_chunks(
     x = wide(input if input.dim() == 2 else input.unsqueeze(0))  # (N, D)
     w = wide(linear_weight).flatten(0, -2)  # (C d1 ..., D)
     b = None if linear_bias is None else wide(linear_bias).flatten()
-    c = 1.0 if weight is None else wide(weight).view(-1, 1)
     n, classes, inner = len(x), linear_weight.shape[0], linear_weight.shape[1:-1].numel()
-    even = label_smoothing / classes * c if label_smoothing else None
+    c = x.new_ones(classes) if weight is None else wide(weight)
+    even = label_smoothing / classes * c.unsqueeze(1) if label_smoothing else None  # (C, 1) each class's part of a
     if indexed := not target.is_floating_point():
-        index = target.long().reshape(n, 1, inner)
-        ignored = index == ignore_index  # they count nothing; their index is made valid, as gather reads it
-        index = index.masked_fill(ignored, 0)
         if weight is not None:
             check_same_dtype(input, weight)
-        counted = ignored.logical_not().to(x.dtype)
-        share = counted if weight is None else wide(weight)[index] * counted  # (N, 1, d) w of the target's class
-        total = share.sum()
-        share = (1 - label_smoothing) * share
+        index = target.long().reshape(n, 1, inner)
+        counted = index != ignore_index
+        index = torch.where(counted, index, 0)  # valid throughout, as gather reads it
+        share = c[index] * counted  # (N, 1, d) of the target's class
+        total, share = share.sum(), (1 - label_smoothing) * share
     else:
-        q, total = wide(target).reshape(n, classes, inner), n * inner
+        q, total = target.reshape(n, classes, inner), n * inner
     if any(learn):
         scale = dy.reshape(n, 1, inner) if reduction == "none" else dy / total if reduction == "mean" else dy
         scale = scale.to(x.dtype).expand(n, 1, inner)
-        scale = scale.masked_fill(ignored, 0) if indexed else scale  # after the division: 0/0 where all are ignored
+        scale = torch.where(counted, scale, 0) if indexed else scale  # after the division: 0/0 where none is counted
     # Where nobody can ask for derivatives of these very steps, a chunk is overwritten.
     own = plain(x, w, b, weight, target, dy)
     losses, dxs, dw, db = [], [], None, None
     for start in range(0, max(n, 1), rows):
         part = slice(start, start + rows)
         z = linear.forward(x[part], w, b).view(-1, classes, inner)
-        into = z if own else None
-        top = z.detach().amax(1, keepdim=True) if classes else z.new_zeros(())
-        z = torch.sub(z, top, out=into)  # p does not change when all logits move alike, and exp cannot overflow
-        # The loss is sum_c a_c (log sum_k exp z_k - z_c); az is sum_c a_c z_c, of_all is sum_c a_c.
+        s = scale[part] if any(learn) else None
         if indexed:
-            az, of_all = share[part] * pick(z, 1, index[part]), share[part]
-            if even is not None:
-                az = az + (z * even).sum(1, keepdim=True)
-                of_all = of_all + counted[part] * (even.sum() if weight is not None else label_smoothing)
+            loss, dz = _chunk_of_classes(z, index[part], counted[part], share[part], even, s, own)
         else:
-            a = (q[part] * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else q[part]) * c
-            az, of_all = (a * z).sum(1, keepdim=True), a.sum(1, keepdim=True)
-        e = torch.exp(z, out=into)
-        norm = e.sum(1, keepdim=True)
-        loss = of_all * norm.log() - az
-        losses.append(loss.masked_fill(ignored[part], 0) if indexed else loss)
-        if not any(learn):
+            a = wide(q[part]) * ((1 - label_smoothing) * c).unsqueeze(1)
+            loss, dz = _chunk_of_probabilities(z, a if even is None else a + even, s, own)
+        losses.append(loss)
+        del z
+        if dz is None:
             continue
-        s = scale[part]
-        dz = torch.mul(e, s * of_all / norm, out=into)
-        if indexed:
-            dz = torch.scatter_add(dz, 1, index[part], -s * share[part], out=into)
-            dz = dz if even is None else torch.sub(dz, s * even, out=into)
-        else:
-            dz = torch.sub(dz, s * a, out=into)
         dz = dz.view(-1, len(w))
         if learn[0]:
             dxs.append(dz @ w)
@@ -151,11 +134,47 @@ def _by_chunks(
             dw = dz.t() @ x[part] if dw is None else torch.addmm(dw, dz.t(), x[part], out=dw if own else None)
         if learn[2]:
             db = dz.sum(0) if db is None else db + dz.sum(0)
+        del dz  # before the next chunk is made
     loss = torch.cat(losses)
     loss = (loss.reshape(input.shape[:-1] + linear_weight.shape[1:-1]) if reduction == "none" else
             loss.sum() / total if reduction == "mean" else loss.sum())  # fmt: skip
     grads = ((torch.cat(dxs) if dxs else None, input), (dw, linear_weight), (db, linear_bias))
     return loss.to(input.dtype), *(None if g is None else g.view_as(of).to(of.dtype) for g, of in grads)
+
+
+def _chunk_of_classes(z, index, counted, share, even, scale, own):
+    """The losses (n, 1, d) of logits z (n, C, d) with a = share at index, and even for every class, where counted; dz."""
+    into = z if own else None
+    z = torch.sub(z, _top(z), out=into)
+    az, of_all = share * pick(z, 1, index), share  # sum_c a_c z_c, sum_c a_c
+    if even is not None:
+        az, of_all = az + (z * even).sum(1, keepdim=True), share + even.sum()
+    e = torch.exp(z, out=into)
+    norm = e.sum(1, keepdim=True)
+    loss = torch.where(counted, of_all * norm.log() - az, 0)
+    if scale is None:
+        return loss, None
+    dz = torch.mul(e, scale * of_all / norm, out=into)
+    dz = torch.scatter_add(dz, 1, index, -scale * share, out=into)
+    return loss, dz if even is None else torch.sub(dz, scale * even, out=into)
+
+
+def _chunk_of_probabilities(z, a, scale, own):
+    """The losses (n, 1, d) of logits z (n, C, d) and weighted probabilities a; dz."""
+    into = z if own else None
+    z = torch.sub(z, _top(z), out=into)
+    az, of_all = (a * z).sum(1, keepdim=True), a.sum(1, keepdim=True)
+    e = torch.exp(z, out=into)
+    norm = e.sum(1, keepdim=True)
+    loss = of_all * norm.log() - az
+    return loss, None if scale is None else torch.sub(
+        torch.mul(e, scale * of_all / norm, out=into), scale * a, out=into
+    )
+
+
+def _top(z):
+    """The largest logit of each row: p does not change when all move alike, and without it exp cannot overflow."""
+    return z.detach().amax(1, keepdim=True) if z.shape[1] else z.new_zeros(())
 
 
 @linear_cross_entropy.prepare
