@@ -26,19 +26,8 @@ FEWEST = 16  # queries of a block: products of fewer rows are slow
 ALL = slice(None)
 
 
-def _scaled(query, key, scale):
-    """Query and key whose products are scaled: half of the scale to each, so that those of large numbers stay in range."""
-    to_query, to_key = _roots(scale)
-    return query * to_query, key * to_key
-
-
-def _roots(scale):
-    root = math.sqrt(abs(scale))
-    return math.copysign(root, scale), root
-
-
 def _weights(query, key, attn_mask, first, safe):
-    """Softmax over the keys of scaled queries' products; a row that is masked throughout is 0 where safe, else NaN.
+    """Softmax over the keys of scaled queries' products; where safe, a row that is masked throughout is 0, else NaN.
 
     first: the place of the first of these queries, where key j is seen by query i for j <= i; None where all see all.
     """
@@ -97,7 +86,7 @@ def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_c
     """
     q, k, v = _heads(query, key, value, groups, scale)
     if (parts := _parts(q, k, v, attn_mask)) is None:
-        p = _weights(q, k, attn_mask, 0 if is_causal else None, safe=True)
+        p = _weights(q, k, attn_mask, 0 if is_causal else None, safe=attn_mask is not None)
         output = ((p if kept is None else p * kept * share) @ v).to(query.dtype)
         # Where the keys are few, the weights take no more than the output, which torch's kernel keeps in their place.
         few = p.shape[-1] * p.itemsize <= output.shape[-1] * output.itemsize
@@ -111,9 +100,9 @@ def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_c
 
 
 def _heads(query, key, value, groups, scale):
-    """In at least float32, query and key scaled, each head of key and value as often as it is asked."""
+    """In at least float32, the query scaled, each head of key and value as often as it is asked."""
     k, v = (wide(t) if groups == 1 else wide(t).repeat_interleave(groups, -3) for t in (key, value))
-    return *_scaled(wide(query), k, scale), v
+    return wide(query) * scale, k, v
 
 
 @scaled_dot_product_attention.gradient
@@ -121,7 +110,7 @@ def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, sc
     q, k, v = _heads(query, key, value, groups, scale)
     dy = wide(dy)
     if (parts := _parts(q, k, v, attn_mask)) is None:
-        p = saved[0] if saved else _weights(q, k, attn_mask, 0 if is_causal else None, safe=True)
+        p = saved[0] if saved else _weights(q, k, attn_mask, 0 if is_causal else None, safe=attn_mask is not None)
         dq, dk, dv, dmask = _attention_gradient(dy, None, p, needs, q, k, v, kept, share)
     else:
         wanted = zip((q, k, v, attn_mask), (needs.query, needs.key, needs.value, needs.attn_mask), strict=True)
@@ -136,8 +125,7 @@ def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, sc
                 if total is not None:
                     total = _at(total, *place)
                     total += grad.sum_to_size(total.shape)
-    to_query, to_key = _roots(scale)
-    dq, dk = (None if d is None else d * root for d, root in ((dq, to_query), (dk, to_key)))
+    dq = None if dq is None else dq * scale
     if groups > 1:
         dk, dv = (t if t is None else t.unflatten(-3, (t.shape[-3] // groups, groups)).sum(-3) for t in (dk, dv))
     return dq, dk, dv, dmask
@@ -175,7 +163,9 @@ def _at(tensor, *place):
 
 def _block_weights(q, k, attn_mask, is_causal, rows, keys):
     mask = None if attn_mask is None else _at(attn_mask, *rows, keys[-1])
-    return _weights(_at(q, *rows, ALL), _at(k, *keys, ALL), mask, rows[-1].start if is_causal else None, safe=True)
+    return _weights(
+        _at(q, *rows, ALL), _at(k, *keys, ALL), mask, rows[-1].start if is_causal else None, safe=attn_mask is not None
+    )
 
 
 scaled_dot_product_attention.pull.__doc__ = _attention_gradient.__doc__
@@ -246,7 +236,7 @@ def _(tensor):
 @op(outputs=("output", "weights"))
 def weighted_attention(query, key, value, attn_mask, kept, share):
     r"""Scaled dot-product attention that also returns its weights $\mathrm{softmax}(Q K^\top E^{-1/2} + M)$, after dropout."""
-    p = _weights(*_scaled(query, key, query.shape[-1] ** -0.5), attn_mask, None, safe=False)
+    p = _weights(query * query.shape[-1] ** -0.5, key, attn_mask, None, safe=False)
     if kept is None:
         return (p @ value, p), ()
     dropped = p * kept * share
