@@ -145,6 +145,37 @@ def test_linear_cross_entropy_by_chunks(chunk, monkeypatch, record_property):
         check_value_and_gradients(F.linear_cross_entropy, sample, exactly=True)
 
 
+def test_many_upstream_gradients_at_once(monkeypatch):
+    """The pullback under vmap, where the upstream gradient is batched and the arguments are not."""
+    monkeypatch.setattr(attention, "BLOCK", 4)
+    monkeypatch.setattr(linear_loss, "CHUNK", 4)
+    q, k, target = draw(2, 3, 2), draw(4, 2), torch.tensor([0, 3, 1])
+    for output, pullback in (
+        F.scaled_dot_product_attention.vjp(q, k, k),
+        F.linear_cross_entropy.vjp(q[0], k, target, reduction="none"),
+        F.linear_cross_entropy.vjp(q[0], k, target),
+    ):
+        dy = draw(3, *output.shape)
+        together = torch.func.vmap(lambda d, pull=pullback: pull(d)[:2])(dy)
+        for i in range(3):
+            for a, b in zip(together, pullback(dy[i]), strict=False):
+                torch.testing.assert_close(a[i], b)
+
+
+def test_batched_gradients(monkeypatch):
+    """torch.autograd.grad(is_grads_batched=True) runs the backward under a vmap of its own."""
+    monkeypatch.setattr(attention, "BLOCK", 4)
+    monkeypatch.setattr(linear_loss, "CHUNK", 8)
+    q, k, target = draw(2, 3, 2).requires_grad_(), draw(4, 2).requires_grad_(), torch.tensor([0, 3, 1])
+    for output in (F.scaled_dot_product_attention(q, k, k), F.linear_cross_entropy(q[0], k, target)):
+        dy = draw(3, *output.shape)
+        together = torch.autograd.grad(output, (q, k), dy, retain_graph=True, is_grads_batched=True)
+        for i in range(3):
+            alone = torch.autograd.grad(output, (q, k), dy[i], retain_graph=True)
+            for a, b in zip(together, alone, strict=True):
+                torch.testing.assert_close(a[i], b)
+
+
 def test_second_derivatives_by_parts(monkeypatch):
     """Where the first derivative goes by parts, the second is right all the same."""
     monkeypatch.setattr(attention, "BLOCK", 4)

@@ -85,7 +85,7 @@ def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_c
     weights again: Rabe & Staats 2021, arXiv:2112.05682, Dao et al. 2022, arXiv:2205.14135.
     """
     q, k, v = _heads(query, key, value, groups, scale)
-    if (parts := _parts(q, k, v, attn_mask)) is None:
+    if (parts := _parts(q, k, v, attn_mask, kept)) is None:
         p = _weights(q, k, attn_mask, 0 if is_causal else None, safe=attn_mask is not None)
         output = ((p if kept is None else p * kept * share) @ v).to(query.dtype)
         # Where the keys are few, the weights take no more than the output, which torch's kernel keeps in their place.
@@ -109,7 +109,7 @@ def _heads(query, key, value, groups, scale):
 def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups):
     q, k, v = _heads(query, key, value, groups, scale)
     dy = wide(dy)
-    if (parts := _parts(q, k, v, attn_mask)) is None:
+    if (parts := _parts(q, k, v, attn_mask, kept, dy)) is None:
         p = saved[0] if saved else _weights(q, k, attn_mask, 0 if is_causal else None, safe=attn_mask is not None)
         dq, dk, dv, dmask = _attention_gradient(dy, None, p, needs, q, k, v, kept, share)
     else:
@@ -118,10 +118,11 @@ def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, sc
         for rows, keys in _blocks(parts, k, is_causal):
             p = _block_weights(q, k, attn_mask, is_causal, rows, keys)
             dropped = None if kept is None else _at(kept, *rows, keys[-1])
-            here = (*rows, ALL), (*keys, ALL), (*keys, ALL), (*rows, keys[-1])  # in query, key, value, mask
-            seen = [_at(t, *place) for t, place in zip((q, k, v), here, strict=False)]
-            found = _attention_gradient(_at(dy, *rows, ALL), None, p, needs, *seen, dropped, share)
-            for total, grad, place in zip(totals, found, here, strict=True):
+            asking, asked, both = (*rows, ALL), (*keys, ALL), (*rows, keys[-1])
+            found = _attention_gradient(
+                _at(dy, *asking), None, p, needs, _at(q, *asking), _at(k, *asked), _at(v, *asked), dropped, share
+            )
+            for total, grad, place in zip(totals, found, (asking, asked, asked, both), strict=True):
                 if total is not None:
                     total = _at(total, *place)
                     total += grad.sum_to_size(total.shape)
@@ -131,16 +132,18 @@ def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, sc
     return dq, dk, dv, dmask
 
 
-def _parts(query, key, value, attn_mask):
+def _parts(query, key, value, attn_mask, *others):
     """How each dimension of (*, L) is cut so that a block has at most BLOCK scores, the last cut least.
 
     None where the scores are few, and where derivatives of these very steps may be asked for, which hold them all.
     """
-    batch = torch.broadcast_shapes(*(t.shape[:-2] for t in (query, key, value, attn_mask) if t is not None))
-    (length, steps), parts = (query.shape[-2], key.shape[-2]), []
-    if batch.numel() * length * steps <= BLOCK or not plain(query, key, value, attn_mask):
+    if not plain(query, key, value, attn_mask, *others):
         return None
-    room = max(FEWEST, BLOCK // steps)
+    length, steps = query.shape[-2], key.shape[-2]
+    if max(query.shape[:-1].numel() * steps, key.shape[:-1].numel() * length) <= BLOCK:
+        return None
+    batch = torch.broadcast_shapes(*(t.shape[:-2] for t in (query, key, value, attn_mask) if t is not None))
+    room, parts = max(FEWEST, BLOCK // steps), list[list[slice]]()
     for size in (length, *reversed(batch)):
         n = max(1, min(size, room))
         parts.insert(0, [slice(start, min(start + n, size)) for start in range(0, size, n)])

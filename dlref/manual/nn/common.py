@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
 
 HALF = (torch.float16, torch.bfloat16)
+BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -67,4 +69,10 @@ def plain(*tensors: Tensor | None) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    return not any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors if t is not None)
+    return not any(_wrapped(t) for t in tensors if t is not None)
+
+
+def _wrapped(tensor: Tensor) -> bool:
+    """Whether it is one of torch.func's, or of torch.autograd.grad(is_grads_batched=True), and stands for others."""
+    keys = torch._C._dispatch_keys(tensor)
+    return keys.has(BATCHED) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)

@@ -289,7 +289,8 @@ class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
         return self.op(input, target=target, **self.arguments())
 
     def explicit(self, input, target):
-        arguments, parameters = self.arguments(), (self.linear.weight, self.linear.bias)
+        arguments = self.arguments()
+        parameters: tuple[torch.nn.Parameter | None, ...] = (self.linear.weight, self.linear.bias)  # type: ignore[assignment]
         output, pull = self.op.vjp(
             input, arguments.pop("linear_weight"), target, linear_bias=arguments.pop("linear_bias"), **arguments
         )
@@ -301,7 +302,7 @@ class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
                 dy, (first, trained[0], second, trained[1], *(False for _ in arguments))
             )
             for parameter, grad in zip(parameters, (dweight, dbias), strict=True):
-                if grad is not None:
+                if parameter is not None and grad is not None:
                     accumulate(parameter, grad.view_as(parameter))
             return dx, dtarget
 
