@@ -42,6 +42,7 @@ from .nn.likelihood_loss import (
     soft_margin_loss,
 )
 from .nn.linear import bilinear, linear
+from .nn.linear_loss import linear_cross_entropy
 from .nn.local import local_linear
 from .nn.loss import cross_entropy, kl_div, nll_loss
 from .nn.margin_loss import (

@@ -69,6 +69,7 @@ from .likelihood_loss import (
     SoftMarginLoss,
 )
 from .linear import Bilinear, Identity, LazyLinear, Linear
+from .linear_loss import LinearCrossEntropyLoss
 from .local import LocallyConnected1d, LocallyConnected2d
 from .loss import CrossEntropyLoss, KLDivLoss, NLLLoss
 from .margin_loss import (

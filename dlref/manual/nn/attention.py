@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from typing import Any
 
@@ -12,34 +13,45 @@ from torch import Tensor
 
 from ..module import Manual, accumulate, by_name
 from ..op import call, op
-from .common import wide
+from .common import plain, wide
 from .dropout import _kept
 from .linear import linear
 
 NAME = "multi_head_attention_forward"
 
 
-def _weights(query, key, attn_mask, is_causal, scale, safe):
-    """Softmax over the keys of the scaled products; a row that is masked throughout is 0 where safe, else NaN."""
-    root = math.sqrt(abs(scale))  # half of the scale to each: the products of large numbers stay in range
-    scores = (query * math.copysign(root, scale)) @ (key * root).transpose(-2, -1)
-    if is_causal:
-        i, j = (torch.arange(n, device=query.device) for n in scores.shape[-2:])
-        scores = scores.masked_fill(i.unsqueeze(1) < j, -math.inf)
+# The scores that are held at once, 4 MB in float32: a block of them stays in the cache between its steps.
+BLOCK = 2**20
+FEWEST = 16  # queries of a block: products of fewer rows are slow
+ALL = slice(None)
+
+
+def _weights(query, key, attn_mask, first, safe):
+    """Softmax over the keys of scaled queries' products; where safe, a row that is masked throughout is 0, else NaN.
+
+    first: the place of the first of these queries, where key j is seen by query i for j <= i; None where all see all.
+    """
+    scores = query @ key.transpose(-2, -1)
+    if first is not None:
+        i, j = (torch.arange(max(n, 0), device=query.device) for n in (scores.shape[-2], scores.shape[-1] - first))
+        later = i.unsqueeze(1) < j  # the keys before `first` are seen by all of these queries
+        if plain(scores):
+            scores[..., first:].masked_fill_(later, -math.inf)
+        else:  # one block: first is 0
+            scores = scores.masked_fill(later, -math.inf)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
     if not scores.numel():
         return scores
+    into = scores if plain(scores) else None
     top = scores.amax(-1, keepdim=True)
-    if safe:
-        dead = top == -math.inf
-        e = torch.exp(scores - torch.where(dead, 0, top))
-        return e / torch.where(dead, 1, e.sum(-1, keepdim=True))
-    e = torch.exp(scores - top)
-    return e / e.sum(-1, keepdim=True)
+    dead = top == -math.inf if safe else None
+    e = torch.exp(torch.sub(scores, top if dead is None else top.masked_fill(dead, 0), out=into), out=into)
+    total = e.sum(-1, keepdim=True)
+    return torch.div(e, total if dead is None else total.masked_fill(dead, 1), out=into)
 
 
-def _attention_gradient(dy, dweights, p, needs, query, key, value, kept, share, scale):
+def _attention_gradient(dy, dweights, p, needs, query, key, value, kept, share):
     r"""With $O = \tilde P V$, $\tilde P = P \odot m / (1 - p)$, $P = \mathrm{softmax}(S)$, $S = Q K^\top\! s + M$:
     $dV = \tilde P^\top dO,\ d\tilde P = dO\, V^\top,\ dS = P \odot (dP - \sum dP \odot P),\ dM = dS$,
     $dQ = s\, dS\, K,\ dK = s\, dS^\top Q$."""
@@ -48,13 +60,14 @@ def _attention_gradient(dy, dweights, p, needs, query, key, value, kept, share, 
     if not (needs.query or needs.key or needs.attn_mask):
         return None, None, dv, None
     dp = dy @ value.transpose(-2, -1)
+    into = dp if plain(dp, p, kept, dweights) else None
     if dweights is not None:
-        dp = dp + dweights
+        dp = torch.add(dp, dweights, out=into)
     if kept is not None:
-        dp = dp * kept * share
-    ds = p * (dp - (dp * p).sum(-1, keepdim=True))
-    dq = ds @ key * scale if needs.query else None
-    dk = ds.transpose(-2, -1) @ query * scale if needs.key else None
+        dp = torch.mul(torch.mul(dp, kept, out=into), share, out=into)
+    ds = torch.mul(p, torch.sub(dp, (dp * p).sum(-1, keepdim=True), out=into), out=into)
+    dq = ds @ key if needs.query else None
+    dk = ds.transpose(-2, -1) @ query if needs.key else None
     return dq, dk, dv, ds
 
 
@@ -67,25 +80,95 @@ def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_c
     a query that sees no key gets 0. dropout_p: of the weights. enable_gqa: the heads, the dimension before the last two, of
     query are a multiple of those of key and value. RuntimeError where they do not fit. Vaswani et al. 2017,
     arXiv:1706.03762, eq. 1; Ainslie et al. 2023, arXiv:2305.13245.
+
+    Long sequences go by blocks of queries, so that the (*, L, S) weights are never held; the gradient makes each block's
+    weights again: Rabe & Staats 2021, arXiv:2112.05682, Dao et al. 2022, arXiv:2205.14135.
     """
-    q, k, v = _heads(query, key, value, groups)
-    p = _weights(q, k, attn_mask, is_causal, scale, safe=True)
-    return ((p if kept is None else p * kept * share) @ v).to(query.dtype), (p,)
+    q, k, v = _heads(query, key, value, groups, scale)
+    if (parts := _parts(q, k, v, attn_mask, kept)) is None:
+        p = _weights(q, k, attn_mask, 0 if is_causal else None, safe=attn_mask is not None)
+        output = ((p if kept is None else p * kept * share) @ v).to(query.dtype)
+        # Where the keys are few, the weights take no more than the output, which torch's kernel keeps in their place.
+        few = p.shape[-1] * p.itemsize <= output.shape[-1] * output.itemsize
+        return output, (p,) if few else ()
+    output = q.new_empty([sum(s.stop - s.start for s in dim) for dim in parts] + [v.shape[-1]])
+    for rows, keys in _blocks(parts, k, is_causal):
+        p = _block_weights(q, k, attn_mask, is_causal, rows, keys)
+        dropped = p if kept is None else p * _at(kept, *rows, keys[-1]) * share
+        torch.matmul(dropped, _at(v, *keys, ALL), out=_at(output, *rows, ALL))
+    return output.to(query.dtype), ()
 
 
-def _heads(query, key, value, groups):
-    """In at least float32, each head of key and value as often as it is asked."""
+def _heads(query, key, value, groups, scale):
+    """In at least float32, the query scaled, each head of key and value as often as it is asked."""
     k, v = (wide(t) if groups == 1 else wide(t).repeat_interleave(groups, -3) for t in (key, value))
-    return wide(query), k, v
+    return wide(query) * scale, k, v
 
 
 @scaled_dot_product_attention.gradient
-def _(dy, saved, needs, query, key, value, attn_mask, kept, share, scale, groups):
-    q, k, v = _heads(query, key, value, groups)
-    dq, dk, dv, ds = _attention_gradient(wide(dy), None, saved[0], needs, q, k, v, kept, share, scale)
+def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups):
+    q, k, v = _heads(query, key, value, groups, scale)
+    dy = wide(dy)
+    if (parts := _parts(q, k, v, attn_mask, kept, dy)) is None:
+        p = saved[0] if saved else _weights(q, k, attn_mask, 0 if is_causal else None, safe=attn_mask is not None)
+        dq, dk, dv, dmask = _attention_gradient(dy, None, p, needs, q, k, v, kept, share)
+    else:
+        wanted = zip((q, k, v, attn_mask), (needs.query, needs.key, needs.value, needs.attn_mask), strict=True)
+        dq, dk, dv, dmask = totals = [q.new_zeros(t.shape) if need else None for t, need in wanted]
+        for rows, keys in _blocks(parts, k, is_causal):
+            p = _block_weights(q, k, attn_mask, is_causal, rows, keys)
+            dropped = None if kept is None else _at(kept, *rows, keys[-1])
+            asking, asked, both = (*rows, ALL), (*keys, ALL), (*rows, keys[-1])
+            found = _attention_gradient(
+                _at(dy, *asking), None, p, needs, _at(q, *asking), _at(k, *asked), _at(v, *asked), dropped, share
+            )
+            for total, grad, place in zip(totals, found, (asking, asked, asked, both), strict=True):
+                if total is not None:
+                    total = _at(total, *place)
+                    total += grad.sum_to_size(total.shape)
+    dq = None if dq is None else dq * scale
     if groups > 1:
         dk, dv = (t if t is None else t.unflatten(-3, (t.shape[-3] // groups, groups)).sum(-3) for t in (dk, dv))
-    return dq, dk, dv, ds
+    return dq, dk, dv, dmask
+
+
+def _parts(query, key, value, attn_mask, *others):
+    """How each dimension of (*, L) is cut so that a block has at most BLOCK scores, the last cut least.
+
+    None where the scores are few, and where derivatives of these very steps may be asked for, which hold them all.
+    """
+    if not plain(query, key, value, attn_mask, *others):
+        return None
+    length, steps = query.shape[-2], key.shape[-2]
+    if max(query.shape[:-1].numel() * steps, key.shape[:-1].numel() * length) <= BLOCK:
+        return None
+    batch = torch.broadcast_shapes(*(t.shape[:-2] for t in (query, key, value, attn_mask) if t is not None))
+    room, parts = max(FEWEST, BLOCK // steps), list[list[slice]]()
+    for size in (length, *reversed(batch)):
+        n = max(1, min(size, room))
+        parts.insert(0, [slice(start, min(start + n, size)) for start in range(0, size, n)])
+        room //= n
+    return parts
+
+
+def _blocks(parts, key, is_causal):
+    """Which queries meet which keys, each as the slices of (*, L) and of (*, S); keys that no query sees are left out."""
+    for rows in itertools.product(*parts):
+        steps = key.shape[-2]
+        yield rows, (*rows[:-1], slice(0, min(rows[-1].stop, steps) if is_causal else steps))
+
+
+def _at(tensor, *place):
+    """The view at these slices of the last dimensions; one of size 1 stands for all."""
+    place = place[len(place) - tensor.dim() :]
+    return tensor[tuple(ALL if size == 1 else part for size, part in zip(tensor.shape, place, strict=True))]
+
+
+def _block_weights(q, k, attn_mask, is_causal, rows, keys):
+    mask = None if attn_mask is None else _at(attn_mask, *rows, keys[-1])
+    return _weights(
+        _at(q, *rows, ALL), _at(k, *keys, ALL), mask, rows[-1].start if is_causal else None, safe=attn_mask is not None
+    )
 
 
 scaled_dot_product_attention.pull.__doc__ = _attention_gradient.__doc__
@@ -156,7 +239,7 @@ def _(tensor):
 @op(outputs=("output", "weights"))
 def weighted_attention(query, key, value, attn_mask, kept, share):
     r"""Scaled dot-product attention that also returns its weights $\mathrm{softmax}(Q K^\top E^{-1/2} + M)$, after dropout."""
-    p = _weights(query, key, attn_mask, False, query.shape[-1] ** -0.5, safe=False)
+    p = _weights(query * query.shape[-1] ** -0.5, key, attn_mask, None, safe=False)
     if kept is None:
         return (p @ value, p), ()
     dropped = p * kept * share
@@ -166,7 +249,8 @@ def weighted_attention(query, key, value, attn_mask, kept, share):
 @weighted_attention.gradient
 def _(dy, weights, saved, needs, query, key, value, attn_mask, kept, share):
     p, scale = saved[0] if saved else weights, query.shape[-1] ** -0.5
-    return _attention_gradient(dy[0], dy[1], p, needs, query, key, value, kept, share, scale)
+    dq, dk, dv, dmask = _attention_gradient(dy[0], dy[1], p, needs, query, key, value, kept, share)
+    return None if dq is None else dq * scale, None if dk is None else dk * scale, dv, dmask
 
 
 weighted_attention.pull.__doc__ = _attention_gradient.__doc__

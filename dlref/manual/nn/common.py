@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..op import fusing
 
 HALF = (torch.float16, torch.bfloat16)
+BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -41,9 +43,15 @@ def outer(dy: Tensor, x: Tensor, place: Tensor | None = None) -> Tensor:
     return torch.matmul(dy.mT, x, out=place if place is not None and dy.dtype == x.dtype == place.dtype else None)
 
 
-def plain() -> bool:
-    """Whether kernels run one by one and nothing else looks on: neither autograd, nor torch.func, nor a compiler."""
-    return not (torch.is_grad_enabled() or fusing()) and torch._C._functorch.maybe_current_level() is None
+def plain(*tensors: Tensor | None) -> bool:
+    """Whether kernels run one by one on these tensors, which stand for themselves, so that a step may overwrite its own.
+
+    Not where a derivative of the steps can be asked for, nor for a compiler, which reuses memory itself.
+    """
+    if torch.is_grad_enabled() or fusing() or torch._C._functorch.maybe_current_level() is not None:
+        return False
+    # torch.autograd.grad(is_grads_batched=True) batches without torch.func
+    return not any(torch._C._dispatch_keys(t).has(BATCHED) for t in tensors if t is not None)
 
 
 def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float) -> Tensor:
@@ -51,7 +59,7 @@ def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float) -> Tensor:
 
     Written as numbers, a comparison takes a tenth of the time of one written as bools, and `where` forty times as long.
     """
-    if plain():
+    if plain(dy, x):
         return test(x, bound, out=torch.empty_like(x)).mul_(dy)
     return dy * test(x, bound)
 

@@ -59,13 +59,14 @@ def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
     """The largest of each window over the last dimensions, and its flat index in them: the first of equals, a NaN if any."""
     n = len(by)
     number = functools.reduce(operator.mul, x.shape[-n:])
-    small = torch.int32 if number < 2**31 and plain() else torch.int64
+    own = plain(x)
+    small = torch.int32 if number < 2**31 and own else torch.int64
     index = torch.arange(number, dtype=small, device=x.device).view(x.shape[-n:]).expand(x.shape)
     for dim, (at, _) in zip(range(-1, -n - 1, -1), reversed(by), strict=True):
         best, chosen = x.index_select(dim, at[:, 0]), index.index_select(dim, at[:, 0])
         for k in range(1, at.shape[1]):
             candidate, other = x.index_select(dim, at[:, k]), index.index_select(dim, at[:, k])
-            if plain():  # bools and where would take ten times as long
+            if own:  # bools and where would take ten times as long
                 better = torch.gt(candidate, best, out=torch.empty_like(chosen))
                 if x.is_floating_point():
                     better += torch.ne(candidate, candidate, out=torch.empty_like(chosen))  # then it is not larger
