@@ -82,8 +82,8 @@ def _(dy, saved, needs, input, linear_weight, target, linear_bias, weight, reduc
             -1, linear_weight.shape[:-1]
         )
         _, kept = cross_entropy.forward(z, wide(target), weight, ignore_index, reduction, label_smoothing)
-        only = cross_entropy.Needs(False, needs.target, needs.weight, False, False, False)
-        _, dtarget, dweight = cross_entropy.pull(dy, kept, only, z, wide(target), weight, reduction, label_smoothing)
+        only = cross_entropy.Each(False, needs.target, needs.weight, False, False, False)
+        _, dtarget, dweight = cross_entropy.pull(dy, kept, only, wide(target), weight, reduction, label_smoothing)
     return grads[0], grads[1], dtarget, grads[2], dweight
 
 
