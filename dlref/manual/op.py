@@ -239,7 +239,7 @@ class Op:
         if self.prepared is not None:
             values = self.prepared(*values)
             if values is None:
-                return original, functools.partial(_identity_pull, original, len(self.names))
+                return original, functools.partial(_identity_pull, _like_one(original), len(self.names))
         like = _likes(values)
         if _is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
@@ -258,8 +258,7 @@ class Op:
             output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
         kinds = None if self.single else _likes(outputs)
-        one = self.single and outputs[0].numel() == 1
-        like_one = (outputs[0].shape, outputs[0].dtype, outputs[0].device) if one else None
+        like_one = _like_one(outputs[0]) if self.single else None
         kept, values = self.call_keep(outputs, values)
         del outputs
 
@@ -367,9 +366,9 @@ def ones(like: tuple | None) -> Tensor:
     return torch.ones(shape, dtype=dtype, device=device)
 
 
-def seed(output: Tensor) -> Tensor:
-    """dE/dE = 1 for an output that is at hand."""
-    return ones((output.shape, output.dtype, output.device) if output.numel() == 1 else None)
+def _like_one(output: Tensor) -> tuple | None:
+    """What `ones` needs of an output that is a single number, lest it be kept."""
+    return (output.shape, output.dtype, output.device) if output.numel() == 1 else None
 
 
 def upstream(dy: Any, like: list) -> tuple[Tensor | None, ...] | None:
@@ -406,8 +405,8 @@ def without_graph():
     return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
 
 
-def _identity_pull(output: Tensor, number: int, dy: Tensor | None, wants: list[bool], place: Any = None) -> list:
-    dy = seed(output) if dy is None else dy
+def _identity_pull(like_one: tuple | None, number: int, dy: Tensor | None, wants: list[bool], place: Any = None) -> list:
+    dy = ones(like_one) if dy is None else dy
     return [dy if wants[0] else None, *(None for _ in range(number - 1))]
 
 
