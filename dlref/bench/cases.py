@@ -125,6 +125,7 @@ OPERATIONS: dict[str, Case] = {
     "poisson_nll_loss": lambda x: call(x(512, 1024), x.uniform(512, 1024)),
     "kl_div": lambda x: call(x(512, 1024), x.uniform(512, 1024), reduction="batchmean"),
     "cross_entropy": lambda x: call(x(512, 1000), x.below(1000, 512)),
+    "linear_cross_entropy": lambda x: call(x(256, 128), x(8000, 128), x.below(8000, 256)),
     "nll_loss": lambda x: call(x(4096, 1000), x.below(1000, 4096)),
     "multilabel_soft_margin_loss": lambda x: call(x(512, 512), x.uniform(512, 512).round()),
     "multilabel_margin_loss": lambda x: call(x(256, 200), x.labels(256, 200, 8)),
