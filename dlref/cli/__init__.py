@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -45,14 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def program() -> None:
-    """The installed command. After PyTorch's database, to take the interpreter apart lasts a second, which nobody waits for."""
-    if sys.argv[1:2] not in (["check"], ["compare"]):
-        return main()
+    """The installed command.
+
+    What a command imports stays until its end: the cyclic garbage collector, which would go through all of it again and
+    again, is off while it is imported, and leaves it out afterwards, also when the interpreter is taken apart.
+    """
+    gc.disable()
+    if (command := "".join(sys.argv[1:2])) in COMMANDS:
+        importlib.import_module(COMMANDS[command][0])
+    gc.freeze()
+    gc.enable()
     try:
         main()
-        status: object = 0
-    except SystemExit as ended:
-        status = ended.code or 0
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 1)
+    finally:
+        gc.freeze()
