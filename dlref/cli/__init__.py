@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -48,14 +50,22 @@ def program() -> None:
     """The installed command.
 
     What a command imports stays until its end: the cyclic garbage collector, which would go through all of it again and
-    again, is off while it is imported, and leaves it out afterwards, also when the interpreter is taken apart.
+    again, is off while it is imported, and leaves it out afterwards. To take the interpreter apart in the end would last a
+    second, which nobody waits for.
     """
     gc.disable()
     if (command := "".join(sys.argv[1:2])) in COMMANDS:
         importlib.import_module(COMMANDS[command][0])
     gc.freeze()
     gc.enable()
+    status: int | str = 0
     try:
         main()
-    finally:
-        gc.freeze()
+    except SystemExit as ended:
+        status = ended.code or 0
+        if not isinstance(status, int):  # a message, which Python prints
+            raise
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
