@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import itertools
@@ -9,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -115,8 +117,7 @@ def database_samples(
     for info in opinfos(name):
         if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
             # They are drawn at once, from one seed, so that a sample's name is enough to have it again.
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with seeded(device):
                 drawn = list(info.sample_inputs(device, dtype, requires_grad=requires_grad))
             for i, s in enumerate(drawn):
                 # The database's own wrapper of a random operation draws from a seed of its own.
@@ -159,7 +160,16 @@ def seed(number: int) -> None:
     if (found := accelerator()) is None or (found.type == "cuda" and not torch.cuda.is_initialized()):
         torch.default_generator.manual_seed(number)
     else:
-        torch.manual_seed(number)
+        torch.random.manual_seed(number)
+
+
+@contextlib.contextmanager
+def seeded(device: str) -> Iterator[None]:
+    """Inside, random numbers from one seed, and PyTorch's databases, which seed before each sample, do so by `seed`."""
+    quick = mock.patch.object(torch, "manual_seed", seed) if device == "cpu" else contextlib.nullcontext()
+    with torch.random.fork_rng(devices=[]), quick:
+        torch.manual_seed(0)
+        yield
 
 
 def run(function: Any, sample: Sample) -> Any:

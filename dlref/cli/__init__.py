@@ -58,13 +58,13 @@ def program() -> None:
         importlib.import_module(COMMANDS[command][0])
     gc.freeze()
     gc.enable()
-    status: int | str = 0
+    status = 0
     try:
         main()
     except SystemExit as ended:
-        status = ended.code or 0
-        if not isinstance(status, int):  # a message, which Python prints
+        if isinstance(ended.code, str):  # a message, which Python prints
             raise
+        status = ended.code or 0
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
