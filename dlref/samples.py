@@ -14,7 +14,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from .manual.op import OPS
 
@@ -59,7 +59,7 @@ class Sample:
         return Sample(self.builtin, args, kwargs, self.where, self.name)
 
     def tensors(self) -> list[Tensor]:
-        return [v for v in tree_flatten((self.args, self.kwargs))[0] if isinstance(v, Tensor)]
+        return [*tensors_in(self.args), *tensors_in(self.kwargs)]
 
     def learning(self) -> list[Tensor]:
         return [t for t in self.tensors() if t.requires_grad]
@@ -184,7 +184,16 @@ def run(function: Any, sample: Sample) -> Any:
 
 def flat(output: Any) -> list[Tensor]:
     """The tensors of an output, in order."""
-    return [t for t in tree_flatten(output)[0] if isinstance(t, Tensor)]
+    return list(tensors_in(output))
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """As torch.utils._pytree.tree_leaves, without its registry, which takes longer than a small kernel."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
 
 
 def floating(output: Any) -> Any:
