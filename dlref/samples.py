@@ -7,6 +7,7 @@ import functools
 import gc
 import itertools
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -257,11 +258,16 @@ def error(actual: Tensor, reference: Tensor) -> float:
     actual, reference = actual.detach().to(exact(actual.dtype)), reference.detach().to(exact(actual.dtype))
     if actual.shape != reference.shape:
         return float("inf")
+    if not reference.numel():
+        return 0.0
+    difference = float((actual - reference).abs().max())
+    if math.isfinite(difference):
+        return difference / max(1.0, float(reference.abs().max()))
     finite = reference.isfinite()
     special = torch.where(finite, 0, reference)
     if not torch.equal(torch.nan_to_num(torch.where(actual.isfinite(), 0, actual), nan=7.0),
                        torch.nan_to_num(special, nan=7.0)):  # fmt: skip
         return float("inf")
-    difference = torch.where(finite, actual - reference, 0).abs()
+    distance = torch.where(finite, actual - reference, 0).abs()
     scale = torch.where(finite, reference, 0).abs()
-    return float(difference.max() / scale.max().clamp(min=1)) if difference.numel() else 0.0
+    return float(distance.max() / scale.max().clamp(min=1))
