@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from . import manual
-
 
 def one_of(what: str, name: Any, known: Iterable[str]) -> None:
     """ValueError with the nearest names, in any case, where the name is not among the known ones."""
@@ -22,12 +20,16 @@ def one_of(what: str, name: Any, known: Iterable[str]) -> None:
 
 def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:
     """ns.optim.NAME(parameters, **arguments); ValueError where there is none by hand or it takes no such arguments."""
-    return _named(ns.optim, manual.optim, "optimizer", name, parameters, arguments)
+    from .manual import optim
+
+    return _named(ns.optim, optim, "optimizer", name, parameters, arguments)
 
 
 def schedule_named(ns: Any, name: str, optimizer: Any, **arguments: Any) -> Any:
     """ns.optim.lr_scheduler.NAME(optimizer, **arguments), with the errors of `optimizer_named`."""
-    return _named(ns.optim.lr_scheduler, manual.optim.lr_scheduler, "schedule", name, optimizer, arguments)
+    from .manual.optim import lr_scheduler
+
+    return _named(ns.optim.lr_scheduler, lr_scheduler, "schedule", name, optimizer, arguments)
 
 
 def _named(space: Any, reference: Any, what: str, name: str, first: Any, arguments: dict[str, Any]) -> Any:

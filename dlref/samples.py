@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import itertools
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from .manual.op import OPS
 
@@ -66,7 +69,7 @@ class Sample:
         return Sample(self.builtin, args, kwargs, self.where, self.name)
 
     def tensors(self) -> list[Tensor]:
-        return [v for v in tree_flatten((self.args, self.kwargs))[0] if isinstance(v, Tensor)]
+        return [*tensors_in(self.args), *tensors_in(self.kwargs)]
 
     def learning(self) -> list[Tensor]:
         return [t for t in self.tensors() if t.requires_grad]
@@ -124,8 +127,7 @@ def database_samples(
     for info in opinfos(name):
         if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
             # They are drawn at once, from one seed, so that a sample's name is enough to have it again.
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with seeded(device):
                 drawn = list(info.sample_inputs(device, dtype, requires_grad=requires_grad))
             for i, s in enumerate(drawn):
                 # The database's own wrapper of a random operation draws from a seed of its own.
@@ -157,9 +159,32 @@ def samples(name: str, dtype: torch.dtype, requires_grad: bool = True, device: s
     return [*database_samples(name, dtype, requires_grad, device), *hard_samples(name, dtype, device)]
 
 
+@functools.cache
+def accelerator() -> torch.device | None:
+    return torch.accelerator.current_accelerator(check_available=True)
+
+
+def seed(number: int) -> None:
+    """torch.manual_seed for what is in use: for an accelerator that is not yet, it would keep the text of the whole stack,
+    which takes longer than most samples."""
+    if (found := accelerator()) is None or (found.type == "cuda" and not torch.cuda.is_initialized()):
+        torch.default_generator.manual_seed(number)
+    else:
+        torch.random.manual_seed(number)
+
+
+@contextlib.contextmanager
+def seeded(device: str) -> Iterator[None]:
+    """Inside, random numbers from one seed, and PyTorch's databases, which seed before each sample, do so by `seed`."""
+    quick = mock.patch.object(torch, "manual_seed", seed) if device == "cpu" else contextlib.nullcontext()
+    with torch.random.fork_rng(devices=[]), quick:
+        torch.manual_seed(0)
+        yield
+
+
 def run(function: Any, sample: Sample) -> Any:
     """Call it with the random numbers that every other call here draws."""
-    torch.manual_seed(0)
+    seed(0)
     if sample.name in MUTATING:
         sample = sample.map(lambda t: t if t.requires_grad else t.clone())
     with warnings.catch_warnings():
@@ -169,7 +194,16 @@ def run(function: Any, sample: Sample) -> Any:
 
 def flat(output: Any) -> list[Tensor]:
     """The tensors of an output, in order."""
-    return [t for t in tree_flatten(output)[0] if isinstance(t, Tensor)]
+    return list(tensors_in(output))
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """As torch.utils._pytree.tree_leaves, without its registry, which takes longer than a small kernel."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
 
 
 def floating(output: Any) -> Any:
@@ -233,11 +267,16 @@ def error(actual: Tensor, reference: Tensor) -> float:
     actual, reference = actual.detach().to(exact(actual.dtype)), reference.detach().to(exact(actual.dtype))
     if actual.shape != reference.shape:
         return float("inf")
+    if not reference.numel():
+        return 0.0
+    difference = float((actual - reference).abs().max())
+    if math.isfinite(difference):
+        return difference / max(1.0, float(reference.abs().max()))
     finite = reference.isfinite()
     special = torch.where(finite, 0, reference)
     if not torch.equal(torch.nan_to_num(torch.where(actual.isfinite(), 0, actual), nan=7.0),
                        torch.nan_to_num(special, nan=7.0)):  # fmt: skip
         return float("inf")
-    difference = torch.where(finite, actual - reference, 0).abs()
+    distance = torch.where(finite, actual - reference, 0).abs()
     scale = torch.where(finite, reference, 0).abs()
-    return float(difference.max() / scale.max().clamp(min=1)) if difference.numel() else 0.0
+    return float(distance.max() / scale.max().clamp(min=1))

@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers run side by side: threads of several would wait for each other
 
+import gc
 import hashlib
 import pickle
 import struct
@@ -14,6 +15,16 @@ from pathlib import Path
 
 import pytest
 import torch
+
+
+def pytest_collection_finish():
+    """What was imported stays: the garbage collector need not go through a million objects of PyTorch's database."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -46,14 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def program() -> None:
-    """The installed command. After PyTorch's database, to take the interpreter apart lasts a second, which nobody waits for."""
-    if sys.argv[1:2] not in (["check"], ["compare"]):
-        return main()
+    """The installed command.
+
+    What a command imports stays until its end: the cyclic garbage collector, which would go through all of it again and
+    again, is off while it is imported, and leaves it out afterwards. To take the interpreter apart in the end would last a
+    second, which nobody waits for.
+    """
+    gc.disable()
+    if (command := "".join(sys.argv[1:2])) in COMMANDS:
+        importlib.import_module(COMMANDS[command][0])
+    gc.freeze()
+    gc.enable()
+    status = 0
     try:
         main()
-        status: object = 0
     except SystemExit as ended:
+        if isinstance(ended.code, str):  # a message, which Python prints
+            raise
         status = ended.code or 0
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 1)
+    os._exit(status)

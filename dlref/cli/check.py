@@ -7,8 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..check import check, dtype_named, reference_named
-from ..oracle.subject import imported
 from .common import Parser, device_named
 
 
@@ -33,6 +31,9 @@ def main(command: str, arguments: list[str]) -> None:
     options.add_argument("--json", help="file to write the report to")
     options.add_argument("--junit", help="file to write the report to, as JUnit's XML")
     chosen = options.parse_args(arguments)
+    from ..check import check, dtype_named, reference_named  # here, so that --help need not wait for torch
+    from ..oracle.subject import imported
+
     reference_named(chosen.against)
     for dtype in chosen.dtype or ():
         dtype_named(dtype)

@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jsonargparse
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
 
@@ -72,6 +74,8 @@ def new_run(parent: str | Path, name: str) -> Path:
 
 def device_named(name: str) -> torch.device:
     """The device of that name, or "auto": the GPU where there is one. ValueError where it can't be had."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,4 +1,7 @@
-"""dlref list | show | compare: the pairs, their sources, and manual against built-in over all samples."""
+"""dlref list | show | compare: the pairs, their sources, and manual against built-in over all samples.
+
+torch is imported where the arguments have been read, so that --help and wrong use need not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,19 @@ import json
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import Progress
 from rich.syntax import Syntax
 from rich.table import Table
 
-from ..compare import compare
 from ..names import one_of
-from ..pairs import Pair, pairs
-from ..samples import NAMES, database, database_samples, hard_samples, supported
 from .common import Parser, device_named
+
+if TYPE_CHECKING:
+    from ..pairs import Pair
 
 DTYPES = ("float32", "float64", "bfloat16", "float16", "complex64", "complex128")
 
@@ -38,6 +40,8 @@ def list_pairs(arguments: list[str]) -> None:
     options.add_argument("--family", help="only this family, as conv or activation")
     options.add_argument("--section", help="only this section of the article, as 3.3")
     chosen = options.parse_args(arguments)
+    from ..pairs import pairs
+
     every = list(pairs().values())
     for what in ("family", "section"):
         if (value := getattr(chosen, what)) is not None:
@@ -53,6 +57,11 @@ def show(arguments: list[str]) -> None:
     options = parser("show", "A pair: its equation, both sources, its gradient and its samples.")
     options.add_argument("name", help="as in torch.nn.functional")
     name = options.parse_args(arguments).name
+    import torch
+
+    from ..pairs import pairs
+    from ..samples import database_samples, hard_samples
+
     every = pairs()
     one_of("name", name, every)
     pair, console = every[name], Console()
@@ -96,6 +105,11 @@ def compare_pairs(arguments: list[str]) -> None:
     options.add_argument("--json", help="file to write the results to")
     chosen = options.parse_args(arguments)
     one_of("dtype", chosen.dtype, DTYPES)
+    import torch
+
+    from ..compare import compare
+    from ..samples import NAMES, database, supported
+
     for name in chosen.names:
         one_of("name", name, NAMES)
     if chosen.json and Path(chosen.json).exists():

@@ -8,8 +8,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..names import one_of
-from ..report import DTYPES, NETWORKS, build
-from ..samples import NAMES
 from .common import Parser, new_run
 
 
@@ -18,12 +16,16 @@ def main(command: str, arguments: list[str]) -> None:
                      "sources, equations, and training curves of both sides.")  # fmt: skip
     options.add_argument("names", nargs="*", help="of the pairs, by default all")
     options.add_argument("--out", help="folder for index.html; by default a new one in runs/")
-    options.add_argument("--dtype", nargs="+", default=list(DTYPES), help="float64, float32, bfloat16, float16")
+    options.add_argument("--dtype", nargs="+", help="float64, float32, bfloat16, float16; by default the first three")
     options.add_argument("--epochs", type=int, default=20, help="of the networks; 0 trains none")
     chosen = options.parse_args(arguments)
+    from ..report import DTYPES, NETWORKS, build  # here, so that --help need not wait for torch
+    from ..samples import NAMES
+
+    dtypes = chosen.dtype or DTYPES
     for name in chosen.names:
         one_of("name", name, NAMES)
-    for dtype in chosen.dtype:
+    for dtype in dtypes:
         one_of("dtype", dtype, ("float64", "float32", "bfloat16", "float16"))
     if chosen.epochs < 0:
         raise ValueError(f"epochs must be 0 or more, they are {chosen.epochs}")
@@ -32,12 +34,12 @@ def main(command: str, arguments: list[str]) -> None:
     console = Console()
     with Progress(console=console, transient=True) as progress:
         names = chosen.names or NAMES
-        task = progress.add_task("", total=len(names) * len(chosen.dtype) + (len(NETWORKS) if chosen.epochs else 0))
+        task = progress.add_task("", total=len(names) * len(dtypes) + (len(NETWORKS) if chosen.epochs else 0))
 
         def told(what: str) -> None:
             progress.update(task, description=what, advance=1)
 
-        page = build(names, chosen.dtype, chosen.epochs, told)
+        page = build(names, dtypes, chosen.epochs, told)
     folder = new_run("runs", "report") if chosen.out is None else Path(chosen.out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(page, encoding="utf-8")

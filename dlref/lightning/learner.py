@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from .. import builtin, manual
-from ..compile_step import compile_step
 from ..manual.flat import flatten
 from ..manual.module import spending
 from ..names import one_of, optimizer_named, schedule_named
@@ -151,6 +150,8 @@ class Learner(lightning.LightningModule):
             flatten(self.network)  # one update runs for all parameters
         optimizer, schedule = self._optimizer_and_schedule()
         if self.hp.compile and self.hp.backend == "manual":
+            from ..compile_step import compile_step  # loaded where it is used: it takes a while
+
             self.compiled = compile_step(self.network, self.criterion, optimizer, self.hp.gradient_clip_val)
         elif self.hp.compile:
             self.network.compile()

@@ -507,6 +507,10 @@ class BridgeWithJvp(Bridge):
         return (*(None if kind is None else next(found) for kind in ctx.like_outputs), *(None for _ in saved))
 
 
+for _bridge in (Bridge, BridgeWithJvp):  # which `apply` asks for at every call
+    _bridge.forward.__signature__ = inspect.signature(_bridge.forward)  # type: ignore[attr-defined]
+
+
 def _restore(ctx) -> tuple[tuple, list, tuple]:
     """Outputs, arguments and saved tensors of a bridge's context, None where the gradient needs them not."""
     n, tensors = len(ctx.op.outputs), ctx.saved_tensors

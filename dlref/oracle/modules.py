@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from .. import manual
 from ..builtin import nn as builtin_nn
 from ..edges import accepted, edges, like
-from ..samples import NAMES, Sample, database, samples, supported
+from ..samples import NAMES, Sample, database, samples, seed, seeded, supported
 from .report import Report
 from .subject import Adapted, Mismatch, default_findings, same
 from .trial import Subject
@@ -117,8 +117,7 @@ class ModuleSamples:
     def cases(self, dtype: torch.dtype, device: str, training: bool) -> Iterable[tuple[dict, tuple, dict]]:
         """(constructor's arguments, inputs, keyword inputs)."""
         for info in infos(self.name):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with seeded(device):
                 drawn = info.module_inputs_func(info, device=device, dtype=dtype, requires_grad=True, training=training)
             for case in drawn:
                 made, called = case.constructor_input, case.forward_input
@@ -187,7 +186,7 @@ class ModuleSamples:
         return (own, *tree_map(change, (inputs, named)))
 
     def build(self, cls: Callable, made: dict, dtype: torch.dtype, device: str, training: bool) -> nn.Module:
-        torch.manual_seed(0)
+        seed(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return cls(**copy.deepcopy(made)).to(device, dtype).train(training)

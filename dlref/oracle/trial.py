@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..edges import accepted, fresh, renamed, resize
 from ..judge import Error, judge, natural, slopes
-from ..samples import CONDITION, RANDOM, Sample, exact, flat, gradients, layouts, lifted, run
+from ..samples import CONDITION, RANDOM, Sample, exact, flat, gradients, layouts, lifted, run, seed
 from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, saved, surroundings
 from .diagnosis import diagnose, pattern, ties, upstreams
 from .report import Finding, Report
@@ -158,7 +158,7 @@ class Trial:
     def forward(self) -> None:
         sample = self.sample
         snapshot = Snapshot([t.detach() for t in sample.tensors()])
-        torch.manual_seed(0)
+        seed(0)
         before = surroundings()
         ours = self.attempt("raises", "the call", lambda: self.call(self.candidate, sample))
         if not self.alive:
@@ -357,7 +357,7 @@ class Trial:
         if self.judged or all(map(equal_bits, self.ours, self.reference)):
             return False
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1)
+            seed(1)
             other = flat(self.sample.builtin(*self.sample.args, **self.sample.kwargs))
         if all(map(equal_bits, other, self.reference)):
             return False  # nothing is drawn here: the values are compared

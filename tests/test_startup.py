@@ -1,0 +1,60 @@
+"""What is imported before it is needed: nothing."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dlref
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "numpy", "lightning", "torchmetrics", "torchvision", "sklearn", "scipy", "matplotlib", "tensorboard",
+         "sympy", "triton", "jinja2"}  # fmt: skip
+
+
+def imported(code: str) -> set[str]:
+    """The packages, and the modules of torch, that a new interpreter has imported after the code."""
+    told = "; import sys; print('\\n', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code + told], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    names = done.stdout.splitlines()[-1].split()
+    return {n.partition(".")[0] for n in names} | {n for n in names if n.startswith("torch.")}
+
+
+@pytest.mark.parametrize("code", [
+    "import dlref", "from dlref import cli; cli.main([])", "import dlref.pytest_plugin", "import dlref.cli.common",
+    *(f"import dlref.cli as cli\ntry: cli.main(['{command}', '--help'])\nexcept SystemExit: pass\npass"
+      for command in ("list", "show", "compare", "check", "report")),
+])  # fmt: skip
+def test_without_torch(code):
+    assert not HEAVY & imported(code)
+
+
+def test_everything_with_torch_alone():
+    """What dlref's names need beyond torch is what torch imports itself."""
+    torch = imported("import torch")
+    found = imported("import dlref; [getattr(dlref, n) for n in dlref.__all__]; dlref.manual.nn.Linear; dlref.check")
+    assert not (found - torch) & (
+        HEAVY | {"expecttest", "torch._dynamo", "torch._inductor", "torch._functorch.aot_autograd"}
+    )
+
+
+def test_names_are_the_functions_whatever_is_imported_first():
+    """check, compare, convert and pairs are functions, although files are called like them."""
+    for code in ("import dlref.check, dlref.compare, dlref.pairs, dlref.convert, dlref.compare_models", "import dlref"):
+        names = "check compare compare_models convert pairs".split()
+        assert imported(
+            f"{code}\nimport dlref\nassert all(type(getattr(dlref, n)).__name__ == 'function' for n in {names})\npass"
+        )
+
+
+def test_the_package_answers_as_if_all_were_imported():
+    assert set(dlref.__all__) <= set(dir(dlref)) and {"data", "lightning", "models"} <= set(dir(dlref))
+    assert all(getattr(dlref, name) is not None for name in dlref.__all__)
+    assert pickle.loads(pickle.dumps(dlref.check)) is dlref.check
+    with pytest.raises(AttributeError, match="'dlref' has no attribute 'nothing'"):
+        _ = dlref.nothing
