@@ -68,7 +68,8 @@ class CompiledStep:
         self.modules = list(dict.fromkeys([*network.modules(), *criterion.modules()]))
         self.recordings: dict[tuple, Recording | None] = {}  # None: its first step, an ordinary one, has been taken
         self.numbers: dict[tuple, dict[Place, Any]] = {}  # of the optimizer, at each key
-        self.varying = {place for place, _ in numbers(optimizer) if place[1] == "lr"}  # those that a graph takes as arguments
+        # Those of them that a graph takes as arguments.
+        self.varying = {place for place, _ in numbers(optimizer) if place[1] == "lr"}
         self.ordinary = False
 
     def __call__(self, x: Any, y: Any) -> Tensor:
@@ -146,8 +147,8 @@ class CompiledStep:
     def give_up(self, reason: str) -> None:
         self.ordinary = True
         self.recordings.clear()
-        warnings.warn(f"the steps are ordinary ones from here on, as they cannot be one graph: {' '.join(reason.split())[:300]}",
-                      stacklevel=4)  # fmt: skip
+        reason = " ".join(reason.split())[:300]
+        warnings.warn(f"the steps are ordinary ones from here on, as they cannot be one graph: {reason}", stacklevel=4)
 
 
 class Recording:
@@ -215,12 +216,14 @@ class Recording:
         # autograd must not take a parameter that it saved for unchanged
         self.changed = [*(p for params in trained for p in params), *(s for s in steps if s is not None)]
         device = batch[self.leaves[0]].device
-        self.cells = {at: [None, torch.zeros((), dtype=torch.float64, device=device)] for at in sorted(self.owner.varying, key=str)}
+        for place in sorted(self.owner.varying, key=str):
+            self.cells[place] = [None, torch.zeros((), dtype=torch.float64, device=device)]
 
         @contextlib.contextmanager
         def tail(swap: dict, given: list) -> Iterator[None]:
-            with collecting() as found:
+            with collecting() as gradients:
                 yield
+            found: dict[Any, Any] = gradients
             if self.owner.max_norm is not None:
                 for p, grad in found.items():
                     p.grad = grad
@@ -230,7 +233,8 @@ class Recording:
                 old = groups[index][name]
                 groups[index][name] = value if j is None else (*old[:j], value, *old[j + 1 :])
             for group, params, count, same in zip(groups, trained, steps, together, strict=True):
-                t = None if count is None else swap[count].add_(1).double()  # as exact as the number that it is elsewhere
+                # As exact as the number that it is elsewhere.
+                t = None if count is None else swap[count].add_(1).double()
                 for i, p in enumerate(params):
                     if (grad := found.pop(swap[p], None)) is None:
                         if t is not None:
@@ -317,7 +321,9 @@ def swapped(modules: list[nn.Module], swap: dict) -> Iterator[None]:
 # --- what becomes of a graph ------------------------------------------------------------------------------------------
 
 
-def compiled(graph: fx.GraphModule, backend: str | Callable, mode: str | None, options: dict[str, Any] | None) -> Callable:
+def compiled(
+    graph: fx.GraphModule, backend: str | Callable, mode: str | None, options: dict[str, Any] | None
+) -> Callable:
     """The graph by torch.compile, whose guards are left out: what they would look at is looked at in `CompiledStep.key`."""
     settings: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     if backend == "inductor":

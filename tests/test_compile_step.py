@@ -248,7 +248,7 @@ def test_gives_up(why, backend):
 
 def test_wrong_use():
     network, criterion = mlp(), nn.CrossEntropyLoss()
-    with pytest.raises(TypeError, match="dlref.manual.optim"):
+    with pytest.raises(TypeError, match=r"dlref\.manual\.optim"):
         dlref.compile_step(network, criterion, torch.optim.SGD(network.parameters(), 0.1))
     with pytest.raises(TypeError, match="vjp"):
         dlref.compile_step(torch.nn.Linear(5, 3), criterion, optim.SGD(network.parameters(), 0.1))
@@ -277,7 +277,9 @@ def test_fit(ns):
 def test_copies():
     """A network that has had compiled steps can be copied and saved, and trains on."""
     torch._dynamo.reset()
-    _, network, _, optimizer = trained(one_graph("aot_eager"), mlp, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"], list(batches()))
+    _, network, _, optimizer = trained(
+        one_graph("aot_eager"), mlp, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"], list(batches())
+    )
     twin = copy.deepcopy(network)
     other = optim.Adam(twin.parameters(), 0.01, weight_decay=0.01)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))

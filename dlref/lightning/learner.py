@@ -125,7 +125,7 @@ class Learner(lightning.LightningModule):
             self._step_schedule()
 
     def _compiled_step(self, optimizer: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
-        """All of a step as the closure of the optimizer's, by which Lightning counts steps; it leaves no gradient to update by."""
+        """All of a step, as the closure of the optimizer's step, by which Lightning counts; it leaves nothing to update by."""
         found: list[Any] = []
 
         def closure() -> None:
@@ -150,7 +150,7 @@ class Learner(lightning.LightningModule):
             flatten(self.network)  # one update runs for all parameters
         optimizer, schedule = self._optimizer_and_schedule()
         if self.hp.compile and self.hp.backend == "manual":
-            from ..compile_step import compile_step  # loaded where it is used: it takes a while
+            from ..compile_step import compile_step  # what it imports takes a while
 
             self.compiled = compile_step(self.network, self.criterion, optimizer, self.hp.gradient_clip_val)
         elif self.hp.compile:

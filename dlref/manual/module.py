@@ -147,7 +147,8 @@ _collected: ContextVar[dict[nn.Parameter, Tensor] | None] = ContextVar("collecte
 @contextlib.contextmanager
 def collecting() -> Iterator[dict[nn.Parameter, Tensor]]:
     """Let the parameters' gradients go into a dictionary instead of their `.grad`; no hook of theirs is called."""
-    token = _collected.set(found := {})
+    found: dict[nn.Parameter, Tensor] = {}
+    token = _collected.set(found)
     try:
         yield found
     finally:

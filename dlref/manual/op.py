@@ -84,8 +84,8 @@ class Op:
         self.forward, self.builtin, self.policy, self.view, self.outputs = forward, builtin, autocast, view, outputs
         self.single = len(outputs) == 1
         self.names = tuple(inspect.signature(forward).parameters)
-        self.Each: Any = namedtuple("Each", self.names)  # type: ignore[misc]
-        self.nowhere = self.Each(*(None for _ in self.names))
+        each: Any = namedtuple("Each", self.names)  # type: ignore[misc]
+        self.Each, self.nowhere = each, each._make([None] * len(self.names))
         self.samples: Callable | None = None
         self.errors: Callable | None = None
         self.call_finish: Callable | None = None
@@ -405,7 +405,9 @@ def without_graph():
     return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
 
 
-def _identity_pull(like_one: tuple | None, number: int, dy: Tensor | None, wants: list[bool], place: Any = None) -> list:
+def _identity_pull(
+    like_one: tuple | None, number: int, dy: Tensor | None, wants: list[bool], place: Any = None
+) -> list:
     dy = ones(like_one) if dy is None else dy
     return [dy if wants[0] else None, *(None for _ in range(number - 1))]
 

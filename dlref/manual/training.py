@@ -57,7 +57,9 @@ def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max
 
 
 def fit_by(
-    step: Step, compiled: Callable[..., Callable[[Tensor, Tensor], Tensor]], before: Callable[[Any], Any] = lambda network: None
+    step: Step,
+    compiled: Callable[..., Callable[[Tensor, Tensor], Tensor]],
+    before: Callable[[Any], Any] = lambda network: None,
 ) -> Callable[..., list[dict[str, float]]]:
     """The algorithm round a step, which is all in which the two namespaces differ.
 
@@ -136,7 +138,7 @@ def fit_by(
 
 
 def _compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | None, backend: str) -> Any:
-    from ..compile_step import compile_step  # loaded where it is used: torch.fx and the compiler's front end take a while
+    from ..compile_step import compile_step  # what it imports takes a while
 
     return compile_step(network, criterion, optimizer, max_norm, backend=backend)
 

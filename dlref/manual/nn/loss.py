@@ -237,11 +237,12 @@ def _total(weight, index, ignored):
 
 
 def _share(dy, dim, index, ignored, weight, reduction, total=None):
-    """The upstream gradient of each sample's loss before its weight: 0 where it counts nothing. total: the mean's denominator."""
+    """The upstream gradient of each sample's loss before its weight, 0 where it counts nothing; total: the denominator."""
     scale = dy.unsqueeze(dim) if reduction == "none" else dy
     if reduction == "mean":
         scale = scale / (_total(weight, index, ignored) if total is None else total)
-    return scale if ignored is None else scale.masked_fill(ignored, 0)  # after the division, as 0/0 where all are ignored
+    # After the division, as that is 0/0 where all are ignored.
+    return scale if ignored is None else scale.masked_fill(ignored, 0)
 
 
 @nll_loss.prepare
