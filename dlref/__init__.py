@@ -24,8 +24,8 @@ __all__ = ["Comparison", "Finding", "ModelComparison", "Pair", "Report", "builti
 # Name: the file that defines it. All is loaded where it is first used, so that `dlref --help` and pytest's plug-in need not
 # wait for torch, nor a model for lightning, scikit-learn or torchvision.
 _DEFINED = {"Comparison": "compare", "Finding": "check", "ModelComparison": "compare_models", "Pair": "pairs",
-            "Report": "check", "check": "check", "compare": "compare", "compare_models": "compare_models", "compile_step": "compile_step",
-            "convert": "convert", "manual_mode": "mode", "pairs": "pairs"}  # fmt: skip
+            "Report": "check", "check": "check", "compare": "compare", "compare_models": "compare_models",
+            "compile_step": "compile_step", "convert": "convert", "manual_mode": "mode", "pairs": "pairs"}  # fmt: skip
 _MODULES = ("bench", "builtin", "data", "lightning", "manual", "models")
 
 

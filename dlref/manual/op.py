@@ -85,7 +85,8 @@ class Op:
         self.single = len(outputs) == 1
         self.names = tuple(inspect.signature(forward).parameters)
         each: Any = namedtuple("Each", self.names)  # type: ignore[misc]
-        self.Each, self.nowhere = each, each._make([None] * len(self.names))
+        self.Each: Any = each
+        self.nowhere: Any = each._make([None] * len(self.names))
         self.samples: Callable | None = None
         self.errors: Callable | None = None
         self.call_finish: Callable | None = None

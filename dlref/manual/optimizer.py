@@ -126,7 +126,7 @@ class Manual(torch.optim.Optimizer):
         previous = torch.is_grad_enabled()
         torch._C._set_grad_enabled(self.defaults["differentiable"])
         try:
-            if "capturable" in self.defaults:
+            if "capturable" in self.defaults and not self.param_groups[0]["params"][0].is_cpu:
                 self._accelerator_graph_capture_health_check()
             loss = None
             if closure is not None:
@@ -143,7 +143,8 @@ class Manual(torch.optim.Optimizer):
                     group = {**group, "lr": lr.squeeze()}
                 for run in plan.runs:
                     if "step" in run.state:
-                        run.state["step"] += 1
+                        numbers = run.shared.get("step", run.state["step"])
+                        numbers += 1
                     self._update(run, group)
                 if plan.kept:
                     plan.mark()
@@ -263,18 +264,19 @@ Member = tuple[Tensor, Tensor, State]  # parameter, gradient, state
 class Run:
     """What one update runs for: a parameter, its gradient and its state, or those of several as one tensor each."""
 
-    def __init__(self, members: list[Member], p: Tensor, g: Tensor, state: State, shared: tuple[Tensor, ...] = ()):
+    def __init__(self, members: list[Member], p: Tensor, g: Tensor, state: State, shared: State | None = None):
         self.members, self.p, self.g, self.state = members, p, g, state
         self.params = [p for p, _, _ in members]
         self.keys = len(state)
-        self.shared = shared  # numbers of the state, one a member and all equal: the update changes the first one's
+        self.shared = shared or {}  # numbers of the state, one a member and all equal: the rule changes the first one's
 
     def settle(self, states: dict[Tensor, State]) -> None:
         """Give the members what the update of them all has changed in the state, and what it has added to it."""
         several = len(self.params) > 1
         if several:
-            for numbers in self.shared:
-                numbers[1:].copy_(numbers[0])
+            for key, numbers in self.shared.items():
+                if key != "step":
+                    numbers[1:].copy_(numbers[0])
             increment_version(self.params)  # autograd must not take a parameter that it saved for unchanged
         if len(self.state) != self.keys:
             for key in list(self.state)[self.keys :]:
@@ -293,7 +295,7 @@ class Plan:
         self.runs, self.params = runs, params
         # Under autograd each gradient is a new tensor each time; only where runs are long is it worth to look.
         self.kept = any(len(run.params) > 1 for run in runs)
-        self.numbers = [numbers for run in runs for numbers in run.shared]
+        self.numbers = [numbers for run in runs for numbers in run.shared.values()]
         self.watch: list[tuple] = []
 
     def mark(self) -> None:
@@ -347,7 +349,7 @@ def _whole(members: list[Member], scalars: tuple[str, ...]) -> Run | None:
                 return None
             if key in scalars and value is not first and value.item() != first.item():
                 return None
-    whole, shared = {}, []
+    whole, shared = {}, {}
     for key in states[0]:
         values = [state[key] for state in states]
         flat = coalesce(values)
@@ -357,10 +359,10 @@ def _whole(members: list[Member], scalars: tuple[str, ...]) -> Run | None:
                 state[key] = value
         if key in scalars:
             whole[key] = flat[0]
-            shared.append(flat)
+            shared[key] = flat
         else:
             whole[key] = flat
-    return Run(members, p, g, whole, tuple(shared))
+    return Run(members, p, g, whole, shared)
 
 
 def _alone(value: Any) -> Any:
