@@ -269,7 +269,8 @@ class Recording:
         *outputs, error = self.graph(*self.arguments(batch))
         if self.owner.compiler is None:
             for p, place in self.places:
-                p.grad = place
+                if p.grad is not place:
+                    p.grad = place
             self.owner.update()
         else:
             increment_version(self.changed)

@@ -56,6 +56,22 @@ def test_backends_agree(arguments):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
+def test_compiled():
+    """A compiled step learns what an ordinary one learns, logs it, and is counted by Lightning."""
+    arguments = {"gradient_clip_val": 0.5, "schedule": "StepLR", "schedule_args": {"step_size": 2, "gamma": 0.5},
+                 "schedule_every": "step"}  # fmt: skip
+    (plain, trainer), (compiled, other) = (trained("manual", compile=compile, **arguments) for compile in (False, True))
+    assert any(compiled.compiled.recordings.values()) and not compiled.compiled.ordinary
+    for (name, a), (_, b) in zip(compiled.named_parameters(), plain.named_parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+    assert trainer.global_step == other.global_step > 0
+    for name, value in trainer.callback_metrics.items():
+        torch.testing.assert_close(other.callback_metrics[name], value, rtol=0, atol=1e-12, check_dtype=False)
+    with pytest.raises(ValueError, match="accumulate_grad_batches must be 1"):
+        Classifier(backend="manual", compile=True, accumulate_grad_batches=2)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
 @pytest.mark.parametrize("model,options", [
     ("cnn", {"channels": [2, 3], "hidden": 8}),
     ("residual_network", {"channels": [2, 3]}),
