@@ -70,6 +70,7 @@ class CompiledStep:
         self.numbers: dict[tuple, dict[Place, Any]] = {}  # of the optimizer, at each key
         # Those of them that a graph takes as arguments.
         self.varying = {place for place, _ in numbers(optimizer) if place[1] == "lr"}
+        self.state = optimizer.state
         self.ordinary = False
 
     def __call__(self, x: Any, y: Any) -> Tensor:
@@ -86,6 +87,9 @@ class CompiledStep:
                 return self.run(x, y)
         if self.ordinary:
             return self.step(x, y)
+        if self.optimizer.state is not self.state:  # it was loaded: the graphs hold another one's tensors
+            self.recordings.clear()
+            self.state = self.optimizer.state
         batch, form = ([x, y], None) if type(x) is type(y) is Tensor else tree_flatten((x, y))
         key = self.key(batch, form)
         recording = self.recordings.get(key)
@@ -126,7 +130,7 @@ class CompiledStep:
     def key(self, batch: list, form: Any) -> tuple:
         """What decides on the graph: the batch's form, the modules' settings, the optimizer's numbers."""
         settings: list[Any] = [(t.shape, t.stride(), t.dtype, t.device) if isinstance(t, Tensor) else t for t in batch]
-        settings += [m.training for m in self.modules]
+        settings += [(m.training, has_hooks(m)) for m in self.modules]
         for group in self.optimizer.param_groups:
             settings += [p.requires_grad for p in group["params"]]
         if torch._C._is_any_autocast_enabled():
@@ -135,6 +139,7 @@ class CompiledStep:
 
     def begin(self, batch: list, form: Any) -> None:
         """Note a new key. Where it differs from another in numbers alone, they become arguments of the next graph."""
+        flatten(self.network)  # which a move to another device or dtype has undone
         key, now = self.key(batch, form), dict(numbers(self.optimizer))
         for other, then in self.numbers.items():
             if other[:-1] == key[:-1] and now.keys() == then.keys():

@@ -186,6 +186,35 @@ def test_ordinary_steps_between():
     assert_same(trained(mixed, *case), trained(ordinary(), *case), 1e-13)
 
 
+def test_loaded_state():
+    """A state that is loaded between two steps is the one that the next step goes on from."""
+    for backend, bound in (("eager", 0.0), ("aot_eager", 1e-13)):
+        torch._dynamo.reset()
+        ends = []
+        for step_of in (ordinary(), one_graph(backend)):
+            _, network, step, optimizer = trained(step_of, mlp, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"], batches(5))
+            other = optim.Adam(mlp().double().parameters(), 0.03)
+            for p in other.param_groups[0]["params"]:
+                p.grad = torch.ones_like(p)
+            other.step()
+            optimizer.load_state_dict(other.state_dict())
+            ends.append([step(x, y) for x, y in batches(6)] + [p.detach() for p in network.parameters()])
+        for a, b in zip(*ends, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=bound)
+
+
+def test_moved():
+    """A network that changes its dtype between two steps trains on."""
+    torch._dynamo.reset()
+    network, criterion = mlp(), nn.CrossEntropyLoss()
+    step = dlref.compile_step(network, criterion, optim.SGD(network.parameters(), 0.1), backend="eager")
+    for dtype in (torch.float32, torch.float64):
+        network.to(dtype)
+        errors = [step(x.to(dtype), y) for _ in range(5) for x, y in batches(1)]
+        assert all(e.dtype is dtype for e in errors) and errors[-1] < errors[0]
+    assert not step.ordinary and sum(r is not None for r in step.recordings.values()) == 2
+
+
 def test_modes_and_versions():
     """Under no_grad, inference_mode and autograd alike; autograd notices that a parameter that it saved has changed."""
     torch._dynamo.reset()
@@ -244,6 +273,20 @@ def test_gives_up(why, backend):
     expected, reference, *_ = trained(ordinary(), *case)
     assert torch.equal(errors, expected)
     assert all(map(torch.equal, network.parameters(), reference.parameters()))
+
+
+def test_hook_later():
+    """A hook that comes when the graph is there is called all the same."""
+    torch._dynamo.reset()
+    seen = []
+
+    def between(i, network):
+        if i == 4:
+            network[0].register_forward_hook(lambda module, inputs, output: seen.append(i))
+
+    with pytest.warns(UserWarning, match="hooks"):
+        *_, step, _ = trained(one_graph("aot_eager"), mlp, nn.CrossEntropyLoss(), OPTIMIZERS["SGD"], batches(), None, between)
+    assert step.ordinary and len(seen) == 3
 
 
 def test_wrong_use():
