@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import call, ones, op
 from .common import outer
 
 
@@ -123,4 +123,5 @@ class Identity(Manual, torch.nn.Identity):
     forward = torch.nn.Identity.forward  # type: ignore[assignment]
 
     def explicit(self, input):
-        return input, lambda dy=None, needs=None: (torch.ones_like(input) if dy is None else dy,)
+        like = (input.shape, input.dtype, input.device) if isinstance(input, torch.Tensor) else None
+        return input, lambda dy=None, needs=None: (ones(like) if dy is None else dy,)
