@@ -7,7 +7,7 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.nn import blocks
 from ..module import Manual, accumulate, vjp_of
-from ..op import call, op
+from ..op import call, ones, op
 from .common import outer
 from .conv import Conv2d
 from .regression_loss import mse_loss
@@ -230,9 +230,10 @@ class VariationalLoss(Manual, blocks.VariationalLoss):
         share = 1 / len(target)
         error, pull_error = mse_loss.vjp(reconstruction, target, reduction="sum")
         divergence, pull_divergence = gaussian_kl.vjp(mean, log_variance)
+        like = error.shape, error.dtype, error.device
 
         def pullback(dy=None, needs=None):
-            dy = torch.ones_like(error) if dy is None else dy
+            dy = ones(like) if dy is None else dy
             dreconstruction, dtarget, _ = pull_error(dy * share / 2)
             return (dreconstruction, *pull_divergence(dy * share * self.beta)), dtarget
 
