@@ -54,7 +54,12 @@ def pad(input, pad, mode, value):
     if not _amounts(pad):
         return input.clone()
     for dim, before, after in _amounts(pad):
-        input = input.index_select(dim, _index(mode, input.shape[dim], before, after, input.device))
+        index = _index(mode, input.shape[dim], before, after, input.device)
+        if min(before, after) < 0:
+            input = input.index_select(dim, index)
+        else:
+            first, last = (input.index_select(dim, part) for part in (index[:before], index[len(index) - after :]))
+            input = torch.cat([first, input, last], dim)
     return input
 
 
@@ -69,9 +74,14 @@ def _(dy, shapes, pad, mode):
     dx = widened(dy)
     for dim, before, after in reversed(_amounts(pad)):
         length = shapes.input[dim]
-        shape = list(dx.shape)
-        shape[dim] = length
-        dx = dx.new_zeros(shape).index_add(dim, _index(mode, length, before, after, dx.device), dx)
+        index = _index(mode, length, before, after, dx.device)
+        if min(before, after) < 0:
+            shape = list(dx.shape)
+            shape[dim] = length
+            dx = dx.new_zeros(shape).index_add(dim, index, dx)
+        else:  # the middle is the input's own, the ends are added
+            first, middle, last = dx.split([before, length, after], dim)
+            dx = middle.index_add(dim, index[:before], first).index_add(dim, index[before + length :], last)
     return dx
 
 

@@ -140,7 +140,10 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
     arXiv:1504.08083, eq. 3. RuntimeError where beta is negative.
     """
     difference = _difference(input, target)
-    loss = _bowl(difference, beta) / beta if beta else difference.abs()
+    if not beta:
+        return _reduce(difference.abs(), reduction, None, input, target)
+    loss = _bowl(difference, beta)
+    loss = torch.div(loss, beta, out=own(loss))
     return _reduce(loss, reduction, None, input, target)
 
 

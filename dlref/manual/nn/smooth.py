@@ -246,8 +246,15 @@ def gelu(input, approximate="none"):
     Any shape; output as input. RuntimeError for another approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415.
     """
     x = wide(input)
-    phi = torch.special.erfc(x * -math.sqrt(0.5)) / 2 if approximate == "none" else torch.sigmoid(2 * _cubic(x))
-    return (x * phi).to(input.dtype)
+    phi = _normal(x) if approximate == "none" else torch.sigmoid(2 * _cubic(x))
+    return torch.mul(phi, x, out=own(phi)).to(input.dtype)
+
+
+def _normal(x):
+    r"""$\Phi(x) = \mathrm{erfc}(-x / \sqrt 2) / 2$, which keeps its digits where it is small."""
+    phi = x * -math.sqrt(0.5)
+    phi = torch.special.erfc(phi, out=own(phi))
+    return torch.div(phi, 2, out=own(phi))
 
 
 @gelu.gradient
@@ -257,8 +264,12 @@ def _(dy, input, approximate):
     """
     x = wide(input)
     if approximate == "none":
-        phi = torch.special.erfc(x * -math.sqrt(0.5)) / 2
-        return dy * (phi + x * (x.square() / -2).exp() * (1 / math.sqrt(2 * math.pi)))
+        slope = x.square()
+        slope = torch.div(slope, -2, out=own(slope))
+        slope = torch.exp(slope, out=own(slope))
+        slope = torch.mul(slope, x, out=own(slope))
+        slope = torch.add(_normal(x), slope, alpha=1 / math.sqrt(2 * math.pi), out=own(slope))
+        return torch.mul(slope, dy, out=own(slope))
     u = _cubic(x)
     phi = torch.sigmoid(2 * u)
     return dy * (phi + x * phi * torch.sigmoid(-2 * u) * (1 + 3 * CUBIC * x.square()) * (2 * RATE))
