@@ -438,7 +438,9 @@ def _(dy, input):
     x = wide(input)
     if plain():  # x / 3 from -1 to 1, and half of each bound less where it is reached
         slope = x.nan_to_num(3).clamp_(-3, 3).div_(3)
-        return slope.sub_(slope.trunc(), alpha=0.5).add_(0.5).mul_(dy)
+        bound = slope.abs()
+        bound = torch.ge(bound, 1, out=bound).mul_(slope)
+        return slope.sub_(bound, alpha=0.5).add_(0.5).mul_(dy)
     return torch.where(x <= -3, 0, torch.where(x < 3, dy * (x / 3 + 0.5), dy))
 
 

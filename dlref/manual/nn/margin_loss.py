@@ -303,19 +303,21 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     Three tensors (*, D) broadcast to each other; with swap d(a, n) is $\min(d(a, n), d(p, n))$. ValueError where the
     margin is not positive. Balntas et al. 2016.
     """
-    distances = [norm(v, p, -1).squeeze(-1) for v in _sides(anchor, positive, negative, eps)]
-    loss = (margin + distances[0] - _nearer(distances[1], distances[2], swap)).clamp(min=0)
+    distances = [norm(v, p, -1).squeeze(-1) for v in _sides(anchor, positive, negative, eps, swap)]
+    loss = (margin + distances[0] - _nearest(*distances[1:])).clamp(min=0)
     floating = anchor.is_floating_point() or anchor.is_complex()
     return reduce_loss(loss, reduction).to(real_dtype(anchor, positive, negative) if floating else loss.dtype)
 
 
-def _sides(anchor, positive, negative, eps):
+def _sides(anchor, positive, negative, eps, swap):
+    r"""$a - p + \epsilon$, $a - n + \epsilon$ and, with swap, $p - n + \epsilon$."""
     a, p, n = widened(anchor), widened(positive), widened(negative)
-    return a - p + eps, a - n + eps, p - n + eps
+    sides = [a - p, a - n, p - n] if swap else [a - p, a - n]
+    return [torch.add(v, eps, out=own(v)) if v.is_floating_point() else v + eps for v in sides]
 
 
-def _nearer(from_anchor, from_positive, swap):
-    return torch.minimum(from_anchor, from_positive) if swap else from_anchor
+def _nearest(from_anchor, from_positive=None):
+    return from_anchor if from_positive is None else torch.minimum(from_anchor, from_positive)
 
 
 @triplet_margin_loss.prepare
@@ -331,14 +333,16 @@ def _(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
     $g = s\,[l \ge 0]$; where the swapped distance is the smaller one (half where they are equal), $u_{pn}$ stands for
     $u_{an}$, of p in place of a.
     """
-    sides = _sides(anchor, positive, negative, eps)
+    sides = _sides(anchor, positive, negative, eps, swap)
     norms = [norm(v, p, -1) for v in sides]
-    u_ap, u_an, u_pn = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
-    active = margin + norms[0] - _nearer(norms[1], norms[2], swap) >= 0
+    u_ap, u_an, *rest = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
+    active = margin + norms[0] - _nearest(*norms[1:]) >= 0
     s = unreduced(dy, active.numel(), reduction)
     g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
     if not swap:
-        return g * (u_ap - u_an), -g * u_ap, g * u_an
+        dpositive, dnegative = -g * u_ap, g * u_an
+        return -(dpositive + dnegative), dpositive, dnegative
+    (u_pn,) = rest
     kept = (norms[1] < norms[2]).to(g.dtype) + 0.5 * (norms[1] == norms[2]).to(g.dtype)
     u_an, u_pn = kept * u_an, (1 - kept) * u_pn
     return g * (u_ap - u_an), -g * (u_ap + u_pn), g * (u_an + u_pn)
