@@ -252,12 +252,17 @@ def _elu(input, alpha, scale=1.0, rate=1.0):
 def _elu_gradient(dy, input, alpha, scale=1.0, rate=1.0):
     r"""$s\,dy$ where $x > 0$, else $s \alpha r\,e^{r x} dy$: of the input, as $y + s \alpha$ would cancel."""
     x = wide(input)
+    factor = scale * alpha * rate
     slope = x.clamp(max=0) if rate == 1 else x.clamp(max=0) * rate
     slope = torch.exp(slope, out=own(slope))
-    if plain() and scale * alpha * rate == scale:  # then they meet: $e^0 = 1$
-        slope = slope.nan_to_num_(1) if scale == 1 else slope.nan_to_num_(1).mul_(scale)
+    if plain() and factor >= scale:  # $e^0 = 1$, so where x is positive the slope is its factor: the lesser, scale
+        slope.nan_to_num_(1)
+        if factor > scale:
+            slope.mul_(torch.le(x, 0, out=torch.empty_like(x)).mul_(factor).clamp_(min=scale))
+        elif scale != 1:
+            slope.mul_(scale)
     else:
-        slope = torch.mul(slope, scale * alpha * rate, out=own(slope))
+        slope = torch.mul(slope, factor, out=own(slope))
         slope = select(torch.le, x, 0, slope, slope.new_full((), scale).expand_as(slope))
     return torch.mul(slope, dy, out=own(slope))
 
