@@ -24,18 +24,9 @@ ROOT = Path(__file__).parent.parent
 BRIEF = ("--rounds", "2", "--seconds", "0.01")
 TINY = Network(lambda ns: dlref.models.mlp(ns, 4, 3, 2), (4,), (5,), classes=2)
 # Modules that keep more than torch's, beyond the inputs: how many bytes, and why.
-NUMBER = (4, "the error itself, as its pullback may be called with nothing")
-RUNNING = "the variance too, of which the running one is made"
 MORE = {
-    **dict.fromkeys("BCELoss BCEWithLogitsLoss HuberLoss KLDivLoss MSELoss MultiMarginLoss SmoothL1Loss SoftMarginLoss".split(),
-                    NUMBER),
-    "ReLU6": (64 * 128 * 4, "its output in the place of its input, which torch's keeps"),
-    **{f"BatchNorm{n}d": (4 * c, RUNNING) for n, c in ((1, 16), (2, 16), (3, 8))},
-    **{f"InstanceNorm{n}d": (4 * m, RUNNING) for n, m in ((1, 128), (2, 128), (3, 32))},
-    "RNNCell": (8 * 48 * 4, "one step of the layer, whose joined output is a copy of the state"),
-    "LSTMCell": (4 * 8 * 48 * 4, "the same, and the states that it returns"),
-    "VariationalAutoencoder": (2048, "the variance's logarithm, a view of all that the encoder gives; torch's its exponential"),
-}  # fmt: skip
+    "LSTMCell": (2 * 8 * 48 * 4, "one step of the layer, whose joined output and cell states are copies of the states"),
+}
 
 
 def write(path, *arguments):
@@ -158,7 +149,9 @@ def test_every_module_has_an_instance():
 def test_no_more_is_kept_for_the_gradient_than_by_torch(name):
     found = bench.saved_bytes(name)
     ours, theirs = (found[side]["output"] + found[side]["own"] for side in ("manual", "builtin"))
-    assert ours <= theirs + MORE.get(name, (0,))[0], found
+    # An output in the place of an input is no more: in a network it is the next layer's input.
+    same = sum(found["manual"].values()) <= sum(found["builtin"].values())
+    assert same or ours <= theirs + MORE.get(name, (0,))[0], found
 
 
 def test_kernels_of_a_step_are_counted():

@@ -283,3 +283,16 @@ def test_builtin_is_torchs(namespace):
         own = getattr(getattr(theirs, name, None), "__module__", "").startswith(theirs.__name__)
         if not name.startswith("_") and own:
             assert getattr(builtin, name) is getattr(theirs, name), name
+
+
+@pytest.mark.parametrize("name", ["relu", "hardtanh", "leaky_relu", "gelu", "elu", "softmax", "layer_norm", "linear", "conv2d",
+                                  "max_pool2d", "huber_loss", "scaled_dot_product_attention"])  # fmt: skip
+def test_gradients_in_a_batch(name):
+    """torch.autograd.grad(is_grads_batched=True), as of jacobian(vectorize=True): each upstream gradient by itself."""
+    sample = next(s for s in harness.smooth_samples(name) if s.learning() and all(t.numel() for t in s.tensors()))
+    output = harness.floating(harness.run(harness.operation(name), sample))
+    dy = torch.randn(3, *output.shape, dtype=output.dtype, generator=torch.Generator().manual_seed(0))
+    together = torch.autograd.grad(output, sample.learning(), dy, retain_graph=True, is_grads_batched=True)
+    for i, d in enumerate(dy):
+        for all_of_them, alone in zip(together, torch.autograd.grad(output, sample.learning(), d, retain_graph=True), strict=True):
+            torch.testing.assert_close(all_of_them[i], alone, rtol=1e-12, atol=1e-12)

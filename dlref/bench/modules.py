@@ -61,6 +61,10 @@ MODULES: dict[str, tuple[Make, Arguments]] = {
     **alike("Bilinear", shaped((64, 16), (64, 16)), 16, 16, 8),
     **alike("Perceptron", shaped((64, 128)), 128, 10),
     **alike("RBF", shaped((64, 32)), 32, 16),
+    "LinearCrossEntropyLoss": (
+        lambda nn: nn.LinearCrossEntropyLoss(128, 500),
+        lambda x: call(x(64, 128), x.below(500, 64)),
+    ),
     "TiedLinear": (lambda nn: nn.TiedLinear(nn.Linear(128, 32)), shaped((64, 32))),
     "Embedding": (of("Embedding", 500, 32), lambda x: call(x.below(500, 64, 16))),
     # convolutional

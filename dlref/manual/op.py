@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
+BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 RESERVED = ("dy", "saved", "needs", "shapes", "place")
 OPS: dict[str, Op] = {}
 
@@ -473,7 +474,10 @@ class Bridge(torch.autograd.Function):
         if torch.is_grad_enabled() and op.uses_saved:
             # Somebody wants a second derivative: what the forward saved must be part of the graph.
             outputs, saved = _again(op, values)
-        return None, *op.gradients(upstreams, outputs, saved, ctx.needs_input_grad[1:], values, ctx.like)
+        # Batched by torch.autograd.grad(is_grads_batched=True), they stand for several: nothing must be written over.
+        batched = any(d is not None and torch._C._dispatch_keys(d).has(BATCHED) for d in dy)
+        with for_a_compiler() if batched else _NOTHING:
+            return None, *op.gradients(upstreams, outputs, saved, ctx.needs_input_grad[1:], values, ctx.like)
 
 
 class BridgeWithJvp(Bridge):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import where_zero, wide
+from .common import own, plain, select, where_zero, wide, zero_where
 
 INF, NAN = float("inf"), float("nan")
 
@@ -62,7 +62,9 @@ def relu6(input):
 @relu6.gradient
 def _(dy, output):
     r"""$dx = dy\,[0 < y < 6]$: only the output is kept."""
-    return torch.where((output <= 0) | (output >= 6), 0, dy)
+    inside = 6 - output
+    inside = torch.mul(inside, output, out=own(inside))  # positive: it cannot be rounded to 0
+    return zero_where(dy, torch.le, inside, 0, own(inside))
 
 
 @relu6.hard_samples
@@ -81,13 +83,13 @@ def threshold(input, threshold, value):
     r"""$y = x$ where $x > \theta$, else the constant `value`. Any shape; output as input."""
     threshold, value = _integral(input, threshold, value)
     above = wide(input) if input.is_floating_point() else input  # half precision would round the threshold
-    return torch.where(above <= threshold, value, input).to(input.dtype)
+    return select(torch.le, above, threshold, value, input).to(input.dtype)
 
 
 @threshold.gradient
 def _(dy, input, threshold):
     r"""$dx = dy\,[x > \theta]$."""
-    return torch.where(wide(input) <= threshold, 0, dy)
+    return zero_where(dy, torch.le, wide(input), threshold)
 
 
 @threshold.hard_samples
@@ -102,8 +104,11 @@ class Threshold(Manual, torch.nn.Threshold):
 
 
 def _leak(x, slope):
-    """$x$ where it is positive, else $a x$: the leaky rectifiers, and the first factor of their gradients."""
-    return torch.where(x > 0, x, x * slope)
+    """$x$ where it is positive, else $a x$."""
+    leaked = x * slope
+    if plain() and isinstance(slope, float) and 0 < slope <= 1:
+        return torch.maximum(x, leaked, out=leaked)
+    return select(torch.gt, x, 0, x, leaked)
 
 
 @op(builtin=F.leaky_relu)
@@ -115,7 +120,9 @@ def leaky_relu(input, negative_slope=0.01):
 @leaky_relu.gradient
 def _(dy, input, negative_slope):
     r"""$dx = dy$ where $x > 0$, else $a\,dy$ (at 0 too)."""
-    return torch.where(input > 0, dy, dy * negative_slope)
+    if plain() and 0 <= negative_slope <= 1:
+        return torch.gt(input, 0, out=torch.empty_like(input)).clamp_(min=negative_slope).mul_(dy)
+    return select(torch.gt, input, 0, dy, dy * negative_slope)
 
 
 @leaky_relu.hard_samples
@@ -144,9 +151,11 @@ def prelu(input, weight):
 def _(dy, needs, input, weight):
     r"""$dx = dy$ where $x > 0$, else $w_c\,dy$; $dw_c = \sum dy\,\min(x, 0)$ over all of channel c."""
     x, w = wide(input), _over_channels(wide(weight), input)
-    dx = torch.where(x > 0, dy, dy * w) if needs.input else None
-    dweight = torch.where(x > 0, 0, dy * x).sum_to_size(w.shape).reshape(weight.shape) if needs.weight else None
-    return dx, dweight
+    dx = select(torch.gt, x, 0, wide(dy), dy * w) if needs.input else None
+    if not needs.weight:
+        return dx, None
+    negative = x.clamp(max=0)
+    return dx, torch.mul(negative, dy, out=own(negative)).sum_to_size(w.shape).reshape(weight.shape)
 
 
 def _over_channels(weight, input):
@@ -187,13 +196,14 @@ def rrelu(input, slope):
 
     Any shape; output as input. RuntimeError where the bounds are not finite or l > u. Xu et al. 2015, arXiv:1505.00853.
     """
-    return _leak(wide(input), slope).to(input.dtype)
+    # A slope drawn for each element is 1 where x is positive.
+    return (wide(input) * slope if isinstance(slope, torch.Tensor) else _leak(wide(input), slope)).to(input.dtype)
 
 
 @rrelu.gradient
 def _(dy, input, slope):
     r"""$dx = dy$ where $x > 0$, else $a\,dy$."""
-    return torch.where(input > 0, dy, dy * slope)
+    return dy * slope if isinstance(slope, torch.Tensor) else select(torch.gt, input, 0, dy, dy * slope)
 
 
 @rrelu.prepare
@@ -231,13 +241,30 @@ class RReLU(Manual, torch.nn.RReLU):
 def _elu(input, alpha, scale=1.0, rate=1.0):
     r"""$s x$ where $x > 0$, else $s \alpha\,(e^{r x} - 1)$."""
     x = wide(input)
-    return (torch.where(x <= 0, alpha * torch.expm1(x.clamp(max=0) * rate), x) * scale).to(input.dtype)
+    y = x.clamp(max=0)
+    if plain():  # the sum of both pieces, of which one is 0
+        y = (y if rate == 1 else y.mul_(rate)).expm1_()
+        y = (y if alpha == 1 else y.mul_(alpha)).add_(x.clamp(min=0))
+        return (y if scale == 1 else y.mul_(scale)).to(input.dtype)
+    return (torch.where(x <= 0, alpha * torch.expm1(y * rate), x) * scale).to(input.dtype)
 
 
 def _elu_gradient(dy, input, alpha, scale=1.0, rate=1.0):
     r"""$s\,dy$ where $x > 0$, else $s \alpha r\,e^{r x} dy$: of the input, as $y + s \alpha$ would cancel."""
     x = wide(input)
-    return dy * torch.where(x <= 0, scale * alpha * rate * (x.clamp(max=0) * rate).exp(), scale)
+    factor = scale * alpha * rate
+    slope = x.clamp(max=0) if rate == 1 else x.clamp(max=0) * rate
+    slope = torch.exp(slope, out=own(slope))
+    if plain() and factor >= scale:  # $e^0 = 1$, so where x is positive the slope is its factor: the lesser, scale
+        slope.nan_to_num_(1)
+        if factor > scale:
+            slope.mul_(torch.le(x, 0, out=torch.empty_like(x)).mul_(factor).clamp_(min=scale))
+        elif scale != 1:
+            slope.mul_(scale)
+    else:
+        slope = torch.mul(slope, factor, out=own(slope))
+        slope = select(torch.le, x, 0, slope, slope.new_full((), scale).expand_as(slope))
+    return torch.mul(slope, dy, out=own(slope))
 
 
 def _elu_samples(tensor, *options):
@@ -345,7 +372,7 @@ def hardtanh(input, min_val=-1.0, max_val=1.0):
 def _(dy, input, min_val, max_val):
     r"""$dx = dy\,[l < x < u]$."""
     x = wide(input)  # half precision would round the bounds
-    return torch.where((x <= min_val) | (x >= max_val), 0, dy)
+    return zero_where(zero_where(dy, torch.le, x, min_val), torch.ge, x, max_val)
 
 
 @hardtanh.prepare
@@ -371,13 +398,17 @@ class Hardtanh(Manual, torch.nn.Hardtanh):
 @op(builtin=F.hardsigmoid)
 def hardsigmoid(input):
     r"""Piecewise linear sigmoid: $y = \min(\max(x + 3, 0), 6) / 6$. Any shape; output as input."""
-    return ((wide(input) + 3).clamp(0, 6) / 6).to(input.dtype)
+    y = wide(input) + 3
+    y = torch.clamp(y, 0, 6, out=own(y))
+    return torch.div(y, 6, out=own(y)).to(input.dtype)
 
 
 @hardsigmoid.gradient
 def _(dy, input):
     r"""$dx = dy / 6$ where $-3 < x < 3$, else 0."""
-    return torch.where((input > -3) & (input < 3), dy / 6, 0)
+    size = wide(input).abs()
+    dx = where_zero(dy, torch.lt, size, 3, own(size))
+    return torch.div(dx, 6, out=own(dx))
 
 
 def _knots(tensor):
@@ -400,13 +431,21 @@ def hardswish(input):
     Howard et al. 2019, arXiv:1905.02244, section 5.2.
     """
     x = wide(input)
-    return (x * (x + 3).clamp(0, 6) / 6).to(input.dtype)
+    y = x + 3
+    y = torch.clamp(y, 0, 6, out=own(y))
+    y = torch.mul(y, x, out=own(y))
+    return torch.div(y, 6, out=own(y)).to(input.dtype)
 
 
 @hardswish.gradient
 def _(dy, input):
     r"""$dx = 0$ where $x \le -3$, $dy\,(x / 3 + 1 / 2)$ where $x < 3$, else $dy$."""
     x = wide(input)
+    if plain():  # x / 3 from -1 to 1, and half of each bound less where it is reached
+        slope = x.nan_to_num(3).clamp_(-3, 3).div_(3)
+        bound = slope.abs()
+        bound = torch.ge(bound, 1, out=bound).mul_(slope)
+        return slope.sub_(bound, alpha=0.5).add_(0.5).mul_(dy)
     return torch.where(x <= -3, 0, torch.where(x < 3, dy * (x / 3 + 0.5), dy))
 
 
@@ -420,13 +459,14 @@ class Hardswish(Manual, torch.nn.Hardswish):
 @op(builtin=F.hardshrink)
 def hardshrink(input, lambd=0.5):
     r"""$y = x$ where $|x| > \lambda$, else 0. Any shape; output as input."""
-    return torch.where(wide(input).abs() <= lambd, 0, input)
+    size = wide(input).abs()
+    return zero_where(input, torch.le, size, lambd, own(size)).to(input.dtype)
 
 
 @hardshrink.gradient
-def _(dy, input, lambd):
-    r"""$dx = dy\,[|x| > \lambda]$."""
-    return torch.where(wide(input).abs() <= lambd, 0, dy)
+def _(dy, output, lambd):
+    r"""$dx = dy\,[y \ne 0]$: only the output is kept."""
+    return where_zero(dy, torch.ne, output, 0) if lambd >= 0 else dy
 
 
 def _shrink_samples(tensor):
@@ -450,13 +490,15 @@ class Hardshrink(Manual, torch.nn.Hardshrink):
 def softshrink(input, lambd=0.5):
     r"""$y = \mathrm{sign}(x)\,\max(|x| - \lambda, 0)$. Any shape; output as input. RuntimeError where lambda < 0."""
     x = wide(input)
-    return (x - x.clamp(-lambd, lambd)).to(input.dtype)
+    near = x.clamp(-lambd, lambd)
+    return torch.sub(x, near, out=own(near)).to(input.dtype)
 
 
 @softshrink.gradient
 def _(dy, input, lambd):
     r"""$dx = dy\,[|x| > \lambda]$."""
-    return torch.where(wide(input).abs() <= lambd, 0, dy)
+    size = wide(input).abs()
+    return zero_where(dy, torch.le, size, lambd, own(size))
 
 
 @softshrink.prepare

@@ -35,7 +35,7 @@ def _weights(query, key, attn_mask, first, safe):
     if first is not None:
         i, j = (torch.arange(max(n, 0), device=query.device) for n in (scores.shape[-2], scores.shape[-1] - first))
         later = i.unsqueeze(1) < j  # the keys before `first` are seen by all of these queries
-        if plain(scores):
+        if plain():
             scores[..., first:].masked_fill_(later, -math.inf)
         else:  # one block: first is 0
             scores = scores.masked_fill(later, -math.inf)
@@ -43,7 +43,7 @@ def _weights(query, key, attn_mask, first, safe):
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
     if not scores.numel():
         return scores
-    into = scores if plain(scores) else None
+    into = scores if plain() else None
     top = scores.amax(-1, keepdim=True)
     dead = top == -math.inf if safe else None
     e = torch.exp(torch.sub(scores, top if dead is None else top.masked_fill(dead, 0), out=into), out=into)
@@ -60,7 +60,7 @@ def _attention_gradient(dy, dweights, p, needs, query, key, value, kept, share):
     if not (needs.query or needs.key or needs.attn_mask):
         return None, None, dv, None
     dp = dy @ value.transpose(-2, -1)
-    into = dp if plain(dp, p, kept, dweights) else None
+    into = dp if plain() else None
     if dweights is not None:
         dp = torch.add(dp, dweights, out=into)
     if kept is not None:
@@ -137,7 +137,7 @@ def _parts(query, key, value, attn_mask, *others):
 
     None where the scores are few, and where derivatives of these very steps may be asked for, which hold them all.
     """
-    if not plain(query, key, value, attn_mask, *others):
+    if not plain():
         return None
     length, steps = query.shape[-2], key.shape[-2]
     if max(query.shape[:-1].numel() * steps, key.shape[:-1].numel() * length) <= BLOCK:

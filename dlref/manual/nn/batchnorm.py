@@ -33,25 +33,26 @@ def batch_norm(input, running_mean, running_var, weight, bias, training, momentu
     ValueError where a channel has one value in training. Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
     x = wide(input)
-    # Clone: what is saved must not be the running mean itself, which moves.
+    # Clone: what is saved must not be the running statistics themselves, which move.
     mean = x.mean((0, *range(2, input.dim()))) if training else wide(running_mean).clone()
     x = x - channels_first(mean, input)
-    var = x.square().mean((0, *range(2, input.dim()))) if training else wide(running_var)
+    var = x.square().mean((0, *range(2, input.dim()))) if training else wide(running_var).clone()
     rho = (var + eps).rsqrt()
     y = x * channels_first(rho if weight is None else rho * weight, input)
     if bias is not None:
         y = y + channels_first(bias, input)
-    return y.to(input.dtype), (mean, rho, var) if training else (mean, rho)
+    return y.to(input.dtype), (mean, var)
 
 
 @batch_norm.gradient
-def _(dy, saved, needs, input, weight, training):
+def _(dy, saved, needs, input, weight, training, eps):
     r"""In training $dx = \gamma\rho\,(dy - \overline{dy} - \hat x\,\overline{dy \odot \hat x})$, means over a channel; after
     it $dx = \gamma\rho\,dy$. $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$.
 
     As in layer norm: $\hat x$ is x projected off the constants and onto a sphere.
     """
-    mean, rho, *_ = saved
+    mean, var = saved
+    rho = (var + eps).rsqrt()
     dims = (0, *range(2, input.dim()))
     g, x = wide(dy), wide(input) - channels_first(mean, input)
     dbias = g.sum(dims)
@@ -91,7 +92,7 @@ def _(input, running_mean, running_var, weight=None, bias=None, training=False, 
 @batch_norm.finish
 def _(output, saved, input, running_mean, running_var, training, momentum):
     if training and running_mean is not None and input.numel():
-        mean, _, var = saved
+        mean, var = saved
         n = input.numel() // input.shape[1]
         with torch.no_grad():
             running_mean.copy_((1 - momentum) * running_mean + momentum * mean)

@@ -7,7 +7,7 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.nn import blocks
 from ..module import Manual, accumulate, vjp_of
-from ..op import call, op
+from ..op import call, ones, op
 from .common import outer
 from .conv import Conv2d
 from .regression_loss import mse_loss
@@ -100,10 +100,10 @@ class MeanOver(Manual, blocks.MeanOver):
     forward = blocks.MeanOver.forward
 
     def explicit(self, input):
-        n = input.shape[self.dim]
+        shape = input.shape
 
         def pullback(dy=None, needs=None):
-            return ((dy / n).unsqueeze(self.dim).expand_as(input) if wanted(needs) else None,)
+            return ((dy / shape[self.dim]).unsqueeze(self.dim).expand(shape) if wanted(needs) else None,)
 
         return input.mean(self.dim), pullback
 
@@ -153,13 +153,15 @@ def reparametrize(mean, log_variance, noise):
     mean and log_variance $= \log \sigma^2$ of one shape; after training $z = \mu$. Kingma & Welling 2014,
     arXiv:1312.6114, section 2.4.
     """
-    return mean + torch.exp(log_variance / 2) * noise
+    spread = torch.exp(log_variance / 2) * noise
+    return mean + spread, (spread,)
 
 
 @reparametrize.gradient
-def _(dy, log_variance, noise):
-    r"""$d\mu = dz,\quad d\log\sigma^2 = \tfrac12\, dz \odot \sigma \odot \epsilon$."""
-    return dy, dy * torch.exp(log_variance / 2) * noise / 2
+def _(dy, saved):
+    r"""$d\mu = dz,\quad d\log\sigma^2 = \tfrac12\, dz \odot \sigma \odot \epsilon$: only the product is kept."""
+    (spread,) = saved
+    return dy, dy * spread / 2
 
 
 @reparametrize.prepare
@@ -228,9 +230,10 @@ class VariationalLoss(Manual, blocks.VariationalLoss):
         share = 1 / len(target)
         error, pull_error = mse_loss.vjp(reconstruction, target, reduction="sum")
         divergence, pull_divergence = gaussian_kl.vjp(mean, log_variance)
+        like = error.shape, error.dtype, error.device
 
         def pullback(dy=None, needs=None):
-            dy = torch.ones_like(error) if dy is None else dy
+            dy = ones(like) if dy is None else dy
             dreconstruction, dtarget, _ = pull_error(dy * share / 2)
             return (dreconstruction, *pull_divergence(dy * share * self.beta)), dtarget
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from torch import Tensor
 from ..op import fusing
 
 HALF = (torch.float16, torch.bfloat16)
-BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -43,25 +41,54 @@ def outer(dy: Tensor, x: Tensor, place: Tensor | None = None) -> Tensor:
     return torch.matmul(dy.mT, x, out=place if place is not None and dy.dtype == x.dtype == place.dtype else None)
 
 
-def plain(*tensors: Tensor | None) -> bool:
-    """Whether kernels run one by one on these tensors, which stand for themselves, so that a step may overwrite its own.
+def plain() -> bool:
+    """Whether kernels run one by one on tensors that stand for themselves, so that a step may overwrite its own.
 
     Not where a derivative of the steps can be asked for, nor for a compiler, which reuses memory itself.
     """
-    if torch.is_grad_enabled() or fusing() or torch._C._functorch.maybe_current_level() is not None:
-        return False
-    # torch.autograd.grad(is_grads_batched=True) batches without torch.func
-    return not any(torch._C._dispatch_keys(t).has(BATCHED) for t in tensors if t is not None)
+    return not (torch.is_grad_enabled() or fusing()) and torch._C._functorch.maybe_current_level() is None
 
 
-def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float) -> Tensor:
-    """dy where test(x, bound) holds, else 0; test: torch.ne, torch.gt, ...
+def own(t: Tensor) -> Tensor | None:
+    """The tensor as `out=` of what is computed of it: the caller's own, written over where nobody else has seen it.
+
+    A fresh tensor of some megabytes costs as much as ten passes over an old one: its pages must be fetched.
+    """
+    return t if plain() else None
+
+
+def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float, out: Tensor | None = None) -> Tensor:
+    """dy where test(x, bound) holds, else 0; test: torch.ne, torch.gt, ...; out: own(x), where x may be written over.
 
     Written as numbers, a comparison takes a tenth of the time of one written as bools, and `where` forty times as long.
     """
-    if plain(dy, x):
-        return test(x, bound, out=torch.empty_like(x)).mul_(dy)
+    if plain():
+        return test(x, bound, out=torch.empty_like(x) if out is None else out).mul_(dy)
     return dy * test(x, bound)
+
+
+def zero_where(dy: Tensor, test: Callable, x: Tensor, bound: float, out: Tensor | None = None) -> Tensor:
+    """0 where test(x, bound) holds, else dy, as for an x that is NaN; out as in `where_zero`."""
+    if plain():
+        return test(x, bound, out=torch.empty_like(x) if out is None else out).eq_(0).mul_(dy)
+    return torch.where(test(x, bound), 0, dy)
+
+
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def select(test: Callable, x: Tensor, bound: float, a: Tensor | float, b: Tensor) -> Tensor:
+    """a where test(x, bound) holds, else b: tensors of one shape and dtype, a also a number.
+
+    Of infinities and NaN too, which a product with 0 would spread: by their bits, in an eighth of the time of `where`.
+    """
+    if not (plain() and b.is_floating_point()):
+        return torch.where(test(x, bound), a, b)
+    kind = BITS[b.itemsize]
+    mask = test(x, bound, out=torch.empty_like(x, dtype=kind)).neg_()  # all ones where it holds
+    a = a if isinstance(a, Tensor) else b.new_full((), a)
+    a, b_bits = a.resolve_neg().view(kind), b.resolve_neg().view(kind)
+    return mask.bitwise_and_(a ^ b_bits).bitwise_xor_(b_bits).view(b.dtype)
 
 
 def real_dtype(*tensors: Tensor) -> torch.dtype:
@@ -84,5 +111,8 @@ def concrete(tensor: Tensor) -> bool:
 
 def log1p_exp(x):
     r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation, differentiable at 0 too."""
+    if plain():
+        size = x.abs().neg_()
+        return size.exp_().log1p_().add_(x.clamp(min=0))
     positive = x > 0
     return torch.where(positive, x, 0) + torch.log1p(torch.exp(torch.where(positive, -x, x)))

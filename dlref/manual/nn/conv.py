@@ -66,7 +66,7 @@ def _together(one: Callable[[slice], Tensor], parts: list[slice], number: int) -
     first = one(parts[0])
     if len(parts) == 1:
         return first.contiguous()
-    if not plain(first):
+    if not plain():
         return torch.cat([first, *map(one, parts[1:])])
     whole = first.new_empty((number, *first.shape[1:]))  # written part by part, so that they are not held twice
     whole[parts[0]] = first

@@ -37,7 +37,7 @@ def norm_gradient(v, n, p, dim):
         return v.sgn() * (extreme / extreme.sum(dim, keepdim=True))
     nowhere = n == 0
     if p == 2:
-        return (v / n.masked_fill(nowhere, 1)).masked_fill(nowhere, 0)
+        return v / n.masked_fill(nowhere, math.inf)
     size = v.abs()
     zero = size == 0  # its power is infinite where p < 1
     return v.sgn() * (size.masked_fill(zero, 1) / n.masked_fill(nowhere, 1)).pow(p - 1).masked_fill(zero, 0)

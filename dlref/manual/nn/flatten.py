@@ -18,9 +18,9 @@ def flatten(input, start_dim=0, end_dim=-1):
 
 
 @flatten.gradient
-def _(dy, input):
+def _(dy, shapes):
     r"""$dx = dy$ in the input's shape."""
-    return dy.reshape(input.shape)
+    return dy.reshape(shapes.input)
 
 
 @flatten.hard_samples
@@ -48,9 +48,9 @@ def unflatten(input, dim, sizes):
 
 
 @unflatten.gradient
-def _(dy, input):
+def _(dy, shapes):
     r"""$dx = dy$ in the input's shape."""
-    return dy.reshape(input.shape)
+    return dy.reshape(shapes.input)
 
 
 @unflatten.hard_samples

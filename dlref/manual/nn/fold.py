@@ -56,9 +56,9 @@ def unfold(input, kernel_size, dilation, padding, stride):
 
 
 @unfold.gradient
-def _(dy, input, kernel_size, dilation, padding, stride):
+def _(dy, shapes, kernel_size, dilation, padding, stride):
     r"""$dx_{c, l} = \sum_{o s + k d - p = l} dy_{(c, k), o}$: `fold`."""
-    return _images(_batched(dy, 3), tuple(input.shape[-2:]), kernel_size, dilation, padding, stride)
+    return _images(_batched(dy, 3), tuple(shapes.input[-2:]), kernel_size, dilation, padding, stride)
 
 
 @unfold.prepare

@@ -24,8 +24,8 @@ def instance_norm(input, running_mean, running_var, weight, bias, use_input_stat
         mean = x.flatten(2).mean(2)
         centred = x - _placed(mean, input)
         var = centred.square().flatten(2).mean(2)
-    else:  # clone: what is saved must not be the running mean itself, which moves
-        mean, var = wide(running_mean).clone().unsqueeze(0), wide(running_var).unsqueeze(0)
+    else:  # clone: what is saved must not be the running statistics themselves, which move
+        mean, var = wide(running_mean).clone().unsqueeze(0), wide(running_var).clone().unsqueeze(0)
         centred = x - _placed(mean, input)
     rho = (var + eps).rsqrt()
     y = centred * _placed(rho, input)
@@ -33,7 +33,7 @@ def instance_norm(input, running_mean, running_var, weight, bias, use_input_stat
         y = y * channels_first(weight, input)
     if bias is not None:
         y = y + channels_first(bias, input)
-    return y.to(input.dtype), (mean, rho, var) if use_input_stats else (mean, rho)
+    return y.to(input.dtype), (mean, var)
 
 
 def _placed(t, input):
@@ -42,11 +42,12 @@ def _placed(t, input):
 
 
 @instance_norm.gradient
-def _(dy, saved, needs, input, weight, use_input_stats):
+def _(dy, saved, needs, input, weight, use_input_stats, eps):
     r"""With $g = dy \odot \gamma$ and means over the places:
     $dx = \rho\,(g - \overline{g} - \hat x\,\overline{g \odot \hat x})$,
     $\rho\,g$ without use_input_stats; $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$."""
-    mean, rho = (_placed(t, input) for t in saved[:2])
+    mean, var = saved
+    mean, rho = _placed(mean, input), _placed((var + eps).rsqrt(), input)
     dy, x_hat = wide(dy), (wide(input) - mean) * rho
     dims = (0, *range(2, input.dim()))
     g = dy if weight is None else dy * channels_first(weight, input)
@@ -79,7 +80,7 @@ def _(input, running_mean=None, running_var=None, weight=None, bias=None, use_in
 @instance_norm.finish
 def _(output, saved, input, running_mean, running_var, use_input_stats, momentum):
     if use_input_stats and running_mean is not None:
-        mean, _, var = saved
+        mean, var = saved
         n = input[0, 0].numel()
         with torch.no_grad():
             running_mean.copy_((1 - momentum) * running_mean + momentum * mean.mean(0))

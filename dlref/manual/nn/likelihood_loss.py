@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, log1p_exp, wide, widened
+from .common import concrete, log1p_exp, own, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
 
 # --- two classes ------------------------------------------------------------------------------------------------
@@ -124,7 +124,13 @@ class BCEWithLogitsLoss(Manual, torch.nn.BCEWithLogitsLoss):
 @op(builtin=F.soft_margin_loss, autocast="float32")
 def soft_margin_loss(input, target, reduction="mean"):
     r"""Logistic loss of targets 1 and -1: $l = \log(1 + e^{-t x})$. Two tensors broadcast to each other."""
-    return reduce_loss(log1p_exp(-target * wide(input)), reduction).to(input.dtype)
+    return reduce_loss(log1p_exp(_opposed(wide(input), target)), reduction).to(input.dtype)
+
+
+def _opposed(x, target):
+    """$-t x$."""
+    z = target * x
+    return torch.neg(z, out=own(z))
 
 
 @soft_margin_loss.prepare
@@ -137,9 +143,11 @@ def _(input, target, reduction):
 def _(dy, needs, input, target, reduction):
     r"""$dx = -s\,t\,\sigma(-t x),\quad dt = -s\,x\,\sigma(-t x)$."""
     x = wide(input)
-    p = torch.sigmoid(-target * x)
-    s = unreduced(dy, p.numel(), reduction)
-    return -s * target * p, -s * x * p if needs.target else None
+    p = _opposed(x, target)
+    p = torch.sigmoid(p, out=own(p))
+    dz = torch.mul(p, -unreduced(dy, p.numel(), reduction), out=own(p))
+    dtarget = dz * x if needs.target else None
+    return torch.mul(dz, target, out=own(dz)), dtarget
 
 
 @soft_margin_loss.hard_samples
@@ -160,7 +168,8 @@ def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
 
     input and target (*, C), weight broadcast to them; output a number, or (*).
     """
-    loss = log1p_exp(wide(input)) - target * input
+    loss = log1p_exp(wide(input))
+    loss = torch.addcmul(loss, target, wide(input), value=-1)
     loss = (loss if weight is None else loss * weight).sum(-1) / input.shape[-1]
     return reduce_loss(loss, reduction).to(torch.promote_types(input.dtype, target.dtype))
 
@@ -178,7 +187,9 @@ def _(dy, needs, input, target, weight, reduction):
     s = dy.unsqueeze(-1) if reduction == "none" else unreduced(dy, input.numel() // max(input.shape[-1], 1), reduction)
     s = s / input.shape[-1]
     sw = s if weight is None else s * weight
-    return sw * (torch.sigmoid(x) - target), -sw * x, s * (log1p_exp(x) - target * x) if needs.weight else None
+    dx = torch.sigmoid(x) - target
+    dx = torch.mul(dx, sw, out=own(dx))
+    return dx, -sw * x if needs.target else None, s * (log1p_exp(x) - target * x) if needs.weight else None
 
 
 @multilabel_soft_margin_loss.hard_samples

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import call, ones, op
 from .common import outer
 
 
@@ -35,7 +35,7 @@ def _(dy, needs, place, input, weight):
 
 
 def _rows(x):
-    return x if x.dim() == 2 else x.flatten(0, -2) if x.dim() > 2 else x.unsqueeze(0)  # (rows, features)
+    return x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), x.shape[-1])  # (rows, features)
 
 
 @linear.hard_samples
@@ -123,4 +123,5 @@ class Identity(Manual, torch.nn.Identity):
     forward = torch.nn.Identity.forward  # type: ignore[assignment]
 
     def explicit(self, input):
-        return input, lambda dy=None, needs=None: (torch.ones_like(input) if dy is None else dy,)
+        like = (input.shape, input.dtype, input.device) if isinstance(input, torch.Tensor) else None
+        return input, lambda dy=None, needs=None: (ones(like) if dy is None else dy,)

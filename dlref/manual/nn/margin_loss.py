@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import real_dtype, widened
+from .common import own, plain, real_dtype, widened
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .loss import check_reduction, pick, reduce_loss, unreduced
 
@@ -227,18 +227,25 @@ def multilabel_margin_loss(input, target, reduction="mean"):
     input (N, C) or (C); target of its shape, int64: the classes of T, ended by the first -1.
     """
     input = _rows(input)
-    z, wanted, _ = _pairs(input, target)
-    return reduce_loss((z.clamp(min=0) * wanted).sum((-2, -1)) / input.shape[-1], reduction)
+    z, _ = _pairs(input, target)
+    z = torch.clamp(z, min=0, out=own(z))
+    return reduce_loss(z.sum((-2, -1)) / input.shape[-1], reduction)
 
 
 def _pairs(input, target):
-    """z (N, C, C) of each target and each class; which pairs count; the targets, 0 after the first -1."""
+    """z (N, T, C) of each target and each class, -inf where the pair does not count; the targets (N, T), 0 after their end.
+
+    T is the largest number of targets, C in a graph, whose shapes must not depend on data.
+    """
     target = target.reshape(input.shape)
     there = (target < 0).cumsum(-1) == 0
+    if plain() and target.numel():
+        most = int(there.sum(-1).max())
+        there, target = there[..., :most], target[..., :most]
     index = target.masked_fill(~there, 0)
     inside = torch.zeros_like(input).scatter_add(-1, index, there.to(input.dtype)) > 0
-    z = 1 - input.gather(-1, index).unsqueeze(-1) + input.unsqueeze(-2)
-    return z, (there.unsqueeze(-1) & ~inside.unsqueeze(-2)).to(input.dtype), index
+    bound = (1 - input.gather(-1, index)).masked_fill(~there, -math.inf)
+    return bound.unsqueeze(-1) + input.masked_fill(inside, -math.inf).unsqueeze(-2), index
 
 
 @multilabel_margin_loss.prepare
@@ -257,11 +264,11 @@ def _(input, target, reduction):
 def _(dy, input, target, reduction):
     r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$: $dx_i = \sum_j g_{ji}$ for $i \notin T$, $dx_j = -\sum_i g_{ji}$ in T."""
     input = _rows(input)
-    z, wanted, index = _pairs(input, target)
+    z, index = _pairs(input, target)
     s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
-    s = s[..., None, None] if reduction == "none" else s
-    g = s / input.shape[-1] * wanted * (z > 0).to(z.dtype)
-    return g.sum(-2).scatter_add(-1, index, -g.sum(-1))
+    s = s.unsqueeze(-1) if reduction == "none" else s
+    active = z.gt_(0) if plain() else (z > 0).to(z.dtype)
+    return active.sum(-2).scatter_add(-1, index, -active.sum(-1)) * (s / input.shape[-1])
 
 
 @multilabel_margin_loss.hard_samples
@@ -296,19 +303,21 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     Three tensors (*, D) broadcast to each other; with swap d(a, n) is $\min(d(a, n), d(p, n))$. ValueError where the
     margin is not positive. Balntas et al. 2016.
     """
-    distances = [norm(v, p, -1).squeeze(-1) for v in _sides(anchor, positive, negative, eps)]
-    loss = (margin + distances[0] - _nearer(distances[1], distances[2], swap)).clamp(min=0)
+    distances = [norm(v, p, -1).squeeze(-1) for v in _sides(anchor, positive, negative, eps, swap)]
+    loss = (margin + distances[0] - _nearest(*distances[1:])).clamp(min=0)
     floating = anchor.is_floating_point() or anchor.is_complex()
     return reduce_loss(loss, reduction).to(real_dtype(anchor, positive, negative) if floating else loss.dtype)
 
 
-def _sides(anchor, positive, negative, eps):
+def _sides(anchor, positive, negative, eps, swap):
+    r"""$a - p + \epsilon$, $a - n + \epsilon$ and, with swap, $p - n + \epsilon$."""
     a, p, n = widened(anchor), widened(positive), widened(negative)
-    return a - p + eps, a - n + eps, p - n + eps
+    sides = [a - p, a - n, p - n] if swap else [a - p, a - n]
+    return [torch.add(v, eps, out=own(v)) if v.is_floating_point() else v + eps for v in sides]
 
 
-def _nearer(from_anchor, from_positive, swap):
-    return torch.minimum(from_anchor, from_positive) if swap else from_anchor
+def _nearest(from_anchor, from_positive=None):
+    return from_anchor if from_positive is None else torch.minimum(from_anchor, from_positive)
 
 
 @triplet_margin_loss.prepare
@@ -324,14 +333,16 @@ def _(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
     $g = s\,[l \ge 0]$; where the swapped distance is the smaller one (half where they are equal), $u_{pn}$ stands for
     $u_{an}$, of p in place of a.
     """
-    sides = _sides(anchor, positive, negative, eps)
+    sides = _sides(anchor, positive, negative, eps, swap)
     norms = [norm(v, p, -1) for v in sides]
-    u_ap, u_an, u_pn = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
-    active = margin + norms[0] - _nearer(norms[1], norms[2], swap) >= 0
+    u_ap, u_an, *rest = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
+    active = margin + norms[0] - _nearest(*norms[1:]) >= 0
     s = unreduced(dy, active.numel(), reduction)
     g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
     if not swap:
-        return g * (u_ap - u_an), -g * u_ap, g * u_an
+        dpositive, dnegative = -g * u_ap, g * u_an
+        return -(dpositive + dnegative), dpositive, dnegative
+    (u_pn,) = rest
     kept = (norms[1] < norms[2]).to(g.dtype) + 0.5 * (norms[1] == norms[2]).to(g.dtype)
     u_an, u_pn = kept * u_an, (1 - kept) * u_pn
     return g * (u_ap - u_an), -g * (u_ap + u_pn), g * (u_an + u_pn)

@@ -26,10 +26,10 @@ def _amounts(pad):
     return [(-1 - i // 2, pad[i], pad[i + 1]) for i in range(0, len(pad), 2) if pad[i] or pad[i + 1]]
 
 
-def _inside(input, pad):
+def _inside(shape, pad):
     """Where the input stands in the output, and what of the input stands there (negative amounts cut)."""
-    outer, inner = [slice(None)] * input.dim(), [slice(None)] * input.dim()
-    size = list(input.shape)
+    outer, inner = [slice(None)] * len(shape), [slice(None)] * len(shape)
+    size = list(shape)
     for dim, before, after in _amounts(pad):
         length = size[dim]
         size[dim] += before + after
@@ -47,31 +47,41 @@ def pad(input, pad, mode, value):
     cut off. RuntimeError or NotImplementedError where torch raises them.
     """
     if mode == "constant":
-        size, outer, inner = _inside(input, pad)
+        size, outer, inner = _inside(input.shape, pad)
         y = input.new_full(size, value)
         y[outer] = input[inner]
         return y
     if not _amounts(pad):
         return input.clone()
     for dim, before, after in _amounts(pad):
-        input = input.index_select(dim, _index(mode, input.shape[dim], before, after, input.device))
+        index = _index(mode, input.shape[dim], before, after, input.device)
+        if min(before, after) < 0:
+            input = input.index_select(dim, index)
+        else:
+            first, last = (input.index_select(dim, part) for part in (index[:before], index[len(index) - after :]))
+            input = torch.cat([first, input, last], dim)
     return input
 
 
 @pad.gradient
-def _(dy, input, pad, mode):
+def _(dy, shapes, pad, mode):
     r"""$dx_l = \sum_{p : m(p) = l} dy_p$."""
     if mode == "constant":
-        _, outer, inner = _inside(input, pad)
-        dx = dy.new_zeros(input.shape)
+        _, outer, inner = _inside(shapes.input, pad)
+        dx = dy.new_zeros(shapes.input)
         dx[inner] = dy[outer]
         return dx
     dx = widened(dy)
     for dim, before, after in reversed(_amounts(pad)):
-        length = input.shape[dim]
-        shape = list(dx.shape)
-        shape[dim] = length
-        dx = dx.new_zeros(shape).index_add(dim, _index(mode, length, before, after, dx.device), dx)
+        length = shapes.input[dim]
+        index = _index(mode, length, before, after, dx.device)
+        if min(before, after) < 0:
+            shape = list(dx.shape)
+            shape[dim] = length
+            dx = dx.new_zeros(shape).index_add(dim, index, dx)
+        else:  # the middle is the input's own, the ends are added
+            first, middle, last = dx.split([before, length, after], dim)
+            dx = middle.index_add(dim, index[:before], first).index_add(dim, index[before + length :], last)
     return dx
 
 

@@ -121,7 +121,8 @@ class PixelUnshuffle(Manual, torch.nn.PixelUnshuffle):
 
 def _exchanged(x, groups):
     """Channels (g, C / g) as (C / g, g)."""
-    return x.unflatten(1, (groups, x.shape[1] // groups)).transpose(1, 2).flatten(1, 2)
+    parts = x.unflatten(1, (groups, x.shape[1] // groups)).transpose(1, 2)
+    return parts.clone(memory_format=torch.contiguous_format).flatten(1, 2)
 
 
 @op(builtin=F.channel_shuffle)
@@ -131,7 +132,7 @@ def channel_shuffle(input, groups):
     input (N, C, *), g divides C; output as input. RuntimeError where it does not. Zhang et al. 2017, arXiv:1707.01083,
     section 3.1.
     """
-    return _exchanged(input, groups).clone()
+    return _exchanged(input, groups)
 
 
 @channel_shuffle.gradient

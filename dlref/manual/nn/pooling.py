@@ -59,7 +59,7 @@ def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
     """The largest of each window over the last dimensions, and its flat index in them: the first of equals, a NaN if any."""
     n = len(by)
     number = functools.reduce(operator.mul, x.shape[-n:])
-    own = plain(x)
+    own = plain()
     small = torch.int32 if number < 2**31 and own else torch.int64
     index = torch.arange(number, dtype=small, device=x.device).view(x.shape[-n:]).expand(x.shape)
     for dim, (at, _) in zip(range(-1, -n - 1, -1), reversed(by), strict=True):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import real_dtype, warn, widened
+from .common import own, real_dtype, warn, widened
 from .loss import check_reduction, reduce_loss
 
 
@@ -39,19 +39,24 @@ def _reduce(loss, reduction, weight, input, target, normalised=True):
     return loss.to(real_dtype(input, target))
 
 
-def _pull(dy, loss, slope, reduction, weight, needs, normalised=True):
-    r"""Gradients of `_reduce`, given the elements' losses and slopes $dl/d(input)$: of input, target $(= -)$ and weight.
+def _pull(dy, slope, reduction, weight, needs, normalised=True, loss=None, factor=1):
+    r"""Gradients of `_reduce`, given a fresh tensor of the slopes $dl/d(input)$, to be multiplied by factor: of input,
+    target $(= -)$ and, where it is wanted, of the weight, for which loss() gives the elements' losses.
 
     $dw = s\,l$, for the normalised mean $s\,(l - E)$ with $E = \sum w l / \sum w$.
     """
     dweight = None
     if reduction == "mean":
-        dy = dy / (weight.sum() if weight is not None and normalised else loss.numel())
+        dy = dy / (weight.sum() if weight is not None and normalised else slope.numel())
     if weight is not None and needs.weight:
-        spread = loss - (loss * weight).sum() / weight.sum() if reduction == "mean" and normalised else loss
+        spread = loss()
+        if reduction == "mean" and normalised:
+            spread = spread - (spread * weight).sum() / weight.sum()
         dweight = dy * spread
-    dinput = dy * slope if weight is None else dy * weight * slope
-    return dinput, -dinput, dweight
+    if factor != 1:
+        dy = dy * factor
+    dinput = torch.mul(slope, dy if weight is None else dy * weight, out=own(slope))
+    return dinput, -dinput if needs.target else None, dweight
 
 
 # --- absolute and squared ---------------------------------------------------------------------------------------
@@ -64,7 +69,8 @@ def l1_loss(input, target, reduction="mean", weight=None):
     input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
     "none" as the input. ValueError where reduction or weight is wrong.
     """
-    return _reduce(_difference(input, target).abs(), reduction, weight, input, target)
+    difference = _difference(input, target)
+    return _reduce(_size(difference), reduction, weight, input, target)
 
 
 @l1_loss.prepare
@@ -77,7 +83,9 @@ def _(input, target, reduction, weight):
 def _(dy, needs, input, target, reduction, weight):
     r"""$dx = s\,w\,\mathrm{sign}(x - y) = -dy$, 0 where they are equal; s is dy, for the mean dy over its denominator."""
     difference = _difference(input, target)
-    dinput, dtarget, dweight = _pull(dy, difference.abs(), difference.sgn(), reduction, weight, needs)
+    loss = difference.abs() if needs.weight else None
+    slope = torch.sgn(difference, out=own(difference))
+    dinput, dtarget, dweight = _pull(dy, slope, reduction, weight, needs, loss=lambda: loss)
     return dinput, dtarget, None, dweight
 
 
@@ -88,7 +96,8 @@ def mse_loss(input, target, reduction="mean", weight=None):
     input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
     "none" as the input. It grows without bound, so that one outlier may outweigh all else. ValueError as l1_loss.
     """
-    return _reduce(_difference(input, target).square(), reduction, weight, input, target)
+    difference = _difference(input, target)
+    return _reduce(torch.square(difference, out=own(difference)), reduction, weight, input, target)
 
 
 @mse_loss.prepare
@@ -101,11 +110,26 @@ def _(input, target, reduction, weight):
 def _(dy, needs, input, target, reduction, weight):
     r"""$dx = 2\,s\,w\,(x - y) = -dy$; s is dy, for the mean dy over its denominator."""
     difference = _difference(input, target)
-    dinput, dtarget, dweight = _pull(dy, difference.square(), 2 * difference, reduction, weight, needs)
+    dinput, dtarget, dweight = _pull(
+        dy, difference, reduction, weight, needs, loss=lambda: difference.square(), factor=2
+    )
     return dinput, dtarget, None, dweight
 
 
 # --- squared near zero, absolute beyond -------------------------------------------------------------------------
+
+
+def _size(difference):
+    """The absolute value, in the place of a real difference."""
+    return difference.abs() if difference.is_complex() else torch.abs(difference, out=own(difference))
+
+
+def _bowl(difference, bound):
+    r"""$d^2 / 2$ where $|d| \le b$, else $b (|d| - b / 2)$: both are $c (|d| - c / 2)$ with $c = \min(|d|, b)$."""
+    size = _size(difference)
+    near = size.clamp(max=bound)
+    size = torch.sub(size, near, alpha=0.5, out=own(size))
+    return torch.mul(size, near, out=own(size))
 
 
 @op(builtin=F.smooth_l1_loss, autocast="float32")
@@ -115,8 +139,11 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
     input and target of one shape (others are broadcast, with a warning); beta 0 is l1_loss. Girshick 2015,
     arXiv:1504.08083, eq. 3. RuntimeError where beta is negative.
     """
-    size = _difference(input, target).abs()
-    loss = torch.where(size < beta, 0.5 * size.square() / beta, size - 0.5 * beta) if beta else size
+    difference = _difference(input, target)
+    if not beta:
+        return _reduce(difference.abs(), reduction, None, input, target)
+    loss = _bowl(difference, beta)
+    loss = torch.div(loss, beta, out=own(loss))
     return _reduce(loss, reduction, None, input, target)
 
 
@@ -132,8 +159,10 @@ def _(input, target, reduction, beta):
 def _(dy, needs, input, target, reduction, beta):
     r"""$dx = s\,\mathrm{clamp}(d / \beta, -1, 1)$; s is dy, for the mean dy/n."""
     difference = _difference(input, target)
-    slope = (difference / beta).clamp(-1, 1) if beta else difference.sgn()
-    return _pull(dy, difference, slope, reduction, None, needs)[:2]
+    if not beta:
+        return _pull(dy, difference.sgn(), reduction, None, needs)[:2]
+    slope = torch.clamp(difference, -beta, beta, out=own(difference))
+    return _pull(dy, slope, reduction, None, needs, factor=1 / beta)[:2]
 
 
 @op(builtin=F.huber_loss, autocast={"cpu": "float32", "cuda": "float32"})
@@ -143,8 +172,7 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     input and target of one shape (others are broadcast, with a warning), weight of the input's (the mean is
     $\sum w l / n$). Huber 1964. RuntimeError where delta is not positive.
     """
-    size = _difference(input, target).abs()
-    loss = torch.where(size <= delta, 0.5 * size.square(), delta * (size - 0.5 * delta))
+    loss = _bowl(_difference(input, target), delta)
     return _reduce(loss, reduction, weight, input, target, normalised=False)
 
 
@@ -160,10 +188,12 @@ def _(input, target, reduction, delta, weight):
 def _(dy, needs, input, target, reduction, delta, weight):
     r"""$dx = s\,w\,\mathrm{clamp}(d, -\delta, \delta)$; s is dy, for the mean dy/n."""
     difference = _difference(input, target)
-    size = difference.abs()
-    loss = torch.where(size <= delta, 0.5 * size.square(), delta * (size - 0.5 * delta))
-    slope = difference.clamp(-delta, delta)
-    dinput, dtarget, dweight = _pull(dy, loss, slope, reduction, weight, needs, normalised=False)
+    slope = (
+        difference.clamp(-delta, delta) if needs.weight else torch.clamp(difference, -delta, delta, out=own(difference))
+    )
+    dinput, dtarget, dweight = _pull(
+        dy, slope, reduction, weight, needs, normalised=False, loss=lambda: _bowl(difference, delta)
+    )
     return dinput, dtarget, None, None, dweight
 
 

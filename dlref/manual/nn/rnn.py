@@ -445,6 +445,7 @@ class Cell(Manual):
     def explicit(self, input, hx=None):
         args, batched = self.opened(input, hx)
         (_, *final), pull = self.op.vjp(*args)
+        states = len(final)
         learns = [a.requires_grad if isinstance(a, Parameter) else isinstance(a, Tensor) for a in args]
 
         def pullback(dy=None, needs=None):
@@ -453,7 +454,7 @@ class Cell(Manual):
             for arg, grad in zip(args, grads, strict=True):
                 if isinstance(arg, Parameter) and grad is not None:
                     accumulate(arg, grad)
-            dinput, *dstates = [g if g is None or batched else g.squeeze(0) for g in grads[: 1 + len(final)]]
+            dinput, *dstates = [g if g is None or batched else g.squeeze(0) for g in grads[: 1 + states]]
             return (dinput,) if hx is None else (dinput, tuple(dstates) if self.carries_cell else dstates[0])
 
         pullback.trains = any(isinstance(a, Parameter) and a.requires_grad for a in args)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import log1p_exp, wide
+from .common import log1p_exp, own, plain, where_zero, wide
 
 INF, NAN = float("inf"), float("nan")
 
@@ -34,7 +34,9 @@ def sigmoid(input):
 @sigmoid.gradient
 def _(dy, output):
     r"""$dx = dy\, y (1 - y)$: only the output is kept."""
-    return dy * (output * (1 - output)).conj()
+    slope = 1 - output
+    slope = torch.mul(slope, output, out=own(slope)).conj()
+    return torch.mul(slope, dy, out=own(slope))
 
 
 sigmoid.hard_samples(_extremes)
@@ -66,13 +68,18 @@ class Tanh(Manual, torch.nn.Tanh):
 @op(builtin=F.logsigmoid)
 def logsigmoid(input):
     r"""Logarithm of the logistic function: $y = -\log(1 + e^{-x})$. Any shape; output as input."""
-    return (-log1p_exp(-wide(input))).to(input.dtype)
+    x = wide(input)
+    if plain():  # $\min(x, 0) - \log(1 + e^{-|x|})$
+        return x.abs().neg_().exp_().log1p_().neg_().add_(x.clamp(max=0)).to(input.dtype)
+    return (-log1p_exp(-x)).to(input.dtype)
 
 
 @logsigmoid.gradient
 def _(dy, input):
     r"""$dx = dy\,\sigma(-x)$."""
-    return dy * torch.sigmoid(-wide(input))
+    slope = -wide(input)
+    slope = torch.sigmoid(slope, out=own(slope))
+    return torch.mul(slope, dy, out=own(slope))
 
 
 logsigmoid.hard_samples(_extremes)
@@ -89,14 +96,22 @@ def softplus(input, beta=1.0, threshold=20.0):
     Any shape; output as input. Dugas et al. 2001.
     """
     x = wide(input)
-    z = x * beta
+    z = x if beta == 1 else x * beta
+    if plain() and threshold >= 0:  # the bend, 0 past the threshold, and the line
+        bend = z.abs().neg_().exp_().log1p_()
+        bend = bend if beta == 1 else bend.div_(beta)
+        line = x.clamp(min=0) if beta > 0 else x.clamp(max=0)
+        return where_zero(bend, torch.le, z, threshold).add_(line).to(input.dtype)
     return torch.where(z > threshold, x, log1p_exp(z) / beta).to(input.dtype)
 
 
 @softplus.gradient
 def _(dy, input, beta, threshold):
     r"""$dx = dy\,\sigma(\beta x)$, and $dy$ where $\beta x$ exceeds the threshold."""
-    z = wide(input) * beta
+    z = wide(input) if beta == 1 else wide(input) * beta
+    if plain():  # a sigmoid is at most 1
+        slope = torch.gt(z, threshold, out=torch.empty_like(z))
+        return torch.maximum(slope, z.sigmoid(), out=slope).mul_(dy)
     return torch.where(z > threshold, dy, dy * torch.sigmoid(z))
 
 
@@ -168,7 +183,8 @@ def silu(input):
     Hendrycks & Gimpel 2016, arXiv:1606.08415; Ramachandran et al. 2017, arXiv:1710.05941.
     """
     x = wide(input)
-    return (x * torch.sigmoid(x)).to(input.dtype)
+    s = torch.sigmoid(x)
+    return torch.mul(s, x, out=own(s)).to(input.dtype)
 
 
 @silu.gradient
@@ -176,6 +192,8 @@ def _(dy, input):
     r"""$dx = dy\,(\sigma(x) + x\,\sigma(x)\,\sigma(-x))$, where $1 - \sigma(x) = \sigma(-x)$ would cancel."""
     x = wide(input)
     s = torch.sigmoid(x)
+    if plain() and not x.is_complex():
+        return x.neg().sigmoid_().mul_(x).mul_(s).add_(s).mul_(dy)
     return dy * (s + x * s * torch.sigmoid(-x)).conj()
 
 
@@ -190,14 +208,26 @@ class SiLU(Manual, torch.nn.SiLU):
 def mish(input):
     r"""$y = x \tanh(\log(1 + e^x))$. Any shape; output as input. Misra 2019, arXiv:1908.08681, eq. 1."""
     x = wide(input)
-    return (x * torch.tanh(log1p_exp(x))).to(input.dtype)
+    t = _tanh_softplus(x)
+    return torch.mul(t, x, out=own(t)).to(input.dtype)
+
+
+def _tanh_softplus(x):
+    r"""$\tanh(\log(1 + e^x)) = n / (n + 2),\quad n = e^x (e^x + 2)$, with x no larger than where that is 1."""
+    e = x.clamp(max=40)
+    e = torch.exp(e, out=own(e))
+    n = e + 2
+    n = torch.mul(n, e, out=own(n))
+    return torch.div(n, torch.add(n, 2, out=own(e)), out=own(n))
 
 
 @mish.gradient
 def _(dy, input):
     r"""$dx = dy\,(t + x (1 - t^2)\,\sigma(x)),\quad t = \tanh(\log(1 + e^x))$, as softplus' = \sigma."""
     x = wide(input)
-    t = torch.tanh(log1p_exp(x))
+    t = _tanh_softplus(x)
+    if plain():
+        return x.sigmoid().mul_(t.square().neg_().add_(1)).mul_(x).add_(t).mul_(dy)
     return dy * (t + x * (1 - t.square()) * torch.sigmoid(x))
 
 
@@ -216,8 +246,15 @@ def gelu(input, approximate="none"):
     Any shape; output as input. RuntimeError for another approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415.
     """
     x = wide(input)
-    phi = torch.special.erfc(x * -math.sqrt(0.5)) / 2 if approximate == "none" else torch.sigmoid(2 * _cubic(x))
-    return (x * phi).to(input.dtype)
+    phi = _normal(x) if approximate == "none" else torch.sigmoid(2 * _cubic(x))
+    return torch.mul(phi, x, out=own(phi)).to(input.dtype)
+
+
+def _normal(x):
+    r"""$\Phi(x) = \mathrm{erfc}(-x / \sqrt 2) / 2$, which keeps its digits where it is small."""
+    phi = x * -math.sqrt(0.5)
+    phi = torch.special.erfc(phi, out=own(phi))
+    return torch.div(phi, 2, out=own(phi))
 
 
 @gelu.gradient
@@ -227,8 +264,12 @@ def _(dy, input, approximate):
     """
     x = wide(input)
     if approximate == "none":
-        phi = torch.special.erfc(x * -math.sqrt(0.5)) / 2
-        return dy * (phi + x * (x.square() / -2).exp() * (1 / math.sqrt(2 * math.pi)))
+        slope = x.square()
+        slope = torch.div(slope, -2, out=own(slope))
+        slope = torch.exp(slope, out=own(slope))
+        slope = torch.mul(slope, x, out=own(slope))
+        slope = torch.add(_normal(x), slope, alpha=1 / math.sqrt(2 * math.pi), out=own(slope))
+        return torch.mul(slope, dy, out=own(slope))
     u = _cubic(x)
     phi = torch.sigmoid(2 * u)
     return dy * (phi + x * phi * torch.sigmoid(-2 * u) * (1 + 3 * CUBIC * x.square()) * (2 * RATE))

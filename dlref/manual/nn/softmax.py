@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import warn, wide
+from .common import own, warn, wide
 
 INF, NAN = float("inf"), float("nan")
 
@@ -29,15 +29,16 @@ def _shifted(input, dim, dtype):
 
 
 def _normalized(x, dim):
-    e = x.exp()
-    return e / e.sum(dim, keepdim=True)
+    """Softmax of a fresh tensor."""
+    e = torch.exp(x, out=own(x))
+    return torch.div(e, e.sum(dim, keepdim=True), out=own(e))
 
 
 def _softmax_gradient(dy, y, dim):
     r"""$y \odot (dy - \sum dy \odot y)$, as $\partial y_i / \partial x_j = y_i ([i = j] - y_j)$."""
     y = wide(y)
     g = y * dy
-    return g - y * g.sum(dim, keepdim=True)
+    return torch.addcmul(g, y, g.sum(dim, keepdim=True), value=-1, out=own(g))
 
 
 def _softmax_samples(tensor):
@@ -110,7 +111,8 @@ def softmin(input, dim, dtype):
 @softmin.gradient
 def _(dy, output, dim):
     r"""$dx = -y \odot (dy - \sum dy \odot y)$: only the output is kept."""
-    return -_softmax_gradient(dy, output, dim)
+    dx = _softmax_gradient(dy, output, dim)
+    return torch.neg(dx, out=own(dx))
 
 
 @softmin.prepare
@@ -131,13 +133,15 @@ class Softmin(Manual, torch.nn.Softmin):
 def log_softmax(input, dim, dtype):
     r"""Logarithm of softmax: $y_i = x_i - \log \sum_j e^{x_j}$ over the dimension; all else as in `softmax`."""
     x = _shifted(input, dim, dtype)
-    return (x - x.exp().sum(dim, keepdim=True).log()).to(dtype or input.dtype)
+    total = x.exp().sum(dim, keepdim=True).log()
+    return torch.sub(x, total, out=own(x)).to(dtype or input.dtype)
 
 
 @log_softmax.gradient
 def _(dy, output, dim):
     r"""$dx = dy - e^y \sum dy$, as $\partial y_i / \partial x_j = [i = j] - e^{y_j}$: only the output is kept."""
-    return dy - wide(output).exp() * wide(dy).sum(dim, keepdim=True)
+    p, dy = wide(output).exp(), wide(dy)
+    return torch.addcmul(dy, p, dy.sum(dim, keepdim=True), value=-1, out=own(p))
 
 
 @log_softmax.prepare

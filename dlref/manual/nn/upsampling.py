@@ -107,11 +107,11 @@ def _along(weight: Tensor, x: Tensor, dim: int) -> Tensor:
 
 
 @interpolate.gradient
-def _(dy, input, size, scale_factor, mode, align_corners, antialias):
+def _(dy, shapes, size, scale_factor, mode, align_corners, antialias):
     r"""The transpose, the last dimension first: $dx_i = \sum_{o, k:\, i_{o k} = i} w_{o k}\, dy_o$."""
     g = widened(dy)
-    for dim in range(input.dim() - 1, 1, -1):
-        length, out, factor = input.shape[dim], size[dim - 2], scale_factor[dim - 2]
+    for dim in range(len(shapes.input) - 1, 1, -1):
+        length, out, factor = shapes.input[dim], size[dim - 2], scale_factor[dim - 2]
         index, weight = taps(length, out, factor, mode, align_corners, antialias, g)
         dx = g.new_zeros((*g.shape[:dim], length, *g.shape[dim + 1 :]))
         for t in range(index.shape[1]):
