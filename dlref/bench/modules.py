@@ -62,8 +62,8 @@ MODULES: dict[str, tuple[Make, Arguments]] = {
     **alike("Perceptron", shaped((64, 128)), 128, 10),
     **alike("RBF", shaped((64, 32)), 32, 16),
     "LinearCrossEntropyLoss": (
-        lambda nn: nn.LinearCrossEntropyLoss(128, 500),
-        lambda x: call(x(64, 128), x.below(500, 64)),
+        lambda nn: nn.LinearCrossEntropyLoss(32, 500),
+        lambda x: call(x(512, 32), x.below(500, 512)),
     ),
     "TiedLinear": (lambda nn: nn.TiedLinear(nn.Linear(128, 32)), shaped((64, 32))),
     "Embedding": (of("Embedding", 500, 32), lambda x: call(x.below(500, 64, 16))),
