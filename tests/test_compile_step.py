@@ -285,7 +285,9 @@ def test_hook_later():
             network[0].register_forward_hook(lambda module, inputs, output: seen.append(i))
 
     with pytest.warns(UserWarning, match="hooks"):
-        *_, step, _ = trained(one_graph("aot_eager"), mlp, nn.CrossEntropyLoss(), OPTIMIZERS["SGD"], batches(), None, between)
+        *_, step, _ = trained(
+            one_graph("aot_eager"), mlp, nn.CrossEntropyLoss(), OPTIMIZERS["SGD"], batches(), None, between
+        )
     assert step.ordinary and len(seen) == 3
 
 

@@ -143,8 +143,7 @@ class Manual(torch.optim.Optimizer):
                     group = {**group, "lr": lr.squeeze()}
                 for run in plan.runs:
                     if "step" in run.state:
-                        numbers = run.shared.get("step", run.state["step"])
-                        numbers += 1
+                        (run.shared if "step" in run.shared else run.state)["step"] += 1
                     self._update(run, group)
                 if plan.kept:
                     plan.mark()
