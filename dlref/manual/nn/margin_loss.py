@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import own, plain, real_dtype, widened
+from .common import concrete, own, plain, real_dtype, widened
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .loss import check_reduction, pick, reduce_loss, unreduced
 
@@ -239,7 +239,7 @@ def _pairs(input, target):
     """
     target = target.reshape(input.shape)
     there = (target < 0).cumsum(-1) == 0
-    if plain() and target.numel():
+    if plain() and concrete(target) and target.numel():
         most = int(there.sum(-1).max())
         there, target = there[..., :most], target[..., :most]
     index = target.masked_fill(~there, 0)
