@@ -295,7 +295,6 @@ def test_gradients_in_a_batch(name):
     dy = torch.randn(3, *output.shape, dtype=output.dtype, generator=torch.Generator().manual_seed(0))
     together = torch.autograd.grad(output, sample.learning(), dy, retain_graph=True, is_grads_batched=True)
     for i, d in enumerate(dy):
-        for all_of_them, alone in zip(
-            together, torch.autograd.grad(output, sample.learning(), d, retain_graph=True), strict=True
-        ):
-            torch.testing.assert_close(all_of_them[i], one, rtol=1e-12, atol=1e-12)
+        alone = torch.autograd.grad(output, sample.learning(), d, retain_graph=True)
+        for several, one in zip(together, alone, strict=True):
+            torch.testing.assert_close(several[i], one, rtol=1e-12, atol=1e-12)
