@@ -186,8 +186,9 @@ class Recording:
 
         owner.optimizer.zero_grad()
         with contextlib.nullcontext() if owner.compiler is None else for_a_compiler():
-            graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*self.arguments(batch))
-        self.graph = played(graph) if owner.compiler is None else owner.compiler(graph)
+            arguments = self.arguments(batch)
+            graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
+        self.graph = played(graph) if owner.compiler is None else owner.compiler(graph, arguments)
 
     def with_gradients(self) -> Callable:
         """Let the graph end with the gradients, in places of their own; the update stays the optimizer's step."""
@@ -328,13 +329,14 @@ def swapped(modules: list[nn.Module], swap: dict) -> Iterator[None]:
 
 
 def compiled(
-    graph: fx.GraphModule, backend: str | Callable, mode: str | None, options: dict[str, Any] | None
+    graph: fx.GraphModule, arguments: list, backend: str | Callable, mode: str | None, options: dict[str, Any] | None
 ) -> Callable:
-    """The graph by torch.compile, whose guards are left out: what they would look at is looked at in `CompiledStep.key`."""
-    settings: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    if backend == "inductor":
-        settings |= {"fallback_random": True, **(torch._inductor.list_mode_options(mode) if mode else {})}
-    return torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options={**settings, **(options or {})})
+    """The graph by a compiler. What guards would look at at every call is looked at in `CompiledStep.key`."""
+    if backend == "inductor":  # without torch.compile's capture, as the graph is there
+        chosen = {"fallback_random": True, **(torch._inductor.list_mode_options(mode) if mode else {}), **(options or {})}
+        return torch._inductor.compile(graph, arguments, options=chosen)
+    options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **(options or {})}
+    return torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options=options)
 
 
 def played(graph: fx.GraphModule) -> Callable:
