@@ -9,7 +9,7 @@ from ..module import Manual
 from ..op import call, op
 from ..windows import padded, windows
 from .batchnorm import channels_first, check_channels
-from .common import wide
+from .common import own, wide
 
 
 def _check(name, input, normalized_shape, **affine):
@@ -38,11 +38,11 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     mean = x.mean(dims, keepdim=True)
     centred = x - mean
     rstd = (centred.square().mean(dims, keepdim=True) + eps).rsqrt()
-    y = centred * rstd
+    y = torch.mul(centred, rstd, out=own(centred))
     if weight is not None:
-        y = y * weight
+        y = torch.mul(y, weight, out=own(y)) if weight.dtype == y.dtype else y * weight
     if bias is not None:
-        y = y + bias
+        y = torch.add(y, bias, out=own(y)) if bias.dtype == y.dtype else y + bias
     return y.to(input.dtype), (mean, rstd)
 
 
@@ -55,12 +55,16 @@ def _(dy, saved, needs, input, normalized_shape, weight):
     """
     mean, rstd = saved
     dims = _dims(normalized_shape)
-    x_hat = (input - mean) * rstd
-    dx = None
-    if needs.input:
-        g = dy if weight is None else dy * weight
-        dx = rstd * (g - g.mean(dims, keepdim=True) - x_hat * (g * x_hat).mean(dims, keepdim=True))
-    return dx, None, dy * x_hat if needs.weight else None, dy
+    x_hat = input - mean
+    x_hat = torch.mul(x_hat, rstd, out=own(x_hat))
+    dweight = dy * x_hat if needs.weight else None
+    if not needs.input:
+        return None, None, dweight, dy
+    g = dy if weight is None else dy * weight
+    along = (g * x_hat).mean(dims, keepdim=True)
+    dx = g - g.mean(dims, keepdim=True)
+    dx = torch.addcmul(dx, x_hat, along, value=-1, out=own(dx) if dx.dtype == x_hat.dtype else None)
+    return torch.mul(dx, rstd, out=own(dx)), None, dweight, dy
 
 
 @layer_norm.prepare
