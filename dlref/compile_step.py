@@ -333,7 +333,11 @@ def compiled(
 ) -> Callable:
     """The graph by a compiler. What guards would look at at every call is looked at in `CompiledStep.key`."""
     if backend == "inductor":  # without torch.compile's capture, as the graph is there
-        chosen = {"fallback_random": True, **(torch._inductor.list_mode_options(mode) if mode else {}), **(options or {})}
+        chosen = {
+            "fallback_random": True,
+            **(torch._inductor.list_mode_options(mode) if mode else {}),
+            **(options or {}),
+        }
         return torch._inductor.compile(graph, arguments, options=chosen)
     options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **(options or {})}
     return torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options=options)
