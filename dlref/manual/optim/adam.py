@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..nn.common import concrete
+from ..nn.common import concrete, own
 from ..optimizer import Group, Manual, State
 
 
@@ -39,7 +39,8 @@ class Adam(Manual, torch.optim.Adam):
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         if group["amsgrad"]:
             v = state["max_exp_avg_sq"].clamp_(min=v)
-        root = (v.sqrt() / (1 - beta2**t) ** 0.5).add_(group["eps"])
+        root = v.sqrt()
+        root = torch.div(root, (1 - beta2**t) ** 0.5, out=own(root)).add_(group["eps"])
         self.descend(p, group["lr"] / (1 - beta1**t), m, root)
 
 
