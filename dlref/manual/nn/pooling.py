@@ -10,6 +10,7 @@ import functools
 import itertools
 import operator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,17 @@ from ..windows import ntuple
 from .common import plain, wide, widened
 
 Ints = tuple[int, ...]
-# Of one dimension: the elements of each window (O, K), and which of them lie within the input (None: all).
-Places = tuple[Tensor, Tensor | None]
+
+
+class Places(NamedTuple):
+    """Of one dimension: the elements of each window (O, K), and which of them lie within the input (None: all).
+
+    pieces: the windows are the dimension, cut into pieces.
+    """
+
+    at: Tensor
+    inside: Tensor | None = None
+    pieces: bool = False
 
 
 def output_length(length: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
@@ -37,10 +47,10 @@ def places(length: int, k: int, s: int, p: int, d: int, ceil_mode: bool, device:
     o = output_length(length, k, s, p, d, ceil_mode)
     at = torch.arange(o, device=device).unsqueeze(1) * s - p + torch.arange(k, device=device) * d
     if p == 0 and (o - 1) * s + d * (k - 1) < length:
-        return at, None
+        return Places(at, pieces=s == k and d == 1 and o * k == length)
     first = torch.where(at < 0, length, at).amin(1, keepdim=True)
     inside = (at >= 0) & (at < length)
-    return torch.where(inside, at, first), inside
+    return Places(torch.where(inside, at, first), inside)
 
 
 def adaptive_places(length: int, o: int, device: torch.device) -> Places:
@@ -50,9 +60,9 @@ def adaptive_places(length: int, o: int, device: torch.device) -> Places:
     longest = max((-(-(j + 1) * length // o) - j * length // o for j in range(o)), default=1)
     at = begin.unsqueeze(1) + torch.arange(longest, device=device)
     if length % o == 0 if o else True:
-        return at, None
+        return Places(at, pieces=o > 0)
     inside = at < end.unsqueeze(1)
-    return torch.where(inside, at, begin.unsqueeze(1)), inside
+    return Places(torch.where(inside, at, begin.unsqueeze(1)), inside)
 
 
 def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
@@ -62,7 +72,7 @@ def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
     own = plain()
     small = torch.int32 if number < 2**31 and own else torch.int64
     index = torch.arange(number, dtype=small, device=x.device).view(x.shape[-n:]).expand(x.shape)
-    for dim, (at, _) in zip(range(-1, -n - 1, -1), reversed(by), strict=True):
+    for dim, (at, *_) in zip(range(-1, -n - 1, -1), reversed(by), strict=True):
         best, chosen = x.index_select(dim, at[:, 0]), index.index_select(dim, at[:, 0])
         for k in range(1, at.shape[1]):
             candidate, other = x.index_select(dim, at[:, k]), index.index_select(dim, at[:, k])
@@ -81,7 +91,10 @@ def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
 
 def total(x: Tensor, by: Sequence[Places]) -> Tensor:
     """The sum of each window over the last dimensions."""
-    for dim, (at, inside) in zip(range(-len(by), 0), by, strict=True):
+    for dim, (at, inside, pieces) in zip(range(-len(by), 0), by, strict=True):
+        if pieces:
+            x = functools.reduce(operator.add, x.unflatten(dim, at.shape).unbind(dim))
+            continue
         parts = []
         for k in range(at.shape[1]):
             part = x.index_select(dim, at[:, k])
@@ -92,8 +105,11 @@ def total(x: Tensor, by: Sequence[Places]) -> Tensor:
 
 def untotal(dy: Tensor, size: Ints, by: Sequence[Places]) -> Tensor:
     """The transpose of `total`: each window's gradient to all its elements."""
-    for dim, length, (at, inside) in zip(range(-len(by), 0), size, by, strict=True):
+    for dim, length, (at, inside, pieces) in zip(range(-len(by), 0), size, by, strict=True):
         before, after = dy.shape[:dim], dy.shape[dim:][1:]
+        if pieces:
+            dy = dy.unsqueeze(len(before) + 1).expand(*before, *at.shape, *after).reshape(*before, length, *after)
+            continue
         spread = dy.unsqueeze(len(before)).expand(*before, at.shape[1], at.shape[0], *after)
         if inside is not None:
             spread = torch.where(_along(inside.t(), dim), spread, 0)
@@ -353,7 +369,7 @@ def _adaptive_avg_pool(n: int) -> Op:
     name = f"adaptive_avg_pool{n}d"
 
     def count(by):
-        held = [at.shape[1] if inside is None else inside.sum(1) for at, inside in by]
+        held = [at.shape[1] if inside is None else inside.sum(1) for at, inside, _ in by]
         return functools.reduce(
             operator.mul, [h if isinstance(h, int) else _along(h, i - n) for i, h in enumerate(held)]
         )
