@@ -12,6 +12,7 @@ import torch
 import dlref
 import dlref.manual.functional as F
 from dlref.manual import nn
+from dlref.manual.flat import flatten
 from dlref.manual.op import op
 
 
@@ -298,3 +299,21 @@ def test_gradients_in_a_batch(name):
         alone = torch.autograd.grad(output, sample.learning(), d, retain_graph=True)
         for several, one in zip(together, alone, strict=True):
             torch.testing.assert_close(several[i], one, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_parameter_that_is_two_arguments(flat):
+    """It gets the sum of both gradients, wherever they are written."""
+    layer = nn.LayerNorm(4).double()
+    layer.bias = layer.weight
+    if flat:
+        flatten(layer)
+    x, dy = torch.randn(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    (expected,) = torch.autograd.grad(layer(x), layer.weight, dy)
+    layer.vjp(x)[1](dy)
+    torch.testing.assert_close(layer.weight.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_wrong_needs_of_a_module():
+    with pytest.raises(ValueError, match="needs must hold one bool"):
+        nn.Linear(2, 3).vjp(torch.ones(1, 2))[1](torch.ones(1, 3), needs=(True, False))

@@ -99,14 +99,14 @@ class Manual:
 
         @graphless
         def pullback(dy: Tensor | None = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
-            wants = [False] * len(op.names)
-            for i, need in zip(passed, needs or (True,) * len(passed), strict=True):
-                if need and i is not None:
-                    wants[i] = True
+            wants = op.wanted(passed, needs)
             place: list[Tensor | None] = [None] * len(wants)
+            taken: list[nn.Parameter] = []  # one that is two arguments has one place, and a gradient of each
             for i, parameter in learnt:
                 wants[i] = True
-                place[i] = place_of(parameter)
+                if all(parameter is not other for other in taken):
+                    place[i] = place_of(parameter)
+                    taken.append(parameter)
             grads = pull(dy, wants, place)
             for i, parameter in learnt:
                 if (grad := grads[i]) is not None:

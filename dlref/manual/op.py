@@ -216,19 +216,23 @@ class Op:
 
         @graphless
         def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple[Tensor | None, ...]:
-            wants = [False] * len(self.names)
-            if needs is None:
-                needs = (True,) * len(passed)
-            elif len(needs) != len(passed):
-                raise ValueError(f"needs must hold one bool for each of the {len(passed)} arguments that were passed to "
-                                 f"{self.__name__}, it holds {len(needs)}")  # fmt: skip
-            for i, need in zip(passed, needs, strict=True):
-                if need and i is not None:
-                    wants[i] = True
-            grads = pull(dy, wants)
+            grads = pull(dy, self.wanted(passed, needs))
             return tuple([None if i is None else grads[i] for i in passed])
 
         return output, pullback
+
+    def wanted(self, passed: tuple[int | None, ...], needs: tuple[bool, ...] | None) -> list[bool]:
+        """Which arguments of the forward want a gradient, of those that were passed and are needed."""
+        wants = [False] * len(self.names)
+        if needs is None:
+            needs = (True,) * len(passed)
+        elif len(needs) != len(passed):
+            raise ValueError(f"needs must hold one bool for each of the {len(passed)} arguments that were passed to "
+                             f"{self.__name__}, it holds {len(needs)}")  # fmt: skip
+        for i, need in zip(passed, needs, strict=True):
+            if need and i is not None:
+                wants[i] = True
+        return wants
 
     def linearize(self, public: tuple, inplace: bool = False) -> tuple[Any, Callable]:
         """Output, and pull(dy, wants, place) with one gradient per argument of the forward; both without autograd.
