@@ -1,0 +1,62 @@
+"""What every estimator shares: the side that computes, the device, the dtype, and arrays as tensors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import StrOptions
+from torch import Tensor
+
+# scikit-learn's declaration of the parameters that the estimators have beside its own.
+CONSTRAINTS: dict[str, list] = {
+    "backend": [StrOptions({"manual", "builtin"})],
+    "device": [str, torch.device],
+    "dtype": [StrOptions({"float32", "float64"}), np.dtype, type, None],
+}
+
+
+def namespace(backend: str) -> Any:
+    """dlref.manual or dlref.builtin."""
+    if backend == "manual":
+        from .. import manual as ns
+    else:
+        from .. import builtin as ns
+    return ns
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """The device of that name; "auto" is the first CUDA device, or the CPU where there is none. ValueError where it is absent."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or another name of a torch device, it is {device!r}") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={str(device)!r} needs a CUDA device that torch sees, it sees {torch.cuda.device_count()}: "
+                         "take device='auto' or 'cpu'")  # fmt: skip
+    return found
+
+
+def dtype_of(dtype: Any, default: Any) -> np.dtype:
+    """float32 or float64: the estimator's `dtype`, or that of the data. ValueError for another."""
+    found = np.dtype(default if dtype is None else dtype)
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32, float64 or None (that of the data), it is {dtype!r}")
+    return found
+
+
+def tensor_of(array: Any, device: torch.device, dtype: np.dtype | None = None) -> Tensor:
+    """An array as a tensor, dense if it was sparse; on the CPU it shares memory where it can."""
+    if hasattr(array, "toarray"):
+        array = array.toarray()
+    array = np.asarray(array, dtype)
+    if any(stride < 0 for stride in array.strides):  # torch has no negative strides
+        array = array.copy()
+    with warnings.catch_warnings():  # of read-only memory, which nobody writes to
+        if not array.flags.writeable:
+            warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array).to(device)
