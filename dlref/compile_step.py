@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .manual import optimizer as manual_optimizer
 from .manual.flat import coalesce, flatten, lay
-from .manual.module import collecting, has_hooks, spending, vjp_of
+from .manual.module import collecting, has_hooks, vjp_of
 from .manual.nn.utils import clip_grad_norm_
 from .manual.op import for_a_compiler
+from .manual.training import gradients
 from .names import one_of
 
 GRAPHS = 8  # after as many recompilations torch.compile gives up as well
@@ -110,7 +111,7 @@ class CompiledStep:
     def step(self, x: Any, y: Any) -> tuple[Any, Tensor]:
         """An ordinary step; it also makes the state of the optimizer that a graph starts from."""
         self.optimizer.zero_grad()
-        z, error = self.gradients(x, y)
+        z, error = gradients(self.network, self.criterion, x, y)
         self.update()
         return z, error
 
@@ -118,14 +119,6 @@ class CompiledStep:
         if self.max_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.max_norm)
         self.optimizer.step()
-
-    def gradients(self, x: Any, y: Any) -> tuple[Any, Tensor]:
-        """Output and error; the parameters' gradients go where gradients go."""
-        z, network_pullback = self.network.vjp(x)
-        error, error_pullback = self.criterion.vjp(z, y)
-        with spending():
-            network_pullback(error_pullback()[0], needs=(False,))
-        return z, error
 
     def key(self, batch: list, form: Any) -> tuple:
         """What decides on the graph: the batch's form, the modules' settings, the optimizer's numbers."""
@@ -180,7 +173,9 @@ class Recording:
                 value = next(given)
                 swap[t] = nn.Parameter(value, t.requires_grad) if isinstance(t, nn.Parameter) else value
             with swapped(owner.modules, swap), tail(swap, list(given)):
-                z, error = owner.gradients(*(inputs if form is None else tree_unflatten(inputs, form)))
+                z, error = gradients(
+                    owner.network, owner.criterion, *(inputs if form is None else tree_unflatten(inputs, form))
+                )
             outputs, self.form = ([z], None) if isinstance(z, Tensor) else tree_flatten(z)
             return *outputs, error
 

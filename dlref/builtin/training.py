@@ -16,16 +16,22 @@ evaluate, minibatches = manual.evaluate, manual.minibatches
 def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max_norm: float | None = None) -> Tensor:
     """One step of the algorithm by autograd. Returns the error."""
     optimizer.zero_grad()
-    z = network(x)  # a. forward
-    error = criterion(z, y)  # b. error
-    error.backward()  # c. chain rule
+    _, error = gradients(network, criterion, x, y)  # a. to c.
     if max_norm is not None:
         clip_grad_norm_(network.parameters(), max_norm)
     optimizer.step()  # d. update
     return error
 
 
-def _compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | None, backend: str) -> Any:
+def gradients(network: Any, criterion: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
+    """Output and error; the parameters' gradients are added to their `.grad`."""
+    z = network(x)  # a. forward
+    error = criterion(z, y)  # b. error
+    error.backward()  # c. chain rule
+    return z, error
+
+
+def compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | None, backend: str) -> Any:
     """torch.compile of the network and its gradient; the optimizer's step stays its own."""
     forward = torch.compile(network, backend=backend)
 
@@ -35,4 +41,4 @@ def _compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | No
     return take
 
 
-fit = manual.fit_by(step, _compiled)
+fit = manual.fit_by(step, compiled)

@@ -1,0 +1,5 @@
+"""scikit-learn's estimators with their mathematics by this library's pairs: change one import, keep the program."""
+
+from .mlp import MLPClassifier, MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

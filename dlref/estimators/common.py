@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,13 +30,15 @@ def namespace(backend: str) -> Any:
 
 
 def device_of(device: str | torch.device) -> torch.device:
-    """The device of that name; "auto" is the first CUDA device, or the CPU where there is none. ValueError where it is absent."""
+    """The device of that name; "auto" is the first CUDA device, or the CPU. ValueError where it is absent."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or another name of a torch device, it is {device!r}") from None
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda' or another name of a torch device, it is {device!r}"
+        ) from None
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device={str(device)!r} needs a CUDA device that torch sees, it sees {torch.cuda.device_count()}: "
                          "take device='auto' or 'cpu'")  # fmt: skip
@@ -60,3 +64,43 @@ def tensor_of(array: Any, device: torch.device, dtype: np.dtype | None = None) -
         if not array.flags.writeable:
             warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(array).to(device)
+
+
+def parameters(**ours: Any) -> Callable[[type], type]:
+    """Give a class the constructor of the scikit-learn estimator that it extends, with these parameters, by keyword, more."""
+
+    def extended(cls: type) -> type:
+        theirs = inspect.signature(cls.__init__)
+        kept = [p for name, p in theirs.parameters.items() if name not in ours]
+        more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in ours.items()]
+        signature = theirs.replace(parameters=[*kept, *more])
+
+        def __init__(*args: Any, **kwargs: Any) -> None:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            self, *_ = bound.args
+            for name, value in bound.arguments.items():
+                if name != "self":
+                    setattr(self, name, value)
+
+        __init__.__signature__ = signature  # type: ignore[attr-defined]
+        __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+        cls.__init__ = __init__  # type: ignore[misc]
+        return cls
+
+    return extended
+
+
+class Rows:
+    """The rows of an array as tensors on a device; a sparse one stays where it is, and only the rows asked for become dense."""
+
+    def __init__(self, X: Any, device: torch.device, dtype: np.dtype):
+        self.sparse = X.tocsr() if hasattr(X, "tocsr") else None
+        self.dense = None if self.sparse is not None else tensor_of(X, device, dtype)
+        self.device, self.dtype, self.shape = device, dtype, X.shape
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        if self.dense is not None:
+            return self.dense[index]
+        rows = index.cpu().numpy() if isinstance(index, Tensor) else index
+        return tensor_of(self.sparse[rows].toarray(), self.device, self.dtype)  # type: ignore[index]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -13,20 +13,22 @@ Module = TypeVar("Module", bound=nn.Module)
 PLAIN = (Tensor, nn.Parameter)  # a subclass may keep its data elsewhere, or nowhere
 
 
-def flatten(module: Module) -> Module:
+def flatten(module: Module, order: Iterable[nn.Parameter] = ()) -> Module:
     """Make every parameter that learns a contiguous view of one tensor a dtype and device; returns the module.
 
     Each gets a `grad_slot`, the same view of one gradient tensor, where the explicit pullback writes its gradient.
     Values, names and identity of the parameters stay; what moves a parameter to another device or dtype undoes it.
+    order: those that come first, as the members of each of an optimizer's groups do; else they lie as the module has them.
     """
     kinds: dict[tuple, list[nn.Parameter]] = defaultdict(list)
-    for p in module.parameters():
+    for p in dict.fromkeys([*order, *module.parameters()]):
         if p.requires_grad and type(p) is nn.Parameter and p.layout == torch.strided:
             kinds[p.dtype, p.device].append(p)
     with torch.inference_mode(False), torch.no_grad():
         for params in kinds.values():
-            kept = [p.__dict__["grad_slot"] for p in params if "grad_slot" in p.__dict__]
-            if len(kept) == len(params) and coalesce(params) is not None and coalesce(kept) is not None:
+            laid = sorted(params, key=Tensor.data_ptr)  # another order than this one will do
+            kept = [p.__dict__["grad_slot"] for p in laid if "grad_slot" in p.__dict__]
+            if len(kept) == len(laid) and coalesce(laid) is not None and coalesce(kept) is not None:
                 continue
             flat, views = lay(params)
             _, slots = lay(views, torch.zeros_like(flat))

@@ -46,14 +46,20 @@ def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max
         with torch.no_grad():
             return step(network, criterion, optimizer, x, y, max_norm)
     optimizer.zero_grad()
-    z, network_pullback = network.vjp(x)  # a. forward
-    error, error_pullback = criterion.vjp(z, y)  # b. error
-    with spending():
-        network_pullback(error_pullback()[0], needs=(False,))  # c. chain rule; nobody wants dE/dx
+    _, error = gradients(network, criterion, x, y)  # a. to c.
     if max_norm is not None:
         clip_grad_norm_(network.parameters(), max_norm)
     optimizer.step()  # d. update
     return error
+
+
+def gradients(network: Any, criterion: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
+    """Output and error; the parameters' gradients are added to their `.grad`."""
+    z, network_pullback = network.vjp(x)  # a. forward
+    error, error_pullback = criterion.vjp(z, y)  # b. error
+    with spending():
+        network_pullback(error_pullback()[0], needs=(False,))  # c. chain rule; nobody wants dE/dx
+    return z, error
 
 
 def fit_by(
@@ -137,14 +143,14 @@ def fit_by(
     return fit
 
 
-def _compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | None, backend: str) -> Any:
+def compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | None, backend: str) -> Any:
     from ..compile_step import compile_step  # what it imports takes a while
 
     return compile_step(network, criterion, optimizer, max_norm, backend=backend)
 
 
 # Before the first step the parameters are laid into one tensor, so that one update runs for them all.
-fit = fit_by(step, _compiled, before=flatten)
+fit = fit_by(step, compiled, before=flatten)
 
 
 def minibatches(data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[Data]:

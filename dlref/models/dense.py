@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,13 +31,14 @@ def mlp(
     in_features: int,
     hidden: int | Sequence[int],
     out_features: int,
-    activation: str = "relu",
+    activation: str | Callable[[], Any] = "relu",
     dropout: float = 0.0,
 ) -> Any:
     r"""Multilayer perceptron: $h_l = \phi(W_l h_{l-1} + b_l)$ for each hidden layer, then $z = W h + b$.
 
     ns: dlref.manual or dlref.builtin. hidden: the sizes of the hidden layers, as (128,) for one of 128 units.
-    activation: a module of ns.nn by its name, in any case, as "relu" or "LeakyReLU". dropout: after each activation.
+    activation: a module of ns.nn by its name, in any case, as "relu" or "LeakyReLU",
+    or what makes one when it is called. dropout: after each activation.
     Input (N, in_features), output (N, out_features). ValueError where a size is not positive or a name unknown.
     """
     sizes = (in_features, *(hidden if isinstance(hidden, Sequence) else (hidden,)), out_features)
@@ -46,7 +47,7 @@ def mlp(
             raise ValueError(f"the sizes of the layers must be positive integers, they are {sizes}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must lie in [0, 1), it is {dropout}")
-    make = module_named(ns, activation)
+    make = module_named(ns, activation) if isinstance(activation, str) else activation
     layers: list[Any] = []
     for before, after in itertools.pairwise(sizes[:-1]):
         layers += [ns.nn.Linear(before, after), make()]

@@ -1,0 +1,508 @@
+r"""How scikit-learn's estimators learn and predict here: the network, the epochs, the output.
+
+What is minimised over a batch, whose samples weigh $S = \sum_n w_n$ together, is scikit-learn's
+
+$$E = \frac{1}{S} \sum_n w_n\,l(z_n, y_n) + \frac{\alpha}{2 S} \sum_l \|W_l\|^2,$$
+
+the first term by an `Objective`, the second by the optimizer's weight decay $\alpha / S$ of the weights. The same random_state
+gives scikit-learn's initial weights and batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+import torch
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import shuffle
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import check_non_negative, validate_data
+from torch import Tensor, nn
+
+from ..convert import convert
+from ..manual.flat import coalesce, flatten
+from ..models import mlp, module_named
+from ..names import called, optimizer_named
+from .common import CONSTRAINTS, Rows, device_of, dtype_of, namespace, tensor_of
+from .export import Exports
+from .objective import Objective, factor, objective
+from .updates import Updates
+
+ACTIVATIONS = {"logistic": "Sigmoid"}  # scikit-learn's names that are not torch's
+NUMBERS = 2**22  # that a piece of the data may hold
+WARM = 200  # steps by hand after which the step is recorded, to be played back without Python between its kernels
+
+# The parameters beside scikit-learn's own.
+OWN: dict[str, Any] = dict(backend="manual", device="auto", dtype=None, compile="auto", dropout=0.0, optimizer=None,
+                           output_activation=None, callbacks=None)  # fmt: skip
+OWN_CONSTRAINTS: dict[str, list] = {
+    **CONSTRAINTS,
+    "activation": [str, nn.Module],
+    "loss": [str, nn.Module, list, tuple],
+    "verbose": ["verbose", StrOptions({"bar"})],
+    "compile": ["boolean", StrOptions({"auto"})],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "optimizer": [str, callable, None],
+    "output_activation": [str, nn.Module, None],
+    "callbacks": [callable, list, tuple, None],
+}
+
+
+class Live:
+    """What is not part of an estimator's state, as it can be made of it: the network, and the step on a batch."""
+
+    key: tuple = ()
+    arrays: list[np.ndarray] = []
+    network: Any = None
+    learning = False
+    take: Any = None
+
+
+class Backpropagation(Exports):
+    """Mixin in front of scikit-learn's classes.
+
+    `coefs_`, `intercepts_` and `activation_params_` (of activations that have any) are the truth, also where somebody sets
+    them; on the CPU the network shares their memory.
+    """
+
+    # --- the network ------------------------------------------------------------------------------------------------
+
+    def _layers(self, ns: Any) -> nn.Sequential:
+        """The network for the shapes of the coefficients; what its affine layers hold is replaced."""
+        sizes = [len(c) for c in self.coefs_]
+        functions = iter(self._functions(len(sizes) - 1))
+        with torch.device("meta"):  # neither memory nor random numbers for what is replaced
+            layers = mlp(ns, sizes[0], tuple(sizes[1:]), self.coefs_[-1].shape[1], functions.__next__, self.dropout)
+        if self.output_activation is not None:
+            layers.append(self._function(self.output_activation))
+        return layers
+
+    def _functions(self, number: int) -> list[nn.Module]:
+        """The activation, for so many hidden layers."""
+        return [self._function(self.activation) for _ in range(number)]
+
+    def _function(self, activation: str | nn.Module) -> nn.Module:
+        if isinstance(activation, nn.Module):
+            return convert(copy.deepcopy(activation), self.backend)
+        return module_named(namespace(self.backend), ACTIVATIONS.get(activation, activation))()
+
+    @staticmethod
+    def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The weights, and the others: intercepts, then those of the activations."""
+        affine = [m for m in network.modules() if isinstance(m, nn.Linear)]
+        weights, intercepts = [m.weight for m in affine], [m.bias for m in affine]
+        return weights, list(dict.fromkeys([*intercepts, *(p for p in network.parameters() if p not in set(weights))]))
+
+    def _arrays(self) -> list[np.ndarray]:
+        """What the parameters are, in their order; that of a weight (out, in) is (in, out)."""
+        return [*self.coefs_, *self.intercepts_, *self.__dict__.get("activation_params_", ())]
+
+    def _network(self, learning: bool = False) -> nn.Sequential:
+        """The network of the coefficients as they are now; learning: which writes into them."""
+        live = self._live
+        device = device_of(self.device)
+        key, arrays = (self.backend, device, self.dropout), self._arrays()
+        same = live.key == key and len(arrays) == len(live.arrays) and all(a is b for a, b in zip(arrays, live.arrays))
+        if not same or (learning and not live.learning):
+            network = self._layers(namespace(self.backend))
+            weights, others = self._parameters(network)
+            tensors = [tensor_of(a.T, device) for a in arrays]
+            for p, t in zip([*weights, *others], tensors, strict=True):
+                put(network, p, nn.Parameter(t))
+            live.key, live.arrays, live.network, live.learning, live.take = key, arrays, network, learning, None
+            if learning:
+                flatten(network, [p for part in self._parameters(network) for p in part])
+                self._show()
+                live.arrays = self._arrays()
+        elif device.type != "cpu":  # somebody may have changed them in place
+            weights, others = self._parameters(live.network)
+            with torch.no_grad():
+                for p, a in zip([*weights, *others], arrays, strict=True):
+                    p.copy_(tensor_of(a.T, device))
+        return live.network
+
+    def _show(self) -> None:
+        """Let the arrays be what the network has learnt: on the CPU its own memory."""
+        weights, others = self._parameters(self._live.network)
+        arrays = [p.detach().cpu().numpy().T for p in [*weights, *others]]
+        n = len(weights)
+        self.coefs_, self.intercepts_, self.activation_params_ = arrays[:n], arrays[n : 2 * n], arrays[2 * n :]
+        self._live.arrays = self._arrays()
+
+    @property
+    def _live(self) -> Live:
+        return self.__dict__.setdefault("_transient", Live())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_transient"}
+
+    # --- what scikit-learn calls in `fit` ---------------------------------------------------------------------------
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
+        device_of(self.device)
+        self._function(self.activation)
+        if self.optimizer is not None and self.solver == "lbfgs":
+            raise ValueError("optimizer takes the place of the solvers 'sgd' and 'adam'; with 'lbfgs' it must be None")
+        X, y = super()._validate_input(X, y, incremental, reset)  # type: ignore[misc]
+        return X.astype(dtype_of(self.dtype, X.dtype), copy=False), y
+
+    def _initialize(self, y: np.ndarray, layer_units: list[int], dtype: np.dtype) -> None:
+        super()._initialize(y, layer_units, dtype)  # type: ignore[misc]
+        functions = [*self._functions(len(layer_units) - 2)]
+        if self.output_activation is not None:
+            functions.append(self._function(self.output_activation))
+        self.activation_params_ = [p.detach().numpy().astype(dtype) for f in functions for p in f.parameters()]
+
+    def _fit_stochastic(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *unused: Any) -> None:
+        incremental = unused[-1]
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if not incremental or not hasattr(self, "_optimizer"):
+            adam = self.optimizer is None and self.solver == "adam"  # scikit-learn's keeps its rate
+            self._optimizer = Updates(self.learning_rate_init, "constant" if adam else self.learning_rate, self.power_t,
+                                      self.epsilon if adam else None)  # fmt: skip
+        w, held = self._sample_weights(y, sample_weight), None
+        if self.early_stopping:
+            X, y, w, held = self._held_out(X, y, w)
+        n = X.shape[0]
+        if self.batch_size != "auto" and self.batch_size > n:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
+            )
+        batch = min(200 if self.batch_size == "auto" else self.batch_size, n)
+        epoch = self._epochs(X, y, w, batch)
+        self.n_iter_ = 0
+        try:
+            with self._seeded(), self._bar() as told:
+                while not self._ended(epoch(), n, held, told) and not incremental:
+                    if self.n_iter_ >= self.max_iter:
+                        warnings.warn(f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
+                                      "optimization hasn't converged yet.", ConvergenceWarning, stacklevel=2)  # fmt: skip
+                        break
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=2)
+        self._show()
+        if held is not None:
+            self.coefs_, self.intercepts_, self.activation_params_ = (
+                self._best_coefs,
+                self._best_intercepts,
+                self._best_rest,
+            )
+
+    def _sample_weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        """What each sample weighs, (N,); None where all weigh 1."""
+        if sample_weight is not None:
+            check_non_negative(sample_weight, "`sample_weight`")
+        return sample_weight
+
+    def _held_out(self, X: Any, y: np.ndarray, w: np.ndarray | None) -> tuple:
+        """The training part, and what the scores are of: X, y and weights."""
+        stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
+        parts = train_test_split(X, y, *(() if w is None else (w,)), random_state=self._random_state,
+                                 test_size=self.validation_fraction, stratify=stratify)  # fmt: skip
+        X, X_held, y, y_held, w, w_held = parts if w is not None else (*parts, None, None)
+        if X_held.shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        if is_classifier(self):
+            y_held = self._label_binarizer.inverse_transform(y_held)
+        return X, y, w, (X_held, y_held, w_held)
+
+    def _epochs(self, X: Any, y: np.ndarray, w: np.ndarray | None, batch: int) -> Callable[[], float]:
+        """What takes an epoch's steps, and returns the mean over the samples of what was minimised while they were learnt."""
+        network = self._network(learning=True)
+        weights, others = self._parameters(network)
+        updates, flat = self._optimizer, coalesce(weights)
+        updates.bind(weights, others, self._make_optimizer)
+        goal = self._objective()
+        take = self._step(network, goal, updates.optimizer)
+        batches = self._batches(X, y, w, batch, self.shuffle)
+        alpha = 0.0 if updates.decoupled else self.alpha
+
+        def epoch() -> float:
+            network.train()
+            errors, penalties, sizes = [], [], []
+            for x, target, total, constant in batches():
+                updates.begin(self.alpha, total)
+                if alpha:
+                    penalties.append(flat.dot(flat) * (0.5 * alpha / total))
+                error = take(x, target).detach() * self._shown
+                errors.append(error if constant is None else error + constant)
+                sizes.append(len(x))
+            sums = torch.stack(errors).double()
+            if alpha:
+                sums += torch.stack(penalties)
+            return float(sums.cpu().numpy() @ np.array(sizes)) / sum(sizes)
+
+        return epoch
+
+    def _batches(
+        self, X: Any, y: np.ndarray, w: np.ndarray | None, batch: int, shuffled: bool
+    ) -> Callable[[], Iterator[tuple]]:
+        """What yields, in the order of an epoch, a batch's x, target (y, normalised weights), total weight, and the constant
+        that scikit-learn's loss has beside the criterion's; made of pieces of bounded size."""
+        device, dtype = device_of(self.device), self.coefs_[0].dtype
+        rows, targets = Rows(X, device, dtype), self._targets(y, device, dtype)
+        constant = self._constant(targets)
+        n, scale = X.shape[0], factor(self.loss)
+        piece = batch * max(1, NUMBERS // (batch * max(1, X.shape[1])))
+        indices = np.arange(n)
+
+        def batches() -> Iterator[tuple]:
+            nonlocal indices
+            if shuffled:
+                indices = shuffle(indices, random_state=self._random_state)
+            weights = np.ones(n, dtype) if w is None else w[indices].astype(dtype, copy=False)
+            starts = np.arange(0, n, batch)
+            totals = np.add.reduceat(weights, starts)
+            if not totals.all():
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+            weights = tensor_of(scale * weights / np.repeat(totals, np.diff(starts, append=n)), device, dtype)
+            at = tensor_of(indices, device) if shuffled else None
+            for start in range(0, n, piece):
+                part = slice(start, start + piece)
+                here = part if at is None else at[part]
+                each = zip(rows[here].split(batch), targets[here].split(batch), weights[part].split(batch), strict=True)
+                extra = None if constant is None else (constant[here] * weights[part]).split(batch)
+                for i, (x, t, v) in enumerate(each):
+                    yield x, (t, v), float(totals[start // batch + i]), None if extra is None else extra[i].sum()
+
+        return batches
+
+    def _step(self, network: nn.Module, goal: Objective, optimizer: Any) -> Callable[[Tensor, Any], Tensor]:
+        """The step on a batch, (x, target) -> error, as it was made for this network and optimizer."""
+        live = self._live
+        if live.take is None or live.take[:2] != (optimizer, self.compile):
+            training = namespace(self.backend).training
+            if self.compile is True:
+                take = training.compiled(network, goal, optimizer, None, "inductor")
+            elif self.compile == "auto" and self.backend == "manual":
+                take = Warming(network, goal, optimizer)
+            else:
+                take = lambda x, target: training.step(network, goal, optimizer, x, target)  # noqa: E731
+            live.take = (optimizer, self.compile, take)
+        return live.take[2]
+
+    def _make_optimizer(self, groups: list[dict]) -> torch.optim.Optimizer:
+        ns, rate = namespace(self.backend), self.learning_rate_init
+        if self.optimizer is None:
+            fused = {"fused": True} if self.backend == "builtin" else {}
+            if self.solver == "sgd":
+                nesterov = (
+                    self.nesterovs_momentum and self.momentum > 0
+                )  # without momentum there is nothing to look ahead
+                return ns.optim.SGD(groups, lr=rate, momentum=self.momentum, nesterov=nesterov, **fused)
+            return ns.optim.Adam(groups, lr=rate, betas=(self.beta_1, self.beta_2), **fused)
+        if isinstance(self.optimizer, str):
+            return optimizer_named(ns, self.optimizer, groups, lr=rate)
+        return called("optimizer", self.optimizer, groups, lr=rate)
+
+    def _ended(self, loss: float, n: int, held: tuple | None, told: Callable[[str], Any]) -> bool:
+        """Note an epoch as scikit-learn does, and tell whether it was the last."""
+        self.n_iter_ += 1
+        self.loss_ = loss
+        self.t_ += n
+        self.loss_curve_.append(loss)
+        talks = bool(self.verbose) and self.verbose != "bar"
+        if talks:
+            print("Iteration %d, loss = %.8f" % (self.n_iter_, loss))
+        callbacks = [self.callbacks] if callable(self.callbacks) else self.callbacks or ()
+        if held is not None or callbacks:
+            self._show()
+        best = self.best_validation_score_
+        self._update_no_improvement_count(held is not None, *(held or (None, None, None)))
+        if held is not None and (best is None or self.best_validation_score_ > best or not hasattr(self, "_best_rest")):
+            self._best_rest = [a.copy() for a in self.activation_params_]
+        self._optimizer.iteration_ends(self.t_)
+        told(f"loss {loss:.6f}" + (f", validation score {self.validation_scores_[-1]:.4f}" if held is not None else ""))
+        stopped = any([callback(self) for callback in callbacks])
+        if self._no_improvement_count > self.n_iter_no_change:
+            what = "Validation score" if held is not None else "Training loss"
+            message = (
+                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
+            )
+            if self._optimizer.trigger_stopping(message, talks):
+                return True
+            self._no_improvement_count = 0
+        return stopped
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Let torch's random numbers (of dropout) be decided by random_state, and leave its generators as they were."""
+        state = copy.deepcopy(self._random_state)  # whose own numbers must go on as in scikit-learn
+        device = device_of(self.device)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(state.randint(2**31 - 1)) + self.t_)
+            yield
+
+    @contextlib.contextmanager
+    def _bar(self) -> Iterator[Callable[[str], Any]]:
+        """What takes the description of an epoch that is done, for a progress bar where one is wanted."""
+        if self.verbose != "bar":
+            yield lambda text: None
+            return
+        from rich.progress import Progress
+
+        with Progress() as progress:
+            task = progress.add_task("", total=self.max_iter)
+            yield lambda text: progress.update(task, advance=1, description=text)
+
+    # --- L-BFGS -----------------------------------------------------------------------------------------------------
+
+    def _fit_lbfgs(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *unused: Any) -> None:
+        if self.dropout:
+            raise ValueError(
+                f"dropout must be 0 with the solver 'lbfgs', whose line search needs one error; it is {self.dropout}"
+            )
+        dtype = self.coefs_[0].dtype
+        self._cast(np.float64)  # a rounded error would stop the line search
+        network, goal = self._network(learning=True), self._objective()
+        weights, others = self._parameters(network)
+        parameters = [*weights, *others]
+        flat, flat_weights = coalesce(parameters), coalesce(weights)
+        gradient = coalesce([p.grad_slot for p in parameters])
+        ((x, (target, v), total, constant),) = self._batches(
+            X, y, self._sample_weights(y, sample_weight), X.shape[0], False
+        )()
+        rows = max(1, NUMBERS // max(c.size for c in self.intercepts_))
+        gradients = namespace(self.backend).training.gradients
+        decay = self.alpha / total
+
+        def value_and_gradient(values: Tensor) -> tuple[float, Tensor]:
+            with torch.no_grad():
+                flat.copy_(values)
+                gradient.zero_()
+            for p in parameters:
+                p.grad = p.grad_slot
+            error = sum(gradients(network, goal, a, (b, w))[1].detach()
+                        for a, b, w in zip(x.split(rows), target.split(rows), v.split(rows), strict=True))  # fmt: skip
+            with torch.no_grad():
+                gradient[: len(flat_weights)].add_(flat_weights, alpha=decay)
+                error = error * self._shown + 0.5 * decay * flat_weights.dot(flat_weights)
+            return float(error if constant is None else error + constant), gradient.clone()
+
+        reached = flat.clone()
+
+        def callback(intermediate_result: Any) -> None:
+            self.n_iter_ += 1
+            self.loss_ = float(intermediate_result.fun)
+            reached.copy_(torch.as_tensor(intermediate_result.x))
+            if self.verbose:
+                print("Iteration %d, loss = %.8f" % (self.n_iter_, self.loss_))
+
+        self.n_iter_ = 0
+        limits = {"max_iter": self.max_iter, "max_fun": self.max_fun, "gtol": self.tol}
+        minimize = _scipy
+        try:
+            result = minimize(value_and_gradient, flat.clone(), callback=callback, **limits)
+            self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+            self.loss_ = float(result.fun)
+            reached.copy_(torch.as_tensor(result.x))
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=2)
+        with torch.no_grad():
+            flat.copy_(reached)
+        self._show()
+        self._cast(dtype)
+
+    def _cast(self, dtype: Any) -> None:
+        for name in ("coefs_", "intercepts_", "activation_params_"):
+            setattr(self, name, [a.astype(dtype) for a in self.__dict__.get(name, ())])
+
+    # --- what is minimised ----------------------------------------------------------------------------------------------
+
+    def _objective(self) -> Objective:
+        return objective(namespace(self.backend), self.backend, self._loss_name(), self.n_outputs_)
+
+    def _loss_name(self) -> Any:
+        """The loss, by the name that it has for these outputs."""
+        return "binary_log_loss" if self.loss == "log_loss" and self.out_activation_ == "logistic" else self.loss
+
+    @property
+    def _shown(self) -> float:
+        """What scikit-learn's loss is of the error: it takes the mean of the outputs' squares, but the gradient of their sum."""
+        return 1 / self.n_outputs_ if self.loss == "squared_error" else 1.0
+
+    def _targets(self, y: np.ndarray, device: torch.device, dtype: np.dtype) -> Tensor:
+        """y as the criterion takes it: (N, outputs); class indices (N,) for another loss of several classes."""
+        if self.out_activation_ == "softmax" and self.loss != "log_loss":
+            return tensor_of(y.argmax(1), device)
+        return tensor_of(y, device, dtype)
+
+    def _constant(self, targets: Tensor) -> Tensor | None:
+        r"""$\sum_k y_k \log y_k - y_k$ (N,), which the Poisson deviance has beside the likelihood's $e^z - y z$."""
+        return (torch.xlogy(targets, targets) - targets).sum(1) if self.loss == "poisson" else None
+
+    # --- prediction -----------------------------------------------------------------------------------------------------
+
+    def _forward_pass_fast(self, X: Any, check_input: bool = True) -> np.ndarray:
+        """The output for each row (N, outputs), a piece of them at a time."""
+        if check_input:
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        network = self._network().eval()
+        rows = Rows(X, device_of(self.device), self.coefs_[0].dtype)
+        piece = max(1, NUMBERS // max(max(c.shape) for c in self.coefs_))
+        with torch.no_grad():
+            outputs = [
+                self._output(network(rows[start : start + piece])).cpu() for start in range(0, X.shape[0], piece)
+            ]
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).numpy()
+
+    def _output(self, z: Tensor) -> Tensor:
+        """What is predicted of the network's output."""
+        F = namespace(self.backend).functional
+        if self.out_activation_ == "softmax":
+            return F.softmax(z, 1)
+        return {"logistic": torch.sigmoid, "exp": torch.exp, "identity": torch.Tensor.detach}[self.out_activation_](z)
+
+
+class Warming:
+    """The explicit step, which after some steps is recorded and played back: the same numbers, sooner."""
+
+    def __init__(self, network: Any, goal: Any, optimizer: Any):
+        from ..manual.training import step
+
+        self.arguments, self.steps = (network, goal, optimizer), 0
+        self.take: Any = lambda x, target: step(network, goal, optimizer, x, target)
+
+    def __call__(self, x: Tensor, target: Any) -> Tensor:
+        self.steps += 1
+        if self.steps == WARM:
+            from ..compile_step import compile_step
+
+            self.take = compile_step(*self.arguments, backend="eager")
+        return self.take(x, target)
+
+
+def put(module: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
+    """Let the new parameter stand where the old one stood."""
+    for part in module.modules():
+        for name, p in part._parameters.items():
+            if p is old:
+                part._parameters[name] = new
+
+
+def _scipy(
+    value_and_gradient: Callable, start: Tensor, *, max_iter: int, max_fun: int, gtol: float, callback: Callable
+) -> Any:
+    """scipy's L-BFGS-B of a function of a tensor."""
+
+    def of_array(values: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = value_and_gradient(torch.from_numpy(values))
+        return value, gradient.cpu().numpy()
+
+    options = {"maxiter": max_iter, "maxfun": max_fun, "gtol": gtol}
+    return scipy.optimize.minimize(
+        of_array, start.cpu().numpy(), jac=True, method="L-BFGS-B", callback=callback, options=options
+    )

@@ -1,0 +1,64 @@
+"""scikit-learn's MLPClassifier and MLPRegressor with their mathematics by this library's pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn import neural_network
+from sklearn.utils import compute_sample_weight
+from torch import nn
+
+from .backpropagation import OWN, OWN_CONSTRAINTS, Backpropagation
+from .common import parameters
+
+ABOUT = """
+
+    Beside scikit-learn's own parameters, all by keyword:
+
+    backend: "manual", by explicit gradients, or "builtin", by torch.nn and autograd.
+    device: "auto" (a CUDA device where there is one), "cpu", "cuda". dtype: "float32", "float64", None: that of the data.
+    compile: True: each step as one compiled graph; False: never; "auto": after 200 steps by hand they are recorded and played
+        back, to the same numbers.
+    activation: also any activation of dlref.manual.nn by its name, or a module, of which each layer gets a copy.
+    dropout: after each hidden activation, in training.
+    optimizer: in place of the solver, the name of one of dlref.manual.optim, or what is called as optimizer(groups, lr=...).
+        alpha is its weight_decay for the weights: the penalty's gradient, or, in AdamW, what shrinks them.
+    loss: also a loss of dlref.manual.nn by its name or as a module, or a list of one for each output; values of several outputs
+        are added.
+    output_activation: what the network ends in before the loss, by name or as a module.
+    callbacks: a function or several, called with the estimator after each epoch; what returns true ends the training.
+    verbose: also "bar", a progress bar.
+"""
+
+
+@parameters(loss="log_loss", class_weight=None, **OWN)
+class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
+    __doc__ = (
+        "scikit-learn's MLPClassifier (which see), by torch: on every device, by hand or by autograd."
+        + ABOUT
+        + (
+            '    class_weight: a dict {class: weight}, or "balanced": n_samples / (n_classes * the class\'s samples).\n    '
+        )
+    )
+    _parameter_constraints: dict = {
+        **neural_network.MLPClassifier._parameter_constraints,
+        **OWN_CONSTRAINTS,
+        "class_weight": [dict, list, str, None],
+    }
+
+    def _sample_weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        w = super()._sample_weights(y, sample_weight)
+        if self.class_weight is None:
+            return w
+        labels = (
+            self._label_binarizer.inverse_transform(y) if self.out_activation_ == "softmax" or y.shape[1] == 1 else y
+        )
+        balance = compute_sample_weight(self.class_weight, labels)
+        return balance if w is None else w * balance
+
+
+@parameters(**OWN)
+class MLPRegressor(Backpropagation, neural_network.MLPRegressor):
+    __doc__ = "scikit-learn's MLPRegressor (which see), by torch: on every device, by hand or by autograd." + ABOUT
+    _parameter_constraints: dict = {**neural_network.MLPRegressor._parameter_constraints, **OWN_CONSTRAINTS}
