@@ -40,7 +40,7 @@ from .updates import Updates
 
 ACTIVATIONS = {"logistic": "Sigmoid"}  # scikit-learn's names that are not torch's
 NUMBERS = 2**22  # that a piece of the data may hold
-WARM = 200  # steps by hand after which the step is recorded, to be played back without Python between its kernels
+WARM = 20  # steps by hand after which the step is recorded, to be played back without Python between its kernels
 
 # The parameters beside scikit-learn's own.
 OWN: dict[str, Any] = dict(backend="manual", device="auto", dtype=None, compile="auto", dropout=0.0, optimizer=None,
@@ -162,6 +162,7 @@ class Backpropagation(Exports):
         if self.output_activation is not None:
             functions.append(self._function(self.output_activation))
         self.activation_params_ = [p.detach().numpy().astype(dtype) for f in functions for p in f.parameters()]
+        self._best_rest = [a.copy() for a in self.activation_params_]
 
     def _fit_stochastic(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *unused: Any) -> None:
         incremental = unused[-1]
@@ -229,21 +230,24 @@ class Backpropagation(Exports):
         take = self._step(network, goal, updates.optimizer)
         batches = self._batches(X, y, w, batch, self.shuffle)
         alpha = 0.0 if updates.decoupled else self.alpha
+        by_autograd = self.backend == "builtin"
 
         def epoch() -> float:
             network.train()
-            errors, penalties, sizes = [], [], []
-            for x, target, total, constant in batches():
-                updates.begin(self.alpha, total)
-                if alpha:
-                    penalties.append(flat.dot(flat) * (0.5 * alpha / total))
-                error = take(x, target).detach() * self._shown
-                errors.append(error if constant is None else error + constant)
-                sizes.append(len(x))
-            sums = torch.stack(errors).double()
+            errors, squares, sizes, totals = [], [], [], []
+            with torch.set_grad_enabled(by_autograd):
+                for x, target, total, constant in batches():
+                    updates.begin(self.alpha, total)
+                    if alpha:
+                        squares.append(flat.dot(flat))
+                    error = take(x, target)
+                    errors.append(error if constant is None else error + constant)
+                    sizes.append(len(x))
+                    totals.append(total)
+            means = torch.stack(errors).detach().double().cpu().numpy() * self._shown
             if alpha:
-                sums += torch.stack(penalties)
-            return float(sums.cpu().numpy() @ np.array(sizes)) / sum(sizes)
+                means += 0.5 * alpha * torch.stack(squares).detach().double().cpu().numpy() / totals
+            return float(means @ sizes) / sum(sizes)
 
         return epoch
 
@@ -257,33 +261,45 @@ class Backpropagation(Exports):
         constant = self._constant(targets)
         n, scale = X.shape[0], factor(self.loss)
         piece = batch * max(1, NUMBERS // (batch * max(1, X.shape[1])))
-        indices = np.arange(n)
+        indices, starts = np.arange(n), np.arange(0, n, batch)
+        sizes = np.diff(starts, append=n)
+        even = {
+            size: torch.full((size,), scale / size, dtype=rows.torch_dtype, device=device)
+            for size in set(sizes.tolist())
+        }
+
+        def weighed(order: np.ndarray) -> tuple[list[Tensor], list[float]]:
+            """The normalised weights of each batch, and their sum before."""
+            if w is None:
+                return [even[size] for size in sizes.tolist()], sizes.astype(float).tolist()
+            weights = w[order].astype(dtype, copy=False)
+            totals = np.add.reduceat(weights, starts)
+            if not totals.all():
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+            weights = scale * weights / np.repeat(totals, sizes)
+            return list(tensor_of(weights, device, dtype).split(batch)), totals.tolist()
 
         def batches() -> Iterator[tuple]:
             nonlocal indices
             if shuffled:
                 indices = shuffle(indices, random_state=self._random_state)
-            weights = np.ones(n, dtype) if w is None else w[indices].astype(dtype, copy=False)
-            starts = np.arange(0, n, batch)
-            totals = np.add.reduceat(weights, starts)
-            if not totals.all():
-                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-            weights = tensor_of(scale * weights / np.repeat(totals, np.diff(starts, append=n)), device, dtype)
-            at = tensor_of(indices, device) if shuffled else None
+            weights, totals = weighed(indices)
+            order = tensor_of(indices, device) if shuffled else None
             for start in range(0, n, piece):
                 part = slice(start, start + piece)
-                here = part if at is None else at[part]
-                each = zip(rows[here].split(batch), targets[here].split(batch), weights[part].split(batch), strict=True)
-                extra = None if constant is None else (constant[here] * weights[part]).split(batch)
-                for i, (x, t, v) in enumerate(each):
-                    yield x, (t, v), float(totals[start // batch + i]), None if extra is None else extra[i].sum()
+                here = part if order is None else order[part]
+                parts = [t.split(batch) for t in (rows[here], targets[here])]
+                extra = None if constant is None else constant[here].split(batch)
+                for i, (x, t) in enumerate(zip(*parts, strict=True)):
+                    v = weights[start // batch + i]
+                    yield x, (t, v), totals[start // batch + i], None if extra is None else extra[i].dot(v)
 
         return batches
 
     def _step(self, network: nn.Module, goal: Objective, optimizer: Any) -> Callable[[Tensor, Any], Tensor]:
         """The step on a batch, (x, target) -> error, as it was made for this network and optimizer."""
         live = self._live
-        if live.take is None or live.take[:2] != (optimizer, self.compile):
+        if live.take is None or live.take[:3] != (optimizer, self.compile, self.loss):
             training = namespace(self.backend).training
             if self.compile is True:
                 take = training.compiled(network, goal, optimizer, None, "inductor")
@@ -291,8 +307,8 @@ class Backpropagation(Exports):
                 take = Warming(network, goal, optimizer)
             else:
                 take = lambda x, target: training.step(network, goal, optimizer, x, target)  # noqa: E731
-            live.take = (optimizer, self.compile, take)
-        return live.take[2]
+            live.take = (optimizer, self.compile, self.loss, take)
+        return live.take[3]
 
     def _make_optimizer(self, groups: list[dict]) -> torch.optim.Optimizer:
         ns, rate = namespace(self.backend), self.learning_rate_init
@@ -320,9 +336,9 @@ class Backpropagation(Exports):
         callbacks = [self.callbacks] if callable(self.callbacks) else self.callbacks or ()
         if held is not None or callbacks:
             self._show()
-        best = self.best_validation_score_
+        best = None if held is None else self.best_validation_score_
         self._update_no_improvement_count(held is not None, *(held or (None, None, None)))
-        if held is not None and (best is None or self.best_validation_score_ > best or not hasattr(self, "_best_rest")):
+        if held is not None and self.best_validation_score_ > best:
             self._best_rest = [a.copy() for a in self.activation_params_]
         self._optimizer.iteration_ends(self.t_)
         told(f"loss {loss:.6f}" + (f", validation score {self.validation_scores_[-1]:.4f}" if held is not None else ""))
@@ -367,31 +383,7 @@ class Backpropagation(Exports):
             )
         dtype = self.coefs_[0].dtype
         self._cast(np.float64)  # a rounded error would stop the line search
-        network, goal = self._network(learning=True), self._objective()
-        weights, others = self._parameters(network)
-        parameters = [*weights, *others]
-        flat, flat_weights = coalesce(parameters), coalesce(weights)
-        gradient = coalesce([p.grad_slot for p in parameters])
-        ((x, (target, v), total, constant),) = self._batches(
-            X, y, self._sample_weights(y, sample_weight), X.shape[0], False
-        )()
-        rows = max(1, NUMBERS // max(c.size for c in self.intercepts_))
-        gradients = namespace(self.backend).training.gradients
-        decay = self.alpha / total
-
-        def value_and_gradient(values: Tensor) -> tuple[float, Tensor]:
-            with torch.no_grad():
-                flat.copy_(values)
-                gradient.zero_()
-            for p in parameters:
-                p.grad = p.grad_slot
-            error = sum(gradients(network, goal, a, (b, w))[1].detach()
-                        for a, b, w in zip(x.split(rows), target.split(rows), v.split(rows), strict=True))  # fmt: skip
-            with torch.no_grad():
-                gradient[: len(flat_weights)].add_(flat_weights, alpha=decay)
-                error = error * self._shown + 0.5 * decay * flat_weights.dot(flat_weights)
-            return float(error if constant is None else error + constant), gradient.clone()
-
+        flat, value_and_gradient = self._whole(X, y, self._sample_weights(y, sample_weight))
         reached = flat.clone()
 
         def callback(intermediate_result: Any) -> None:
@@ -415,6 +407,46 @@ class Backpropagation(Exports):
             flat.copy_(reached)
         self._show()
         self._cast(dtype)
+
+    def _whole(self, X: Any, y: np.ndarray, w: np.ndarray | None) -> tuple[Tensor, Callable]:
+        """All parameters as one tensor, and what gives of their values the loss and its gradient over all samples."""
+        network, goal = self._network(learning=True).train(), self._objective()
+        weights, others = self._parameters(network)
+        parameters = [*weights, *others]
+        flat, flat_weights = coalesce(parameters), coalesce(weights)
+        gradient = coalesce([p.grad_slot for p in parameters])
+        ((x, (target, v), total, constant),) = self._batches(X, y, w, X.shape[0], False)()
+        rows = max(1, NUMBERS // max(map(len, self.intercepts_)))  # bounds the memory of the layers' outputs
+        gradients = namespace(self.backend).training.gradients
+        decay = self.alpha / total
+
+        def value_and_gradient(values: Tensor) -> tuple[float, Tensor]:
+            with torch.no_grad():
+                flat.copy_(values)
+                gradient.zero_()
+            for p in parameters:
+                p.grad = p.grad_slot
+            error = sum(gradients(network, goal, a, (b, c))[1].detach()
+                        for a, b, c in zip(x.split(rows), target.split(rows), v.split(rows), strict=True))  # fmt: skip
+            with torch.no_grad():
+                gradient[: len(flat_weights)].add_(flat_weights, alpha=decay)
+                error = error * self._shown + 0.5 * decay * flat_weights.dot(flat_weights)
+            return float(error if constant is None else error + constant), gradient.clone()
+
+        return flat, value_and_gradient
+
+    def _loss_grad_lbfgs(
+        self, packed_coef_inter: np.ndarray, X: Any, y: np.ndarray, sample_weight: Any, *unused: Any
+    ) -> tuple:
+        """The same of scikit-learn's packed parameters, each weight (in, out)."""
+        flat, value_and_gradient = self._whole(X, y, sample_weight)
+        start = 0
+        for a in self._arrays():  # the network's own memory
+            a[...] = packed_coef_inter[start : start + a.size].reshape(a.shape)
+            start += a.size
+        loss, _ = value_and_gradient(flat.clone())
+        grads = [p.grad.cpu().numpy().T for part in self._parameters(self._live.network) for p in part]
+        return loss, np.concatenate([g.ravel() for g in grads])
 
     def _cast(self, dtype: Any) -> None:
         for name in ("coefs_", "intercepts_", "activation_params_"):

@@ -98,9 +98,10 @@ class Rows:
         self.sparse = X.tocsr() if hasattr(X, "tocsr") else None
         self.dense = None if self.sparse is not None else tensor_of(X, device, dtype)
         self.device, self.dtype, self.shape = device, dtype, X.shape
+        self.torch_dtype = tensor_of(np.empty(0, dtype), device).dtype
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         if self.dense is not None:
-            return self.dense[index]
+            return self.dense[index] if isinstance(index, slice) else self.dense.index_select(0, index)
         rows = index.cpu().numpy() if isinstance(index, Tensor) else index
         return tensor_of(self.sparse[rows].toarray(), self.device, self.dtype)  # type: ignore[index]

@@ -54,7 +54,10 @@ class Objective(nn.Module):
 
         def pullback(dy: Tensor | None = None, needs: Any = None) -> tuple[Tensor | None, None]:
             v = w if dy is None else w * dy
-            dz = [pull(v if len(shape) == 1 else v.unsqueeze(1).expand(shape))[0] for pull, shape in pullbacks]
+            dz = [
+                pull(v if len(shape) == 1 else v.unsqueeze(1).expand(shape), (True, False))[0]
+                for pull, shape in pullbacks
+            ]
             return dz[0] if len(dz) == 1 else torch.stack(dz, 1), None
 
         return error, pullback

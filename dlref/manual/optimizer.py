@@ -232,7 +232,9 @@ class Manual(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: Group) -> None:
         self._plans: dict[int, Plan] = {}
-        super().add_param_group(param_group)
+        # Without torch's guard against being compiled, which imports the compiler: that takes longer than a small training.
+        theirs = torch.optim.Optimizer.add_param_group
+        getattr(theirs, "__wrapped__", theirs)(self, param_group)
 
     def __setstate__(self, state: State) -> None:
         self._plans = {}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..op import fusing
+from ..op import fusing, values_hidden
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -104,8 +104,8 @@ def warn(message: str) -> None:
 
 
 def concrete(tensor: Tensor) -> bool:
-    """Whether its values can be looked at: not while it is compiled, faked, or inside a transform of torch.func."""
-    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    """Whether its values can be looked at: not while it is compiled, recorded, faked, or inside a transform of torch.func."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not values_hidden()
     return plain and torch._C._functorch.maybe_current_level() is None
 
 
