@@ -41,7 +41,7 @@ def _named(space: Any, reference: Any, what: str, name: str, first: Any, argumen
 
 def called(what: str, function: Any, first: Any, **arguments: Any) -> Any:
     """function(first, **arguments); ValueError where it takes no such arguments."""
-    name = function.__name__
+    name = getattr(function, "__name__", None) or repr(function)
     try:
         inspect.signature(function).bind(first, **arguments)
     except TypeError as error:

@@ -128,7 +128,7 @@ def _has_effect(node: fx.Node) -> bool:
     random = ("rand", "normal", "bernoulli", "multinomial", "poisson", "dropout", "exponential", "uniform")
     return (
         node.op in ("placeholder", "output")
-        or name.endswith("_") and not name.endswith("__")
+        or (name.endswith("_") and not name.endswith("__"))
         or name == "setitem"
         or "out" in node.kwargs
         or any(part in name for part in random)

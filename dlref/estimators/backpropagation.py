@@ -112,7 +112,7 @@ class Backpropagation(Exports):
         live = self._live
         device = device_of(self.device)
         key, arrays = (self.backend, device, self.dropout), self._arrays()
-        same = live.key == key and len(arrays) == len(live.arrays) and all(a is b for a, b in zip(arrays, live.arrays))
+        same = live.key == key and list(map(id, arrays)) == list(map(id, live.arrays))
         if not same or (learning and not live.learning):
             network = self._layers(namespace(self.backend))
             weights, others = self._parameters(network)
@@ -172,7 +172,7 @@ class Backpropagation(Exports):
             adam = self.optimizer is None and self.solver == "adam"  # scikit-learn's keeps its rate
             self._optimizer = Updates(self.learning_rate_init, "constant" if adam else self.learning_rate, self.power_t,
                                       self.epsilon if adam else None)  # fmt: skip
-        w, held = self._sample_weights(y, sample_weight), None
+        w, held = self._sample_weights(y, sample_weight, incremental), None
         if self.early_stopping:
             X, y, w, held = self._held_out(X, y, w)
         n = X.shape[0]
@@ -200,7 +200,9 @@ class Backpropagation(Exports):
                 self._best_rest,
             )
 
-    def _sample_weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+    def _sample_weights(
+        self, y: np.ndarray, sample_weight: np.ndarray | None, partly: bool = False
+    ) -> np.ndarray | None:
         """What each sample weighs, (N,); None where all weigh 1."""
         if sample_weight is not None:
             check_non_negative(sample_weight, "`sample_weight`")
@@ -332,9 +334,8 @@ class Backpropagation(Exports):
         self.loss_curve_.append(loss)
         talks = bool(self.verbose) and self.verbose != "bar"
         if talks:
-            print("Iteration %d, loss = %.8f" % (self.n_iter_, loss))
-        callbacks = [self.callbacks] if callable(self.callbacks) else self.callbacks or ()
-        if held is not None or callbacks:
+            print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
+        if held is not None or self.callbacks:
             self._show()
         best = None if held is None else self.best_validation_score_
         self._update_no_improvement_count(held is not None, *(held or (None, None, None)))
@@ -342,7 +343,7 @@ class Backpropagation(Exports):
             self._best_rest = [a.copy() for a in self.activation_params_]
         self._optimizer.iteration_ends(self.t_)
         told(f"loss {loss:.6f}" + (f", validation score {self.validation_scores_[-1]:.4f}" if held is not None else ""))
-        stopped = any([callback(self) for callback in callbacks])
+        stopped = self._called_back()
         if self._no_improvement_count > self.n_iter_no_change:
             what = "Validation score" if held is not None else "Training loss"
             message = (
@@ -352,6 +353,11 @@ class Backpropagation(Exports):
                 return True
             self._no_improvement_count = 0
         return stopped
+
+    def _called_back(self) -> bool:
+        """Call the callbacks; whether one of them wants the training to end."""
+        callbacks = [self.callbacks] if callable(self.callbacks) else self.callbacks or ()
+        return bool(sum([bool(callback(self)) for callback in callbacks]))
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
@@ -385,19 +391,26 @@ class Backpropagation(Exports):
         self._cast(np.float64)  # a rounded error would stop the line search
         flat, value_and_gradient = self._whole(X, y, self._sample_weights(y, sample_weight))
         reached = flat.clone()
-
-        def callback(intermediate_result: Any) -> None:
-            self.n_iter_ += 1
-            self.loss_ = float(intermediate_result.fun)
-            reached.copy_(torch.as_tensor(intermediate_result.x))
-            if self.verbose:
-                print("Iteration %d, loss = %.8f" % (self.n_iter_, self.loss_))
-
         self.n_iter_ = 0
         limits = {"max_iter": self.max_iter, "max_fun": self.max_fun, "gtol": self.tol}
         minimize = _scipy
         try:
-            result = minimize(value_and_gradient, flat.clone(), callback=callback, **limits)
+            with self._bar() as told:
+
+                def callback(intermediate_result: Any) -> None:
+                    self.n_iter_ += 1
+                    self.loss_ = float(intermediate_result.fun)
+                    reached.copy_(torch.as_tensor(intermediate_result.x))
+                    if self.verbose and self.verbose != "bar":
+                        print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                    told(f"loss {self.loss_:.6f}")
+                    if self.callbacks:
+                        flat.copy_(reached)
+                        self._show()
+                        if self._called_back():
+                            raise StopIteration
+
+                result = minimize(value_and_gradient, flat.detach().clone(), callback=callback, **limits)
             self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
             self.loss_ = float(result.fun)
             reached.copy_(torch.as_tensor(result.x))

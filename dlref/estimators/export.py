@@ -15,6 +15,18 @@ from torch import Tensor, nn
 from ..convert import convert
 from .common import dtype_of
 
+IN_FLOAT64 = (
+    nn.Sequential,
+    nn.Linear,
+    nn.Identity,
+    nn.ReLU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softmax,
+    nn.Flatten,
+    torch.fx.GraphModule,
+)
+
 
 class Exports:
     """Mixin of the estimators that are a network."""
@@ -49,9 +61,13 @@ class Exports:
     def to_onnx(self, path: str | Path, dtype: str | None = None) -> None:
         """Write the same to an ONNX file: input "X" (N, features), output "probabilities" or "values".
 
-        dtype: "float32" for a runtime that lacks float64 (onnxruntime does for some activations); None: as fitted. The classes stand in its metadata as "classes", in JSON. ImportError where onnx or onnxscript is not installed.
+        dtype: "float32" or "float64"; None: as fitted, but float32 where there are activations beside scikit-learn's, as
+        runtimes (onnxruntime) lack them in float64. The classes stand in its metadata as "classes", in JSON. ImportError where
+        onnx or onnxscript is not installed.
         """
         module = self.export_torch()
+        if dtype is None and any(not isinstance(part, IN_FLOAT64) for part in module.modules()):
+            dtype = "float32"
         if dtype is not None:
             module = module.to(getattr(torch, dtype_of(dtype, None).name))
         try:

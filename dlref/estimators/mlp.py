@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from sklearn import neural_network
 from sklearn.utils import compute_sample_weight
-from torch import nn
 
 from .backpropagation import OWN, OWN_CONSTRAINTS, Backpropagation
 from .common import parameters
@@ -47,10 +44,15 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
         "class_weight": [dict, list, str, None],
     }
 
-    def _sample_weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+    def _sample_weights(
+        self, y: np.ndarray, sample_weight: np.ndarray | None, partly: bool = False
+    ) -> np.ndarray | None:
         w = super()._sample_weights(y, sample_weight)
         if self.class_weight is None:
             return w
+        if partly and self.class_weight == "balanced":
+            raise ValueError("class_weight 'balanced' is not supported for partial_fit, which sees a part of y: pass the weights "
+                             "of sklearn.utils.class_weight.compute_class_weight(\"balanced\", classes=classes, y=y)")  # fmt: skip
         labels = (
             self._label_binarizer.inverse_transform(y) if self.out_activation_ == "softmax" or y.shape[1] == 1 else y
         )
