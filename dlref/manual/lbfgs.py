@@ -149,10 +149,13 @@ def _minimize(
     iterations = 0
 
     def result(status: int = 2, message: str = "") -> MinimizeResult:
-        return MinimizeResult(x.to(evaluate.dtype), value, g.to(evaluate.dtype), iterations, evaluate.count, status, message)
+        return MinimizeResult(
+            x.to(evaluate.dtype), value, g.to(evaluate.dtype), iterations, evaluate.count, status, message
+        )
 
     if _largest(g) <= gtol:
         return result(0, FLAT)
+
     def line(d: Tensor) -> Line:
         def phi(t: float) -> Point:
             value, g = evaluate(x.add(d, alpha=t))
@@ -193,7 +196,7 @@ FLAT = "CONVERGENCE: NORM OF PROJECTED GRADIENT <= PGTOL"
 LEVEL = "CONVERGENCE: RELATIVE REDUCTION OF F <= FACTR*EPSMCH"
 ITERATIONS = "STOP: TOTAL NO. OF ITERATIONS REACHED LIMIT"
 EVALUATIONS = "STOP: TOTAL NO. OF F,G EVALUATIONS EXCEEDS LIMIT"
-HALTED = "STOP: CALLBACK REQUESTED HALT"
+HALTED = "`callback` raised `StopIteration`."
 
 
 def _largest(g: Tensor) -> float:

@@ -14,8 +14,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 
 class Point(NamedTuple):
     """A step, the error there, its slope along the direction (numbers or tensors of no dimension), and its gradient."""
@@ -23,7 +21,7 @@ class Point(NamedTuple):
     t: Any
     value: Any
     slope: Any
-    gradient: Tensor | None = None
+    gradient: Any = None
 
 
 Line = Callable[[Any], Point]
@@ -79,7 +77,7 @@ def strong_wolfe(
         if abs(b - a) * size < tolerance:
             break
         left, right = min(a, b), max(a, b)
-        t = _wolfe_cubic(*bracket, left, right)
+        t = _wolfe_cubic(bracket[0], bracket[1], left, right)
         margin = 0.1 * (right - left)
         close = min(right - t, t - left) < margin
         if close and (stuck or t >= right or t <= left):
@@ -94,7 +92,9 @@ def strong_wolfe(
             continue
         if flattened(point):
             return point, 1 + count
-        if point.slope * (bracket[1 - low].t - bracket[low].t) >= 0:  # the minimum lies between the old and the new better end
+        if (
+            point.slope * (bracket[1 - low].t - bracket[low].t) >= 0
+        ):  # the minimum lies between the old and the new better end
             bracket[1 - low] = bracket[low]
         bracket[low] = point
     return bracket[low], 1 + count
@@ -134,8 +134,8 @@ def more_thuente(
 ) -> tuple[Point | None, int]:
     r"""Narrow an interval that holds a good step, by cubic and quadratic interpolation (L-BFGS-B's search).
 
-    Until a step has $\psi(t) = \phi(t) - \phi(0) - \mu t \phi'(0) \le 0$ and $\phi'(t) \ge 0$, a minimum of $\psi$ is sought, from
-    there on one of $\phi$. phi, start, t: as of `strong_wolfe`; values and slopes are numbers.
+    Until a step has $\psi(t) = \phi(t) - \phi(0) - \mu t \phi'(0) \le 0$ and $\phi'(t) \ge 0$, a minimum of $\psi$ is sought,
+    from there on one of $\phi$. phi, start, t: as of `strong_wolfe`; values and slopes are numbers.
     ftol $\mu = c_1$, gtol $c_2$; xtol: an interval $[l, u]$ with $u - l \le$ xtol $u$ is narrowed no more and its better end
     taken. limit: of evaluations.
     Returns the last point evaluated and the number of evaluations; no point where the limit was reached, or where the slope
@@ -162,11 +162,10 @@ def more_thuente(
             or (t == 0 and (point.value > allowed or point.slope >= promised))
         ):
             return point, count
+        a, b, c = best, other, point
         if first_stage and allowed < point.value <= best.value:
-            psi = [Point(p.t, p.value - p.t * promised, p.slope - promised) for p in (best, other, point)]
-        else:
-            psi = [best, other, point]
-        t, higher, opposite = _trial(*psi, bracketed, lower, upper)
+            a, b, c = (Point(p.t, p.value - p.t * promised, p.slope - promised) for p in (a, b, c))
+        t, higher, opposite = _trial(a, b, c, bracketed, lower, upper)
         bracketed = bracketed or higher or opposite
         if higher:
             other = point
@@ -196,7 +195,9 @@ def _trial(
     """
     t, far = point.t, point.t - best.t
     opposite = point.slope * math.copysign(1.0, best.slope) < 0
-    if point.value > best.value:  # case 1: a minimum lies before the point; the cubic is trusted where it is the shorter
+    if (
+        point.value > best.value
+    ):  # case 1: a minimum lies before the point; the cubic is trusted where it is the shorter
         fraction, _ = _cubic(best, point)
         c = best.t + fraction * far
         drop = _ratio(best.value - point.value, far)
@@ -209,10 +210,8 @@ def _trial(
         return (c if abs(c - t) > abs(s - t) else s), False, True
     if abs(point.slope) < abs(best.slope):  # case 3: the slope flattens
         fraction, gamma = _cubic(point, best, at_least=0.0)
-        if fraction < 0 and gamma != 0:  # the cubic has its minimum beyond the point
-            c = t - fraction * far
-        else:
-            c = upper if far > 0 else lower
+        beyond = fraction < 0 and gamma != 0  # the cubic has its minimum beyond the point
+        c = t - fraction * far if beyond else upper if far > 0 else lower
         if not bracketed:  # the longer of both, within bounds
             return _clipped(c if abs(c - t) > abs(s - t) else s, lower, upper), False, False
         nearer = c if abs(c - t) < abs(s - t) else s

@@ -51,105 +51,102 @@ class LBFGS(torch.optim.LBFGS):
         params, search = group["params"], group["line_search_fn"]
         if search not in SEARCHES:
             raise RuntimeError(f"line_search_fn must be one of {SEARCHES}, it is {search!r}")
-        first_loss = closure()
-        if not params:
-            return first_loss
         lr, max_iter, max_eval = group["lr"], group["max_iter"], group["max_eval"]
         lr = lr.squeeze() if isinstance(lr, Tensor) else lr
-        maximize, size, tolerance = group.get("maximize", False), group["history_size"], group["tolerance_change"]
+        size, tolerance, tolerance_grad = group["history_size"], group["tolerance_change"], group["tolerance_grad"]
+        sign = -1 if group.get("maximize", False) else 1
 
-        def evaluated(error: Any) -> tuple[float, Tensor]:
-            g = torch.cat([_real(_gradient(p)).reshape(-1) for p in params])
-            return (-float(error), g.neg_()) if maximize else (float(error), g)
+        first_error = closure()
+        if not any(p.numel() for p in params):
+            return first_error
+        value, g = sign * float(first_error), _gradient(params, sign)
+        state, evaluations = self.state[params[0]], 1
+        state["func_evals"] = state.get("func_evals", 0) + 1
+        state.setdefault("n_iter", 0)
+        if g.abs().max() <= tolerance_grad:
+            return first_error
 
-        def move(d: Tensor, t: Any) -> None:
-            parts = d.split([_real(p).numel() for p in params])
-            for p, part in zip(map(_real, params), parts, strict=True):
-                p.add_(part.view_as(p), alpha=t)
-
-        def along(d: Tensor, number: type = lambda slope: slope) -> Line:
+        def along(d: Tensor, number: Callable = lambda slope: slope) -> Line:
             start = [p.clone() for p in params]
 
             def phi(t: Any) -> Point:
-                move(d, t)
-                value, g = evaluated(closure())
+                _move(params, d, t)
+                value, g = sign * float(closure()), _gradient(params, sign)
                 for p, q in zip(params, start, strict=True):
                     p.copy_(q)
                 return Point(t, value, number(g.dot(d)), g)
 
             return phi
 
-        value, g = evaluated(first_loss)
-        evaluations = 1
-        state = self.state[params[0]]
-        state.setdefault("func_evals", 0)
-        state.setdefault("n_iter", 0)
-        state["func_evals"] += 1
-        flat = bool(g.abs().max() <= group["tolerance_grad"])
-        if flat:
-            return first_loss
-
-        d, t, previous = state.get("d"), state.get("t"), state.get("prev_flat_grad")
+        d, t = state.get("d"), state.get("t")
+        before, value_before = state.get("prev_flat_grad"), state.get("prev_loss")
         pairs = Memory(size)
         if "old_stps" in state:
             pairs = Memory(size, state["old_stps"], state["old_dirs"], state["ro"], state["H_diag"])
-        value_before = state.get("prev_loss")
         for iteration in range(1, max_iter + 1):
+            # The direction.
             state["n_iter"] += 1
             if state["n_iter"] == 1:
                 pairs, d = Memory(size), g.neg()
-                first = 1 / g.norm() if search == "more_thuente" else min(1.0, 1.0 / g.abs().sum())
+                first: Any = 1 / g.norm() if search == "more_thuente" else min(1.0, 1.0 / g.abs().sum())
                 t = first * lr
             else:
-                y, s = g - previous, d.mul(t)
+                y, s = g - before, d.mul(t)
                 product = y.dot(s)
-                least = 1e-10 if search != "more_thuente" else -torch.finfo(s.dtype).eps * previous.dot(s)
-                if product > least:
+                if product > (-torch.finfo(s.dtype).eps * before.dot(s) if search == "more_thuente" else 1e-10):
                     pairs.add(s, y, product)
                 d, alphas = pairs.direction(g)
                 state.setdefault("al", [None] * size)[: len(alphas)] = alphas
                 t = lr
-            previous, value_before = g, value
+            before, value_before = g, value
             slope = g.dot(d)
             if slope > -tolerance:
                 break
 
+            # The step.
             count = 0
             if search is None:
-                move(d, t)
-                if iteration < max_iter:  # in the last, nobody asks for it
-                    value, g = evaluated(closure())
+                _move(params, d, t)
+                if iteration < max_iter:  # after the last, nobody asks for it
+                    value, g = sign * float(closure()), _gradient(params, sign)
                     count = 1
-            elif search == "strong_wolfe":
-                start = Point(0, value, slope, g)
-                end, count = strong_wolfe(along(d), start, t, d.abs().max(), limit=max_eval - evaluations)
             else:
-                limit = max(1, min(20, max_eval - evaluations))
-                d, _, end, count = descend(pairs, lambda d: along(d, float), value, g, float(t), limit)
-                if end is None:
-                    t = 0.0
-                    break
-            if search is not None:
-                value, g, t = end.value, end.gradient, end.t
-                move(d, t)
-            flat = bool(g.abs().max() <= group["tolerance_grad"])
+                end: Point | None
+                if search == "strong_wolfe":
+                    start = Point(0, value, slope, g)
+                    end, count = strong_wolfe(along(d), start, t, d.abs().max(), limit=max_eval - evaluations)
+                else:
+                    limit = max(1, min(20, max_eval - evaluations))
+                    d, _, end, count = descend(pairs, lambda d: along(d, float), value, g, float(t), limit)
+                    if end is None:
+                        end = Point(0.0, value, slope, g)
+                t, value, g = end.t, end.value, end.gradient
+                _move(params, d, t)
             evaluations += count
             state["func_evals"] += count
             if (
-                iteration == max_iter or evaluations >= max_eval or flat
+                iteration == max_iter or evaluations >= max_eval or g.abs().max() <= tolerance_grad
                 or d.mul(t).abs().max() <= tolerance or abs(value - value_before) < tolerance
             ):  # fmt: skip
                 break
 
         state |= {"d": d, "t": t, "old_dirs": pairs.y, "old_stps": pairs.s, "ro": pairs.rho, "H_diag": pairs.scale,
-                  "prev_flat_grad": previous, "prev_loss": value_before}  # fmt: skip
-        return first_loss
+                  "prev_flat_grad": before, "prev_loss": value_before}  # fmt: skip
+        return first_error
 
 
-def _gradient(p: Tensor) -> Tensor:
-    if p.grad is None:
-        return torch.zeros_like(p)
-    return p.grad.to_dense() if p.grad.is_sparse else p.grad
+def _gradient(params: list[Tensor], sign: int) -> Tensor:
+    """The gradients of all parameters as one vector, zeros where there is none; those of sign * error."""
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+    whole = torch.cat([_real(g.to_dense() if g.is_sparse else g).reshape(-1) for g in grads])
+    return whole if sign > 0 else whole.neg_()
+
+
+def _move(params: list[Tensor], d: Tensor, t: Any) -> None:
+    r"""$\theta \leftarrow \theta + t d$."""
+    reals = [_real(p) for p in params]
+    for p, part in zip(reals, d.split([p.numel() for p in reals]), strict=True):
+        p.add_(part.view_as(p), alpha=t)
 
 
 def _real(p: Tensor) -> Tensor:
