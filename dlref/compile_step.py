@@ -47,9 +47,11 @@ def compile_step(
     step is an ordinary one. The learning rate may change at every step, and so may another number once it was seen to.
     What no graph can hold (hooks, a look at the data, sparse gradients) and a missing compiler are told in a warning, and the
     steps are ordinary ones from there on. The network's parameters are laid into one tensor (`manual.flat`).
-    TypeError where network or criterion has no vjp, or the optimizer is another's; ValueError for an unknown backend.
+    TypeError where network or criterion has no vjp, or the optimizer is another's; ValueError for an unknown backend, or where
+    the optimizer's step asks for a closure.
     """
     vjp_of(network), vjp_of(criterion)
+    manual_optimizer.by_one_gradient(optimizer)
     if not isinstance(optimizer, manual_optimizer.Manual):
         raise TypeError(f"the optimizer must be one of dlref.manual.optim, as its update is part of the graph; it is "
                         f"{type(optimizer).__module__}.{type(optimizer).__name__}")  # fmt: skip

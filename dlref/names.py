@@ -19,10 +19,15 @@ def one_of(what: str, name: Any, known: Iterable[str]) -> None:
 
 
 def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:
-    """ns.optim.NAME(parameters, **arguments); ValueError where there is none by hand or it takes no such arguments."""
-    from .manual import optim
+    """ns.optim.NAME(parameters, **arguments), whose step needs no closure.
 
-    return _named(ns.optim, optim, "optimizer", name, parameters, arguments)
+    ValueError where there is none by hand, it takes no such arguments, or its step asks for a closure."""
+    from .manual import optim
+    from .manual.optimizer import by_one_gradient
+
+    optimizer = _named(ns.optim, optim, "optimizer", name, parameters, arguments)
+    by_one_gradient(optimizer)
+    return optimizer
 
 
 def schedule_named(ns: Any, name: str, optimizer: Any, **arguments: Any) -> Any:

@@ -259,6 +259,13 @@ class Manual(torch.optim.Optimizer):
         return packed
 
 
+def by_one_gradient(optimizer: Any) -> None:
+    """ValueError where the optimizer's step asks for a closure, as it evaluates the error several times."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("the optimizer must take its step from one gradient, LBFGS evaluates the error several times: call "
+                         "optimizer.step(closure) in a loop of your own")  # fmt: skip
+
+
 Member = tuple[Tensor, Tensor, State]  # parameter, gradient, state
 
 
