@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from ..convert import convert
 from ..manual.flat import coalesce, flatten
+from ..manual.lbfgs import minimize_lbfgs
 from ..models import mlp, module_named
 from ..names import called, optimizer_named
 from .common import CONSTRAINTS, Rows, device_of, dtype_of, namespace, tensor_of
@@ -393,7 +394,7 @@ class Backpropagation(Exports):
         reached = flat.clone()
         self.n_iter_ = 0
         limits = {"max_iter": self.max_iter, "max_fun": self.max_fun, "gtol": self.tol}
-        minimize = _scipy
+        minimize = minimize_lbfgs if self.backend == "manual" else _scipy
         try:
             with self._bar() as told:
 
@@ -476,7 +477,7 @@ class Backpropagation(Exports):
 
     @property
     def _shown(self) -> float:
-        """What scikit-learn's loss is of the error: it takes the mean of the outputs' squares, but the gradient of their sum."""
+        """scikit-learn's loss over the error: it shows the mean of the outputs' squares, with the gradient of their sum."""
         return 1 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
     def _targets(self, y: np.ndarray, device: torch.device, dtype: np.dtype) -> Tensor:
