@@ -94,7 +94,7 @@ class CompiledStep:
         if self.optimizer.state is not self.state:  # it was loaded: the graphs hold another one's tensors
             self.recordings.clear()
             self.state = self.optimizer.state
-        batch, form = ([x, y], None) if type(x) is type(y) is Tensor else tree_flatten((x, y))
+        batch, form = flat_batch(x, y)
         key = self.key(batch, form)
         recording = self.recordings.get(key)
         if recording is not None:
@@ -138,7 +138,9 @@ class CompiledStep:
             settings += [p.requires_grad for p in group["params"]]
         if torch._C._is_any_autocast_enabled():
             settings.append(torch.get_autocast_dtype(batch[0].device.type))
-        return form, *settings, tuple([v for place, v in numbers(self.optimizer) if place not in self.varying])
+        # A replay ends before the update, which sees the numbers as they are.
+        fixed = [v for place, v in numbers(self.optimizer) if place not in self.varying] if self.compiler else ()
+        return form, *settings, tuple(fixed)
 
     def begin(self, batch: list, form: Any) -> None:
         """Note a new key. Where it differs from another in numbers alone, they become arguments of the next graph."""
@@ -157,6 +159,22 @@ class CompiledStep:
         self.recordings.clear()
         reason = " ".join(reason.split())[:300]
         warnings.warn(f"the steps are ordinary ones from here on, as they cannot be one graph: {reason}", stacklevel=4)
+
+
+def flat_batch(x: Any, y: Any) -> tuple[list, Any]:
+    """The tensors of a batch, and the form that they had; None where it was (x, y)."""
+    if type(x) is Tensor:
+        if type(y) is Tensor:
+            return [x, y], None
+        if type(y) is tuple and all(type(t) is Tensor for t in y):
+            return [x, *y], _form(len(y))
+    return tree_flatten((x, y))
+
+
+@functools.cache
+def _form(number: int) -> Any:
+    """That of (tensor, tuple of so many tensors)."""
+    return tree_flatten((0, (0,) * number))[1]
 
 
 def refuse_hooks(owner: CompiledStep) -> str:

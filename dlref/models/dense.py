@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
@@ -112,6 +113,7 @@ def least_squares(network: Any, x: torch.Tensor, y: torch.Tensor, ridge: float =
     return network
 
 
+@functools.cache
 def activations() -> list[str]:
     """The names that `mlp` takes: the elementwise activations of dlref.manual.nn, and Identity."""
     from ..manual import nn
