@@ -190,7 +190,7 @@ class Replay:
     """A step that is taken and recorded, to be played back on other batches of its form; the update stays the optimizer's."""
 
     def __init__(self, owner: CompiledStep, batch: list, form: Any):
-        self.owner = owner
+        self.owner, self.form = owner, None
         self.leaves = [i for i, t in enumerate(batch) if isinstance(t, Tensor)]
         parameters = list(owner.network.parameters())
         buffers = {(m, name): b for m in owner.modules for name, b in m._buffers.items() if b is not None}

@@ -15,7 +15,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
@@ -59,6 +59,12 @@ OWN_CONSTRAINTS: dict[str, list] = {
 }
 
 
+if TYPE_CHECKING:
+    from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron as Extended
+else:
+    Extended = object
+
+
 class Live:
     """What is not part of an estimator's state, as it can be made of it: the network, and the step on a batch."""
 
@@ -69,7 +75,7 @@ class Live:
     take: Any = None
 
 
-class Backpropagation(Exports):
+class Backpropagation(Exports, Extended):
     """Mixin in front of scikit-learn's classes.
 
     `coefs_`, `intercepts_` and `activation_params_` (of activations that have any) are the truth, also where somebody sets
@@ -102,7 +108,8 @@ class Backpropagation(Exports):
         """The weights, and the others: intercepts, then those of the activations."""
         affine = [m for m in network.modules() if isinstance(m, nn.Linear)]
         weights, intercepts = [m.weight for m in affine], [m.bias for m in affine]
-        return weights, list(dict.fromkeys([*intercepts, *(p for p in network.parameters() if p not in set(weights))]))
+        rest = [p for p in network.parameters() if p not in {*weights, *intercepts}]
+        return weights, [*intercepts, *rest]  # type: ignore[return-value]
 
     def _arrays(self) -> list[np.ndarray]:
         """What the parameters are, in their order; that of a weight (out, in) is (in, out)."""
@@ -154,11 +161,11 @@ class Backpropagation(Exports):
         self._function(self.activation)
         if self.optimizer is not None and self.solver == "lbfgs":
             raise ValueError("optimizer takes the place of the solvers 'sgd' and 'adam'; with 'lbfgs' it must be None")
-        X, y = super()._validate_input(X, y, incremental, reset)  # type: ignore[misc]
+        X, y = super()._validate_input(X, y, incremental, reset)
         return X.astype(dtype_of(self.dtype, X.dtype), copy=False), y
 
     def _initialize(self, y: np.ndarray, layer_units: list[int], dtype: np.dtype) -> None:
-        super()._initialize(y, layer_units, dtype)  # type: ignore[misc]
+        super()._initialize(y, layer_units, dtype)
         functions = [*self._functions(len(layer_units) - 2)]
         if self.output_activation is not None:
             functions.append(self._function(self.output_activation))
@@ -227,7 +234,7 @@ class Backpropagation(Exports):
         """What takes an epoch's steps, and returns the mean over the samples of what was minimised while they were learnt."""
         network = self._network(learning=True)
         weights, others = self._parameters(network)
-        updates, flat = self._optimizer, coalesce(weights)
+        updates, flat = self._optimizer, whole(weights)
         updates.bind(weights, others, self._make_optimizer)
         goal = self._objective()
         take = self._step(network, goal, updates.optimizer)
@@ -352,7 +359,7 @@ class Backpropagation(Exports):
             )
             if self._optimizer.trigger_stopping(message, talks):
                 return True
-            self._no_improvement_count = 0
+            self._no_improvement_count: int = 0
         return stopped
 
     def _called_back(self) -> bool:
@@ -427,8 +434,8 @@ class Backpropagation(Exports):
         network, goal = self._network(learning=True).train(), self._objective()
         weights, others = self._parameters(network)
         parameters = [*weights, *others]
-        flat, flat_weights = coalesce(parameters), coalesce(weights)
-        gradient = coalesce([p.grad_slot for p in parameters])
+        flat, flat_weights = whole(parameters), whole(weights)
+        gradient = whole([p.grad_slot for p in parameters])  # type: ignore[attr-defined]
         ((x, (target, v), total, constant),) = self._batches(X, y, w, X.shape[0], False)()
         rows = max(1, NUMBERS // max(map(len, self.intercepts_)))  # bounds the memory of the layers' outputs
         gradients = namespace(self.backend).training.gradients
@@ -439,7 +446,7 @@ class Backpropagation(Exports):
                 flat.copy_(values)
                 gradient.zero_()
             for p in parameters:
-                p.grad = p.grad_slot
+                p.grad = p.grad_slot  # type: ignore[attr-defined]
             error = sum(gradients(network, goal, a, (b, c))[1].detach()
                         for a, b, c in zip(x.split(rows), target.split(rows), v.split(rows), strict=True))  # fmt: skip
             with torch.no_grad():
@@ -459,7 +466,8 @@ class Backpropagation(Exports):
             a[...] = packed_coef_inter[start : start + a.size].reshape(a.shape)
             start += a.size
         loss, _ = value_and_gradient(flat.clone())
-        grads = [p.grad.cpu().numpy().T for part in self._parameters(self._live.network) for p in part]
+        parts: Any = self._parameters(self._live.network)
+        grads = [p.grad_slot.cpu().numpy().T for part in parts for p in part]
         return loss, np.concatenate([g.ravel() for g in grads])
 
     def _cast(self, dtype: Any) -> None:
@@ -493,24 +501,28 @@ class Backpropagation(Exports):
     # --- prediction -----------------------------------------------------------------------------------------------------
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> np.ndarray:
-        """The output for each row (N, outputs), a piece of them at a time."""
+        """What is predicted for each row (N, outputs)."""
+        return self._output(self._values(X, check_input)).cpu().numpy()
+
+    def _values(self, X: Any, check_input: bool = True) -> Tensor:
+        """The network's output for each row (N, outputs), a piece of them at a time."""
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         network = self._network().eval()
         rows = Rows(X, device_of(self.device), self.coefs_[0].dtype)
         piece = max(1, NUMBERS // max(max(c.shape) for c in self.coefs_))
         with torch.no_grad():
-            outputs = [
-                self._output(network(rows[start : start + piece])).cpu() for start in range(0, X.shape[0], piece)
-            ]
-        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).numpy()
+            outputs = [network(rows[start : start + piece]) for start in range(0, X.shape[0], piece)]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _output(self, z: Tensor) -> Tensor:
         """What is predicted of the network's output."""
         F = namespace(self.backend).functional
         if self.out_activation_ == "softmax":
             return F.softmax(z, 1)
-        return {"logistic": torch.sigmoid, "exp": torch.exp, "identity": torch.Tensor.detach}[self.out_activation_](z)
+        if self.out_activation_ == "identity":
+            return z
+        return torch.sigmoid(z) if self.out_activation_ == "logistic" else torch.exp(z)
 
 
 class Warming:
@@ -529,6 +541,13 @@ class Warming:
 
             self.take = compile_step(*self.arguments, backend="eager")
         return self.take(x, target)
+
+
+def whole(tensors: list[Any]) -> Tensor:
+    """The tensors of a flattened network as one."""
+    found = coalesce(tensors)
+    assert found is not None
+    return found
 
 
 def put(module: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:

@@ -22,11 +22,9 @@ CONSTRAINTS: dict[str, list] = {
 
 def namespace(backend: str) -> Any:
     """dlref.manual or dlref.builtin."""
-    if backend == "manual":
-        from .. import manual as ns
-    else:
-        from .. import builtin as ns
-    return ns
+    from .. import builtin, manual
+
+    return manual if backend == "manual" else builtin
 
 
 def device_of(device: str | torch.device) -> torch.device:
@@ -70,7 +68,7 @@ def parameters(**ours: Any) -> Callable[[type], type]:
     """Give a class the constructor of the scikit-learn estimator that it extends, with these parameters, by keyword, more."""
 
     def extended(cls: type) -> type:
-        theirs = inspect.signature(cls.__init__)
+        theirs = inspect.signature(cls.__init__)  # type: ignore[misc]
         kept = [p for name, p in theirs.parameters.items() if name not in ours]
         more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in ours.items()]
         signature = theirs.replace(parameters=[*kept, *more])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sklearn.base import is_classifier
@@ -28,22 +28,28 @@ IN_FLOAT64 = (
 )
 
 
-class Exports:
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator as Extended
+else:
+    Extended = object
+
+
+class Exports(Extended):
     """Mixin of the estimators that are a network."""
 
     def _exported(self) -> nn.Sequential:
         """The network in evaluation, on the CPU, with what makes the prediction of its output at the end."""
         check_is_fitted(self)
-        network = copy.deepcopy(self._network()).cpu()  # type: ignore[attr-defined]
+        network = copy.deepcopy(self._network()).cpu()
         layers = [layer for layer in network if not isinstance(layer, nn.Dropout)]
-        if self.out_activation_ == "softmax":  # type: ignore[attr-defined]
+        if self.out_activation_ == "softmax":
             layers.append(nn.Softmax(1))
-        elif self.out_activation_ == "logistic":  # type: ignore[attr-defined]
-            layers += [nn.Sigmoid()] if self.n_outputs_ > 1 else _two_classes(layers.pop())  # type: ignore[attr-defined]
+        elif self.out_activation_ == "logistic":
+            layers += [nn.Sigmoid()] if self.n_outputs_ > 1 else _two_classes(layers.pop())
         else:
-            if self.out_activation_ == "exp":  # type: ignore[attr-defined]
+            if self.out_activation_ == "exp":
                 layers.append(torch.fx.symbolic_trace(_Exp()))
-            if self.n_outputs_ == 1:  # type: ignore[attr-defined]
+            if self.n_outputs_ == 1:
                 layers.append(nn.Flatten(0))  # predict's (N,)
         return nn.Sequential(*layers)
 
@@ -55,7 +61,7 @@ class Exports:
         """
         module = convert(self._exported(), "builtin").eval().requires_grad_(False)
         if is_classifier(self):
-            module.classes = self.classes_.tolist()  # type: ignore[attr-defined]
+            module.classes = self.classes_.tolist()
         return module
 
     def to_onnx(self, path: str | Path, dtype: str | None = None) -> None:
@@ -77,7 +83,7 @@ class Exports:
             raise ImportError(f"to_onnx needs {error.name}: pip install onnx onnxscript") from None
         name = "probabilities" if is_classifier(self) else "values"
         parameter = next(module.parameters())
-        x = torch.zeros(2, self.n_features_in_, dtype=parameter.dtype)  # type: ignore[attr-defined]
+        x = torch.zeros(2, self.n_features_in_, dtype=parameter.dtype)
         program: Any = torch.onnx.export(module, (x,), dynamo=True, input_names=["X"], output_names=[name], verbose=False,
                                          dynamic_shapes=({0: torch.export.Dim("N")},))  # fmt: skip
         model = program.model_proto

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn import neural_network
 from sklearn.utils import compute_sample_weight
@@ -51,13 +53,20 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
         if self.class_weight is None:
             return w
         if partly and self.class_weight == "balanced":
-            raise ValueError("class_weight 'balanced' is not supported for partial_fit, which sees a part of y: pass the weights "
-                             "of sklearn.utils.class_weight.compute_class_weight(\"balanced\", classes=classes, y=y)")  # fmt: skip
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which sees a part of y: pass what "
+                "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) gives of all"
+            )
         labels = (
             self._label_binarizer.inverse_transform(y) if self.out_activation_ == "softmax" or y.shape[1] == 1 else y
         )
         balance = compute_sample_weight(self.class_weight, labels)
         return balance if w is None else w * balance
+
+    def _predict(self, X: Any, check_input: bool = True) -> np.ndarray:
+        if self.out_activation_ == "softmax" and self.output_activation is None:  # which keeps the order
+            return self.classes_[self._values(X, check_input).cpu().numpy().argmax(1)]
+        return super()._predict(X, check_input)
 
 
 @parameters(**OWN)

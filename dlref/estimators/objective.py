@@ -78,7 +78,7 @@ def _criterion(ns: Any, backend: str, loss: Any) -> nn.Module:
         found = convert(copy.deepcopy(loss), backend)
         if not hasattr(found, "reduction"):
             raise ValueError(f"a loss must have a reduction that can be 'none', as torch's have; {loss} has not")
-        found.reduction = "none"
+        found.reduction = "none"  # type: ignore[assignment]
         return found
     if loss in SKLEARN:
         name, arguments, _ = SKLEARN[loss]
