@@ -189,7 +189,7 @@ class Backpropagation(Exports, Extended):
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
             )
         batch = min(200 if self.batch_size == "auto" else self.batch_size, n)
-        epoch = self._epochs(X, y, w, batch)
+        epoch = self._epochs(X, y, w, batch)  # makes the network
         self.n_iter_ = 0
         try:
             with self._seeded(), self._bar() as told:
@@ -370,11 +370,26 @@ class Backpropagation(Exports, Extended):
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
         """Let torch's random numbers (of dropout) be decided by random_state, and leave its generators as they were."""
-        state = copy.deepcopy(self._random_state)  # whose own numbers must go on as in scikit-learn
-        device = device_of(self.device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(state.randint(2**31 - 1)) + self.t_)
+        if not any(isinstance(m, (nn.modules.dropout._DropoutNd, nn.RReLU)) for m in self._live.network.modules()):
             yield
+            return
+        device = device_of(self.device)
+        generators = [
+            torch.default_generator
+        ]  # by themselves: torch.manual_seed notes the stack, which takes a millisecond
+        if device.type == "cuda":
+            generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+        before = [generator.get_state() for generator in generators]
+        seed = (
+            int(copy.deepcopy(self._random_state).randint(2**31 - 1)) + self.t_
+        )  # its own numbers go on as in scikit-learn
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
 
     @contextlib.contextmanager
     def _bar(self) -> Iterator[Callable[[str], Any]]:
