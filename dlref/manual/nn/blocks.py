@@ -186,7 +186,7 @@ def gaussian_kl(mean, log_variance):
 @gaussian_kl.gradient
 def _(dy, mean, log_variance):
     r"""$d\mu = \mu,\quad d\log\sigma^2 = \tfrac12 (\sigma^2 - 1)$, times dy."""
-    return dy * mean, dy * torch.expm1(log_variance) / 2
+    return dy * mean, dy * (log_variance.exp() - 1) / 2
 
 
 @gaussian_kl.hard_samples
