@@ -19,7 +19,7 @@ from torch import Tensor
 from ..module import Manual
 from ..op import Op, call, op
 from ..windows import ntuple
-from .common import plain, wide, widened
+from .common import own, plain, wide, widened
 
 Ints = tuple[int, ...]
 
@@ -69,14 +69,14 @@ def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
     """The largest of each window over the last dimensions, and its flat index in them: the first of equals, a NaN if any."""
     n = len(by)
     number = functools.reduce(operator.mul, x.shape[-n:])
-    own = plain()
-    small = torch.int32 if number < 2**31 and own else torch.int64
+    bare = plain()
+    small = torch.int32 if number < 2**31 and bare else torch.int64
     index = torch.arange(number, dtype=small, device=x.device).view(x.shape[-n:]).expand(x.shape)
     for dim, (at, *_) in zip(range(-1, -n - 1, -1), reversed(by), strict=True):
         best, chosen = x.index_select(dim, at[:, 0]), index.index_select(dim, at[:, 0])
         for k in range(1, at.shape[1]):
             candidate, other = x.index_select(dim, at[:, k]), index.index_select(dim, at[:, k])
-            if own:  # bools and where would take ten times as long
+            if bare:  # bools and where would take ten times as long
                 better = torch.gt(candidate, best, out=torch.empty_like(chosen))
                 if x.is_floating_point():
                     better += torch.ne(candidate, candidate, out=torch.empty_like(chosen))  # then it is not larger
@@ -114,7 +114,8 @@ def untotal(dy: Tensor, size: Ints, by: Sequence[Places]) -> Tensor:
         if inside is not None:
             spread = torch.where(_along(inside.t(), dim), spread, 0)
         zeros = dy.new_zeros((*before, length, *after))
-        dy = zeros.index_add(dim, at.t().flatten(), spread.flatten(len(before), len(before) + 1))
+        spread = spread.flatten(len(before), len(before) + 1)
+        dy = torch.index_add(zeros, dim, at.t().flatten(), spread, out=own(zeros))
     return dy
 
 
@@ -161,7 +162,7 @@ def _scatter(dy, indices, size):
     n = len(size)
     flat = widened(dy).flatten(-n)
     zeros = flat.new_zeros((*dy.shape[:-n], functools.reduce(operator.mul, size)))
-    return zeros.scatter_add(-1, indices.flatten(-n), flat).unflatten(-1, size)
+    return torch.scatter_add(zeros, -1, indices.flatten(-n), flat, out=own(zeros)).unflatten(-1, size)
 
 
 def _named(name: str, doc: str):
