@@ -109,18 +109,17 @@ class MeanOver(Manual, blocks.MeanOver):
 
 
 class LastStep(Manual, blocks.LastStep):
-    r"""The gradient enters backpropagation through time at the last step: $dy_T = dy$, all others 0."""
+    r"""The gradient enters backpropagation through time at the last step: it is that of the last layer's last state."""
 
     forward = blocks.LastStep.forward
 
     def explicit(self, input):
-        (outputs, _), pull = vjp_of(self.rnn)(input)
-        shape = outputs.shape
+        (outputs, last), pull = vjp_of(self.rnn)(input)
+        carries_cell, layers = isinstance(last, tuple), self.rnn.num_layers
 
         def pullback(dy=None, needs=None):
-            steps = dy.new_zeros(shape)
-            steps[:, -1] = dy
-            return pull((steps, None), needs)
+            dh_n = torch.stack([*(torch.zeros_like(dy) for _ in range(layers - 1)), dy])
+            return pull((None, (dh_n, None) if carries_cell else dh_n), needs)
 
         pullback.trains = getattr(pull, "trains", False)
         return outputs[:, -1], pullback
