@@ -152,7 +152,7 @@ def reparametrize(mean, log_variance, noise):
     mean and log_variance $= \log \sigma^2$ of one shape; after training $z = \mu$. Kingma & Welling 2014,
     arXiv:1312.6114, section 2.4.
     """
-    spread = torch.exp(log_variance / 2) * noise
+    spread = torch.exp(log_variance * 0.5) * noise
     return mean + spread, (spread,)
 
 
@@ -160,7 +160,7 @@ def reparametrize(mean, log_variance, noise):
 def _(dy, saved):
     r"""$d\mu = dz,\quad d\log\sigma^2 = \tfrac12\, dz \odot \sigma \odot \epsilon$: only the product is kept."""
     (spread,) = saved
-    return dy, dy * spread / 2
+    return dy, dy * spread * 0.5
 
 
 @reparametrize.prepare
@@ -185,7 +185,7 @@ def gaussian_kl(mean, log_variance):
 @gaussian_kl.gradient
 def _(dy, mean, log_variance):
     r"""$d\mu = \mu,\quad d\log\sigma^2 = \tfrac12 (\sigma^2 - 1)$, times dy."""
-    return dy * mean, dy * (log_variance.exp() - 1) / 2
+    return dy * mean, dy * (log_variance.exp() - 1) * 0.5
 
 
 @gaussian_kl.hard_samples
