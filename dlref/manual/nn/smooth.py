@@ -252,9 +252,10 @@ def gelu(input, approximate="none"):
 
 
 def _normal(x):
-    r"""$\Phi(x) = \mathrm{erfc}(-x / \sqrt 2) / 2$, which keeps its digits where it is small."""
-    phi = x * -math.sqrt(0.5)
-    phi = torch.special.erfc(phi, out=own(phi))
+    r"""$\Phi(x) = (1 + \mathrm{erf}(x / \sqrt 2)) / 2$."""
+    phi = x * math.sqrt(0.5)
+    phi = torch.erf(phi, out=own(phi))
+    phi = torch.add(phi, 1, out=own(phi))
     return torch.mul(phi, 0.5, out=own(phi))
 
 
