@@ -447,7 +447,9 @@ def hardswish(input):
 def _(dy, input):
     r"""$dx = 0$ where $x \le -3$, $dy\,(x / 3 + 1 / 2)$ where $x < 3$, else $dy$."""
     x = wide(input)
-    if plain():  # t + 1/2 with t = x / 3 from -1 to 1, where of each bound only half counts: of t and its fraction the mean
+    if (
+        plain()
+    ):  # t + 1/2 with t = x / 3 from -1 to 1, where of each bound only half counts: of t and its fraction the mean
         t = x.nan_to_num(3).clamp_(-3, 3).mul_(1 / 3)
         return torch.lerp(t, torch.frac(t), 0.5, out=t).add_(0.5).mul_(dy)
     return torch.where(x <= -3, 0, torch.where(x < 3, dy * (x / 3 + 0.5), dy))
