@@ -61,7 +61,7 @@ def mean_square(x: Tensor, dims: tuple[int, ...] | int) -> Tensor:
     """The mean of squares over dimensions, which are kept: as a norm it needs no tensor of the squares."""
     if plain() and not x.is_complex():
         size = torch.linalg.vector_norm(x, 2, dims, keepdim=True)
-        return size.square_().mul_(size.numel() / max(x.numel(), 1))
+        return size.square() * (size.numel() / max(x.numel(), 1))
     return x.square().mean(dims, keepdim=True)
 
 
