@@ -3,3 +3,4 @@
 from .mlp import MLPClassifier, MLPRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
+from .perceptron import Perceptron

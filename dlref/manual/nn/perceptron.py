@@ -65,10 +65,12 @@ class Perceptron(Manual, perceptron.Perceptron):
     op = linear
 
     @torch.no_grad()
-    def correct(self, x, target, lr=1.0):
-        r"""$w \leftarrow w + \eta t x,\ b \leftarrow b + \eta t$ for each output with $t z \le 0$."""
-        wrong = target * (self.weight @ x + self.bias) <= 0
-        step = lr * wrong * target
+    def correct(self, x, target, lr=1.0, bias_rate=1.0, decay=1.0):
+        r"""$w \leftarrow d w + \eta t x,\ b \leftarrow b + \beta \eta t$ for each output with $t z \le 0$."""
+        margin = target * self.score(x)
+        step = lr * target * (margin <= 0)
+        if isinstance(decay, torch.Tensor) or decay != 1:
+            self.weight *= decay
         self.weight += step.unsqueeze(1) * x
-        self.bias += step
-        return wrong
+        self.bias += bias_rate * step
+        return margin
