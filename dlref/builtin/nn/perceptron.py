@@ -83,7 +83,7 @@ class Perceptron(nn.Linear):
         bias_rate: float = 1.0,
         decay: float | Tensor = 1.0,
     ) -> Tensor:
-        r"""The rule for one sample: $w \leftarrow d w$, and where $t z \le 0$, $w \leftarrow w + \eta t x,\ b \leftarrow b + \beta \eta t$.
+        r"""The rule for one sample: where $t z \le 0$, $w \leftarrow d w + \eta t x,\ b \leftarrow b + \beta \eta t$, else $w \leftarrow d w$.
 
         x (in_features,), or (outputs, in_features), a sample for each output; target (outputs,) of 1 and -1, or 0 for one
         that shall stay; lr $\eta$, a number or (outputs,); bias_rate $\beta$; decay d, a number or (outputs, 1). z is that
