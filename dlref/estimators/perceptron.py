@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from ..builtin.nn.perceptron_passes import PerceptronPasses
+from ..builtin.nn.perceptron_passes import PerceptronPasses, Rows, SparseRows
 from .common import CONSTRAINTS, device_of, dtype_of, namespace, tensor_of
 
 INT32_MAX = np.iinfo(np.int32).max
@@ -85,12 +85,20 @@ class Perceptron(linear_model.Perceptron):
         device = device_of(self.device)
         coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
         dtype = np.result_type(coef, X.dtype) if X.dtype.kind == "f" else np.dtype(np.float64)
-        linear = namespace(self.backend).functional.linear
+        F = namespace(self.backend).functional
         weight, bias = tensor_of(coef, device, dtype), tensor_of(self.intercept_, device, dtype)
         with torch.no_grad():
-            scores = (
-                torch.cat([linear(tensor_of(rows, device, dtype), weight, bias) for rows in _in_parts(X)]).cpu().numpy()
-            )
+            if sparse.issparse(X):  # one row of the transposed weights for each entry, summed over the sample
+                table, parts = weight.t().contiguous(), []
+                for part in _in_parts(X, len(weight)):
+                    starts, columns, values = _csr(part, device, dtype)
+                    rows = torch.arange(part.shape[0], device=device).repeat_interleave(starts.diff())
+                    entries = F.embedding(columns, table) * values.unsqueeze(1)
+                    parts.append(bias.repeat(part.shape[0], 1).index_add_(0, rows, entries))
+                scores = torch.cat(parts)
+            else:
+                scores = F.linear(tensor_of(X, device, dtype), weight, bias)
+        scores = scores.cpu().numpy()
         return scores.ravel() if scores.shape[1] == 1 else scores
 
     def export_torch(self) -> nn.Module:
@@ -140,14 +148,13 @@ class Perceptron(linear_model.Perceptron):
         alpha = self.alpha if self.penalty is not None else 0.0
         passes = PerceptronPasses(
             network,
-            tensor_of(X, device, dtype),
+            _rows(X, device, dtype),
             tensor_of(targets, device, dtype),
             lr=self.eta0,
             weights=None if (weights == 1).all() else tensor_of(weights, device, dtype),
             bias_rate=(SPARSE_BIAS_RATE if sparse.issparse(X) else 1.0) * self.fit_intercept,
             l2=alpha * (1 - l1_ratio),
             l1=alpha * l1_ratio,
-            support=_stored(X, device) if sparse.issparse(X) and alpha else None,
         )
         watch = _Watch(self, X, targets, sample_weight, validation, passes.decay)
         order = torch.arange(samples, device=device).expand(outputs, -1)
@@ -256,14 +263,23 @@ def _shuffled(seed: int, n: int) -> list[int]:
     return place
 
 
-def _stored(X: Any, device: torch.device) -> Tensor:
-    """(N, features): which entries a sparse matrix stores."""
-    return tensor_of(sparse.csr_array((np.ones(len(X.data), bool), X.indices, X.indptr), X.shape), device)
-
-
-def _in_parts(X: Any, entries: int = 2**24) -> list:
-    """X, or a sparse X in rows that are few enough to be made dense."""
+def _rows(X: Any, device: torch.device, dtype: np.dtype) -> Rows:
+    """The samples; those of a CSR matrix stay sparse where fewer than a 16th of the entries is stored: else it is slower."""
     if not sparse.issparse(X):
-        return [X]
-    rows = max(1, entries // X.shape[1])
+        return Rows(tensor_of(X, device, dtype))
+    if 16 * X.nnz < X.shape[0] * X.shape[1]:
+        return SparseRows(*_csr(X, device, dtype))
+    stored = sparse.csr_array((np.ones(X.nnz, bool), X.indices, X.indptr), X.shape)
+    return Rows(tensor_of(X, device, dtype), tensor_of(stored, device))
+
+
+def _csr(X: Any, device: torch.device, dtype: np.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """The starts of the rows, columns and values of a CSR matrix."""
+    starts, columns = (tensor_of(indices, device, np.dtype(np.int64)) for indices in (X.indptr, X.indices))
+    return starts, columns, tensor_of(X.data, device, dtype)
+
+
+def _in_parts(X: Any, outputs: int, numbers: int = 2**24) -> list:
+    """The rows of a CSR matrix in parts whose entries, times the outputs, are about so many numbers."""
+    rows = max(1, numbers * X.shape[0] // max(1, X.nnz * outputs))
     return [X[i : i + rows] for i in range(0, X.shape[0], rows)]

@@ -67,13 +67,14 @@ class Perceptron(nn.Linear):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def score(self, x: Tensor) -> Tensor:
+    def score(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """z of a sample, (in_features,), or of one for each output, (outputs, in_features): (outputs,).
 
-        The products are added in the order of the features, so that a z that rounding alone puts above or below 0 does not
-        depend on how a matrix product is cut up.
+        columns: as for `correct`. The products are added in the order of the features, so that a z that rounding alone puts
+        above or below 0 does not depend on how a matrix product is cut up.
         """
-        return (self.weight * x).cumsum(-1)[..., -1] + self.bias
+        weight = self.weight if columns is None else self.weight.gather(1, columns)
+        return (weight * x).cumsum(-1)[..., -1] + self.bias
 
     def correct(
         self,
@@ -82,15 +83,17 @@ class Perceptron(nn.Linear):
         lr: float | Tensor = 1.0,
         bias_rate: float = 1.0,
         decay: float | Tensor = 1.0,
+        columns: Tensor | None = None,
     ) -> Tensor:
-        r"""The rule for one sample: where $t z \le 0$, $w \leftarrow d w + \eta t x,\ b \leftarrow b + \beta \eta t$, else $w \leftarrow d w$.
+        r"""The rule for one sample: $w \leftarrow d w$, and where $t z \le 0$, w and b go on by $\eta t x$ and $\beta \eta t$.
 
         x (in_features,), or (outputs, in_features), a sample for each output; target (outputs,) of 1 and -1, or 0 for one
-        that shall stay; lr $\eta$, a number or (outputs,); bias_rate $\beta$; decay d, a number or (outputs, 1). z is that
-        before the decay. Returns $t z$ (outputs,): those not above 0 were mistaken.
+        that shall stay; lr $\eta$, a number or (outputs,); bias_rate $\beta$; decay d, a number or (outputs, 1); columns
+        (outputs, L): the features that x (outputs, L) has, where it is sparse. z is of the weights before the decay.
+        Returns $t z$ (outputs,): those not above 0 were mistaken.
         """
         with torch.enable_grad():
-            z = self.score(x)
+            z = self.score(x, columns)
             loss = (lr * F.perceptron_loss(z, target, "none")).sum()
             dweight, dbias = torch.autograd.grad(loss, (self.weight, self.bias))
         with torch.no_grad():
