@@ -31,6 +31,8 @@ class Perceptron(linear_model.Perceptron):
     n_jobs changes nothing. A fit that is interrupted (Ctrl-C) warns and keeps what it has.
     """
 
+    coef_: Any
+    intercept_: np.ndarray
     _parameter_constraints: dict = {**linear_model.Perceptron._parameter_constraints, **CONSTRAINTS}
 
     def __init__(
@@ -98,8 +100,7 @@ class Perceptron(linear_model.Perceptron):
                 scores = torch.cat(parts)
             else:
                 scores = F.linear(tensor_of(X, device, dtype), weight, bias)
-        scores = scores.cpu().numpy()
-        return scores.ravel() if scores.shape[1] == 1 else scores
+        return (scores.ravel() if len(weight) == 1 else scores).cpu().numpy()
 
     def export_torch(self) -> nn.Module:
         """A module of torch.nn alone, in the dtype of coef_ and on the CPU, whose output is decision_function's."""
@@ -137,9 +138,7 @@ class Perceptron(linear_model.Perceptron):
         """
         ns, device, dtype = namespace(self.backend), device_of(self.device), dtype_of(self.dtype, X.dtype)
         outputs, samples = len(seeds), len(targets)
-        network = ns.nn.Perceptron(
-            X.shape[1], max(2, outputs), device=device, dtype=torch.from_numpy(np.empty(0, dtype)).dtype
-        )
+        network = ns.nn.Perceptron(X.shape[1], max(2, outputs), device=device, dtype=getattr(torch, dtype.name))
         with torch.no_grad():
             network.weight.copy_(tensor_of(self.coef_.reshape(outputs, -1), device))
             network.bias.copy_(tensor_of(self.intercept_, device))
@@ -168,9 +167,8 @@ class Perceptron(linear_model.Perceptron):
                 if shuffled is not None:
                     order = order.gather(1, shuffled)
                 chosen = order if learnt is None else order[learnt[order]].view(outputs, -1)
-                loss, penalty = passes.sweep(
-                    chosen, None if watch.active.all() else torch.from_numpy(watch.active).to(device)
-                )
+                active = None if watch.active.all() else torch.from_numpy(watch.active).to(device)
+                loss, penalty = passes.sweep(chosen, active)
                 watch.end(epoch, network, loss, penalty)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
@@ -207,7 +205,7 @@ class _Watch:
         if not (np.isfinite(weight[self.active]).all() and np.isfinite(bias[self.active]).all()):
             raise ValueError(f"Floating-point under-/overflow occurred at epoch #{epoch}. Scaling input data with "
                              "StandardScaler or MinMaxScaler might help.")  # fmt: skip
-        loss_mean, objective = (loss.cpu().numpy() / self.samples, (loss + penalty).cpu().numpy() / self.samples)
+        mean, objective = ((total / self.samples).cpu().numpy() for total in (loss, loss + penalty))
         for k in np.flatnonzero(self.active):
             worth, score = objective[k], ""
             if self.scores[k] is not None:
@@ -215,7 +213,7 @@ class _Watch:
                 worth, score = -found, f", Validation score: {found:f}"
             if self.estimator.verbose > 0:
                 print(f"Norm: {np.linalg.norm(weight[k]):.2f}, NNZs: {np.count_nonzero(weight[k])}, Bias: {bias[k]:.6f}, "
-                      f"T: {epoch * self.samples}, Avg. loss: {loss_mean[k]:f}, Objective: {objective[k]:f}{score}")  # fmt: skip
+                      f"T: {epoch * self.samples}, Avg. loss: {mean[k]:f}, Objective: {objective[k]:f}{score}")  # fmt: skip
                 print(f"Total training time: {time.time() - self.started:.2f} seconds.")
             stale = self.tol > -np.inf and worth > self.best[k] - self.tol
             self.stale[k] = self.stale[k] + 1 if stale else 0

@@ -58,9 +58,8 @@ class SparseRows(Rows):
     def take(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As that of Rows. A short row is filled up by its last column with a value of 0, which changes nothing."""
         length = self.lengths[chosen].unsqueeze(1)
-        width = (
-            int(length.max()) if length.device.type == "cpu" else self.widest
-        )  # elsewhere, to ask would mean to wait
+        # Elsewhere than on the CPU, to ask for the longest of them would mean to wait.
+        width = int(length.max()) if length.device.type == "cpu" else self.widest
         step = torch.arange(max(1, width), device=length.device)
         stored = step < length
         place = (self.starts[chosen].unsqueeze(1) + step.minimum(length - 1)).clamp(min=0, max=len(self.values) - 1)
@@ -99,8 +98,9 @@ class PerceptronPasses:
         self.decay = max(0.0, 1.0 - lr * l2)
         self.total = 0.0  # by how much truncation may have moved a weight so far
         self.moved = torch.zeros_like(network.weight) if l1 else None  # by how much it has
+        self.penalised = bool(l2 or l1)
         with torch.no_grad():
-            self.norms = self._norms(None, None) if l2 or l1 else None
+            self.norms = self._norms(None, None)
         self.gap = 8.0  # samples from one mistake to the next
 
     @torch.no_grad()
@@ -143,10 +143,8 @@ class PerceptronPasses:
                 chosen, target = order.gather(1, place).view(-1), targets.gather(1, place).view(-1)
                 if rates is not None:
                     lr = rates.gather(1, place).view(-1)
-                if self.norms is not None:
-                    steps = (skipped + 1).clamp(
-                        max=n - at
-                    )  # samples until and with this one, without those behind the end
+                if self.penalised:
+                    steps = (skipped + 1).clamp(max=n - at)  # samples until and with this one, none behind the end
                     visited.append(steps)
                     norms.append(self.norms)
                 if shrinks:
@@ -157,7 +155,7 @@ class PerceptronPasses:
                 sample, columns, stored = x.take(chosen)
                 margin = network.correct(sample, target, lr, self.bias_rate, decay, columns)
                 margins.append(margin)
-                if self.norms is not None:
+                if self.penalised:
                     self._penalise((margin <= 0) & (target * lr != 0), columns, stored, place < n)
                 torch.clamp(place + 1, max=n, out=at)
         self.gap = n / max(1.0, len(margins) - n / block)
