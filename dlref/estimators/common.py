@@ -34,7 +34,9 @@ def device_of(device: str | torch.device) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or another name of a torch device, it is {device!r}") from None
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda' or another name of a torch device, it is {device!r}"
+        ) from None
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device={str(device)!r} needs a CUDA device that torch sees, it sees {torch.cuda.device_count()}: "
                          "take device='auto' or 'cpu'")  # fmt: skip

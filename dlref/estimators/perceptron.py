@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from ..builtin.nn.perceptron_passes import PerceptronPasses, Rows, SparseRows
+from ..builtin.nn.perceptron_passes import PerceptronPasses, Samples, SparseSamples
 from .common import CONSTRAINTS, device_of, dtype_of, namespace, tensor_of
 
 INT32_MAX = np.iinfo(np.int32).max
@@ -155,7 +155,7 @@ class Perceptron(linear_model.Perceptron):
             l2=alpha * (1 - l1_ratio),
             l1=alpha * l1_ratio,
         )
-        watch = _Watch(self, X, targets, sample_weight, validation, passes.decay)
+        watch = _Watch(self, X, targets, sample_weight, validation)
         order = torch.arange(samples, device=device).expand(outputs, -1)
         shuffled = torch.tensor([_shuffled(seed, samples) for seed in seeds], device=device) if self.shuffle else None
         learnt = None if not validation.any() else tensor_of(~validation, device)
@@ -169,7 +169,7 @@ class Perceptron(linear_model.Perceptron):
                 chosen = order if learnt is None else order[learnt[order]].view(outputs, -1)
                 active = None if watch.active.all() else torch.from_numpy(watch.active).to(device)
                 loss, penalty = passes.sweep(chosen, active)
-                watch.end(epoch, network, loss, penalty)
+                watch.end(epoch, passes, loss, penalty)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
             watch.epochs[watch.active] = epoch
@@ -181,9 +181,9 @@ class Perceptron(linear_model.Perceptron):
 class _Watch:
     """Which outputs still learn, by their objective or by their score on the validation set; what is printed of it."""
 
-    def __init__(self, estimator, X, targets, sample_weight, validation, decay):
+    def __init__(self, estimator, X, targets, sample_weight, validation):
         outputs = targets.shape[1]
-        self.estimator, self.samples, self.decay = estimator, int((~validation).sum()), decay
+        self.estimator, self.samples = estimator, int((~validation).sum())
         classes = np.array([-1, 1], dtype=targets.dtype)
         self.scores = [
             estimator._make_validation_score_cb(validation, X, targets[:, k], sample_weight, classes=classes)
@@ -199,9 +199,9 @@ class _Watch:
             for _ in range(self.active.sum()):
                 print(f"-- Epoch {epoch}")
 
-    def end(self, epoch: int, network: Any, loss: Tensor, penalty: Tensor) -> None:
+    def end(self, epoch: int, passes: PerceptronPasses, loss: Tensor, penalty: Tensor) -> None:
         """Take note of a pass; ValueError where a weight is not finite any more."""
-        weight, bias = network.weight.detach().cpu().numpy(), network.bias.detach().cpu().numpy()
+        weight, bias = (p.detach().cpu().numpy() for p in (passes.network.weight, passes.network.bias))
         if not (np.isfinite(weight[self.active]).all() and np.isfinite(bias[self.active]).all()):
             raise ValueError(f"Floating-point under-/overflow occurred at epoch #{epoch}. Scaling input data with "
                              "StandardScaler or MinMaxScaler might help.")  # fmt: skip
@@ -209,10 +209,11 @@ class _Watch:
         for k in np.flatnonzero(self.active):
             worth, score = objective[k], ""
             if self.scores[k] is not None:
-                found = self.scores[k](weight[k] / self._scale(epoch, weight.itemsize), bias[k])
+                found = self.scores[k](weight[k] / _scale(passes.decay, epoch * self.samples, weight.itemsize), bias[k])
                 worth, score = -found, f", Validation score: {found:f}"
             if self.estimator.verbose > 0:
-                print(f"Norm: {np.linalg.norm(weight[k]):.2f}, NNZs: {np.count_nonzero(weight[k])}, Bias: {bias[k]:.6f}, "
+                norm = passes.norms[0, k] if passes.penalised else np.linalg.norm(weight[k])
+                print(f"Norm: {float(norm):.2f}, NNZs: {np.count_nonzero(weight[k])}, Bias: {bias[k]:.6f}, "
                       f"T: {epoch * self.samples}, Avg. loss: {mean[k]:f}, Objective: {objective[k]:f}{score}")  # fmt: skip
                 print(f"Total training time: {time.time() - self.started:.2f} seconds.")
             stale = self.tol > -np.inf and worth > self.best[k] - self.tol
@@ -224,13 +225,17 @@ class _Watch:
                 if self.estimator.verbose:
                     print(f"Convergence after {epoch} epochs took {time.time() - self.started:.2f} seconds")
 
-    def _scale(self, epoch: int, size: int) -> float:
-        """scikit-learn keeps weights that shrink as a vector times a number, and scores the validation set by the vector."""
-        if self.decay == 1:
-            return 1.0
-        smallest = SMALLEST_SCALE[size]
-        period = 1 if self.decay < smallest else int(np.log(smallest) // np.log(self.decay)) + 1
-        return self.decay ** (epoch * self.samples % period)
+
+def _scale(decay: float, steps: int, size: int) -> float:
+    """scikit-learn keeps weights that shrink as a number times a vector, and scores the validation set by the vector: the number.
+
+    It is multiplied into the vector when it has become too small. size: bytes of a number.
+    """
+    if decay == 1:
+        return 1.0
+    smallest = SMALLEST_SCALE[size]
+    period = 1 if decay < smallest else int(np.log(smallest) // np.log(decay)) + 1
+    return decay ** (steps % period)
 
 
 def _after_make_dataset(random_state: Any) -> np.random.RandomState:
@@ -261,14 +266,14 @@ def _shuffled(seed: int, n: int) -> list[int]:
     return place
 
 
-def _rows(X: Any, device: torch.device, dtype: np.dtype) -> Rows:
+def _rows(X: Any, device: torch.device, dtype: np.dtype) -> Samples:
     """The samples; those of a CSR matrix stay sparse where fewer than a 16th of the entries is stored: else it is slower."""
     if not sparse.issparse(X):
-        return Rows(tensor_of(X, device, dtype))
+        return Samples(tensor_of(X, device, dtype))
     if 16 * X.nnz < X.shape[0] * X.shape[1]:
-        return SparseRows(*_csr(X, device, dtype))
+        return SparseSamples(*_csr(X, device, dtype))
     stored = sparse.csr_array((np.ones(X.nnz, bool), X.indices, X.indptr), X.shape)
-    return Rows(tensor_of(X, device, dtype), tensor_of(stored, device))
+    return Samples(tensor_of(X, device, dtype), tensor_of(stored, device))
 
 
 def _csr(X: Any, device: torch.device, dtype: np.dtype) -> tuple[Tensor, Tensor, Tensor]:

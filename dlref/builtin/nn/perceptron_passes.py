@@ -13,7 +13,7 @@ from .perceptron import Perceptron
 OVERHEAD = {"cpu": 2**16, "cuda": 2**21}
 
 
-class Rows:
+class Samples:
     """Samples x (N, F); stored (N, F): which of their features count for a penalty, all by default."""
 
     def __init__(self, x: Tensor, stored: Tensor | None = None):
@@ -35,7 +35,7 @@ class Rows:
         return self.x.index_select(0, chosen), None, None if self.stored is None else self.stored[chosen]
 
 
-class SparseRows(Rows):
+class SparseSamples(Samples):
     """Samples of which only some features are stored, as a CSR matrix has them: starts (N + 1,), columns and values (nnz,)."""
 
     def __init__(self, starts: Tensor, columns: Tensor, values: Tensor):
@@ -56,7 +56,7 @@ class SparseRows(Rows):
         return (taken * values).sum(1).view(chosen.shape)
 
     def take(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As that of Rows. A short row is filled up by its last column with a value of 0, which changes nothing."""
+        """As that of Samples. A short row is filled up by its last column with a value of 0, which changes nothing."""
         length = self.lengths[chosen].unsqueeze(1)
         # Elsewhere than on the CPU, to ask for the longest of them would mean to wait.
         width = int(length.max()) if length.device.type == "cpu" else self.widest
@@ -73,7 +73,7 @@ class PerceptronPasses:
     Without a penalty the weights change at a mistake only, and with the L2 penalty they shrink by a known factor in between:
     so each output scores a block of its samples, and `network.correct` is called for the first that may be a mistake.
 
-    network: what learns, by hand or by autograd. x: Rows of in_features; targets (N, outputs) of 1 and -1; lr: $\eta$;
+    network: what learns, by hand or by autograd. x: Samples of in_features; targets (N, outputs) of 1 and -1; lr: $\eta$;
     weights: of the samples in each output, (N, outputs), they multiply $\eta$ in a correction; bias_rate: the bias learns at
     $\beta\,\eta$, not at all for 0; l2 and l1: factors of the penalty $\lambda_2 |w|^2 / 2 + \lambda_1 |w|_1$, whose step is
     made at each sample: $w \leftarrow \max(0, 1 - \eta\lambda_2)\,w$ before a correction, and after it the truncation of
@@ -83,7 +83,7 @@ class PerceptronPasses:
     def __init__(
         self,
         network: Perceptron,
-        x: Rows,
+        x: Samples,
         targets: Tensor,
         lr: float = 1.0,
         weights: Tensor | None = None,
