@@ -96,8 +96,8 @@ class Perceptron(linear_model.Perceptron):
                     starts, columns, values = _csr(part, device, dtype)
                     rows = torch.arange(part.shape[0], device=device).repeat_interleave(starts.diff())
                     entries = F.embedding(columns, table) * values.unsqueeze(1)
-                    parts.append(bias.repeat(part.shape[0], 1).index_add_(0, rows, entries))
-                scores = torch.cat(parts)
+                    parts.append(table.new_zeros(part.shape[0], len(bias)).index_add(0, rows, entries))
+                scores = torch.cat(parts) + bias
             else:
                 scores = F.linear(tensor_of(X, device, dtype), weight, bias)
         return (scores.ravel() if len(weight) == 1 else scores).cpu().numpy()
@@ -227,9 +227,9 @@ class _Watch:
 
 
 def _scale(decay: float, steps: int, size: int) -> float:
-    """scikit-learn keeps weights that shrink as a number times a vector, and scores the validation set by the vector: the number.
+    """The number by which scikit-learn multiplies a vector to have the weights; it scores the validation set by the vector.
 
-    It is multiplied into the vector when it has become too small. size: bytes of a number.
+    The number shrinks with the weights; it is multiplied into the vector when it is too small. size: bytes of a number.
     """
     if decay == 1:
         return 1.0

@@ -128,7 +128,7 @@ class PerceptronPasses:
         decay: float | Tensor = 1.0
         while (left := n - int(at.min())) > 0:
             again = -(-left // block)  # no output can be ready before
-            slack = self._slack(again).repeat(1, block)
+            slack = self._slack(again).expand(-1, block).clone()
             slack[:, -1] = math.inf  # where nothing else is, the last is looked at
             for _ in range(again):
                 if block > 1:
