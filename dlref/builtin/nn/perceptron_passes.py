@@ -95,6 +95,7 @@ class PerceptronPasses:
         self.targets = targets.t().contiguous()  # (K, N), as all that is asked for by output and sample
         self.rates = None if weights is None else lr * weights.t().contiguous()
         self.lr, self.bias_rate, self.l2, self.l1 = lr, bias_rate, l2, l1
+        self.fastest = lr if self.rates is None else float(self.rates.max())
         self.decay = max(0.0, 1.0 - lr * l2)
         self.total = 0.0  # by how much truncation may have moved a weight so far
         self.moved = torch.zeros_like(network.weight) if l1 else None  # by how much it has
@@ -172,8 +173,7 @@ class PerceptronPasses:
     def _slack(self, corrections: int) -> Tensor:
         """By how much rounding may lift t z in the next so many corrections, (outputs, 1): `correct` decides about less."""
         network, eps = self.network, torch.finfo(self.network.weight.dtype).eps
-        rate = self.lr if self.rates is None else self.rates.max()
-        size = network.weight.norm(dim=1).hypot(network.bias) + corrections * rate * self.x.radius
+        size = network.weight.norm(dim=1).hypot(network.bias) + corrections * self.fastest * self.x.radius
         return (4 * eps * (network.in_features + 2) * self.x.radius * size).unsqueeze(1)
 
     def _norms(self, columns: Tensor | None, stored: Tensor | None) -> Tensor:
@@ -212,12 +212,14 @@ class PerceptronPasses:
             weight.scatter_(1, columns, new)
 
     def _penalties(self, norms: list[Tensor], visited: list[Tensor], powers: Tensor) -> Tensor:
-        """The sum of the penalty over all samples, (outputs,): from one correction to the next the weights only shrink."""
-        squares, absolutes = torch.stack(norms, 1)
+        """The sum of the penalty over all samples, (outputs,).
+
+        Between two corrections the squares shrink by powers; with truncation there is no sample in between.
+        """
+        twos, ones = torch.stack(norms, 1)
         steps = torch.stack(visited)
-        sums = lambda terms: torch.cat([terms.new_zeros(1), terms.cumsum(0)])[steps]  # noqa: E731
-        each = self.l2 / 2 * squares.square() * sums(powers.square()) + self.l1 * absolutes * sums(powers)
-        return in_order(each.squeeze(2))
+        shrunk = torch.cat([powers.new_zeros(1), powers.square().cumsum(0)])[steps]
+        return in_order((self.l2 / 2 * twos.square() * shrunk + self.l1 * ones * steps).squeeze(2))
 
 
 def in_order(values: Tensor) -> Tensor:
