@@ -68,18 +68,17 @@ def parameters(**ours: Any) -> Callable[[type], type]:
     """Give a class the constructor of the scikit-learn estimator that it extends, with these parameters, by keyword, more."""
 
     def extended(cls: type) -> type:
-        theirs = inspect.signature(cls.__init__)  # type: ignore[misc]
-        kept = [p for name, p in theirs.parameters.items() if name not in ours]
+        construct = cls.__init__  # type: ignore[misc]
+        theirs = inspect.signature(construct).parameters
         more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in ours.items()]
-        signature = theirs.replace(parameters=[*kept, *more])
+        signature = inspect.Signature([*theirs.values(), *more])
 
         def __init__(*args: Any, **kwargs: Any) -> None:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            self, *_ = bound.args
-            for name, value in bound.arguments.items():
-                if name != "self":
-                    setattr(self, name, value)
+            construct(**{name: value for name, value in bound.arguments.items() if name in theirs})
+            for name in ours:
+                setattr(bound.arguments["self"], name, bound.arguments[name])
 
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         __init__.__qualname__ = f"{cls.__qualname__}.__init__"
