@@ -580,6 +580,30 @@ def test_lbfgs_searches_as_torch_does(options, dtype):
     assert_same_state(results[0][2], results[1][2])
 
 
+@pytest.mark.parametrize("lr", [0.01, 0.3, 3.0, 100.0])
+def test_lbfgs_searches_among_waves_as_torch_does(lr):
+    """One parameter in an error of many minima: each branch of the search is taken by some of these."""
+    for seed in range(40):
+        a, b, c, start = (
+            torch.rand(4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).mul(6).tolist()
+        )
+        results = []
+        for namespace in (optim, torch.optim):
+            p = torch.nn.Parameter(torch.tensor([start, -start], dtype=torch.float64))
+            optimizer = namespace.LBFGS([p], lr=lr, line_search_fn="strong_wolfe", max_iter=6)
+
+            def closure(p=p, optimizer=optimizer, a=a, b=b, c=c):
+                optimizer.zero_grad()
+                error = (0.02 * p**2 + a * torch.sin(b * p + c) + 0.1 * torch.sin(9 * p)).sum()
+                error.backward()
+                return error
+
+            results.append([[optimizer.step(closure).item() for _ in range(3)], p, optimizer])
+        assert results[0][0] == results[1][0]
+        assert torch.equal(results[0][1], results[1][1])
+        assert_same_state(results[0][2], results[1][2])
+
+
 @pytest.mark.parametrize("search", SEARCHES)
 def test_lbfgs_reaches_the_minimum(search):
     for dtype in (torch.float64, torch.complex128):
