@@ -274,6 +274,18 @@ def test_dtypes(dtype):
     assert (result.x - 1).abs().max() < 0.1
 
 
+def test_by_autograd():
+    def function(x):
+        w = x.detach().requires_grad_()
+        error = (torch.arange(1.0, 4.0, dtype=x.dtype) * (w - 1) ** 2).sum()
+        return error.detach(), *torch.autograd.grad(error, w)
+
+    x0 = torch.zeros(3, dtype=torch.float64)
+    result = minimize_lbfgs(function, x0)
+    assert result.success and (result.x - 1).abs().max() < 1e-5
+    assert not x0.any()
+
+
 def test_what_must_hold():
     for x0 in (
         torch.zeros(2, 2),

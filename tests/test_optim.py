@@ -543,7 +543,7 @@ def test_torch_schedules_drive_ours():
 # --- the optimizer that asks for a closure ------------------------------------------------------------------------
 
 
-def bowls(namespace, dtype=torch.float64, wrap=lambda closure: closure, **options):
+def bowls(namespace, dtype=torch.float64, scale=1.0, **options):
     """Parameters, optimizer and closure: two parameters, one complex if the dtype is, in an error that is no parabola."""
     generator = torch.Generator().manual_seed(0)
     p, q = (torch.nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in ((3, 4), (5,)))
@@ -551,12 +551,12 @@ def bowls(namespace, dtype=torch.float64, wrap=lambda closure: closure, **option
 
     def closure():
         optimizer.zero_grad()
-        error = sum((c * r.abs() ** 2 + (r - 1).abs() ** 4).sum() for c, r in ((1.0, p), (9.0, q)))
+        error = scale * sum((c * r.abs() ** 2 + (r - 1).abs() ** 4).sum() for c, r in ((1.0, p), (9.0, q)))
         error = -error if optimizer.defaults["maximize"] else error
         error.backward()
         return error
 
-    return [p, q], optimizer, wrap(closure)
+    return [p, q], optimizer, closure
 
 
 SEARCHES = [None, "strong_wolfe", "more_thuente"]
@@ -564,7 +564,9 @@ LBFGS_OPTIONS = [
     {}, {"line_search_fn": "strong_wolfe"}, {"lr": 5.0, "line_search_fn": "strong_wolfe", "max_iter": 3, "max_eval": 4},
     {"lr": 0.05, "history_size": 2, "max_iter": 30}, {"lr": torch.tensor([0.1])}, {"max_iter": 1}, {"lr": 0.0},
     {"maximize": True, "lr": 0.1}, {"maximize": True, "line_search_fn": "strong_wolfe"}, {"tolerance_grad": 1.0},
-    {"tolerance_change": 0.5}, {"max_eval": 1}, {"max_iter": 4, "line_search_fn": "strong_wolfe", "history_size": 1},
+    {"tolerance_change": 0.5}, {"max_eval": 1},
+    {"scale": 1e-7, "tolerance_grad": 0, "tolerance_change": 0},  # too little to be kept
+    {"max_iter": 4, "line_search_fn": "strong_wolfe", "history_size": 1},
 ]  # fmt: skip
 
 
