@@ -79,6 +79,18 @@ def test_splits_agree_in_float64(run):
         assert manual == builtin and float(difference) < 1e-13
 
 
+def test_the_worked_example_is_scikit_learns_by_another_import(run):
+    status, output, errors = run("article_example", "--max_iter", "3")
+    assert status == 0, errors
+    told = [float(loss) for loss in re.findall(r"Iteration \d, loss = ([\d.]+)", output)]
+    rows = re.findall(r"│ (\S+) +│ +3 │ +([\d.]+) │ +([\d.]+) │ +([\d.e-]*) +│", output)
+    assert [name for name, *_ in rows] == ["scikit-learn", "manual", "builtin"]
+    assert len(told) == 3 and {float(loss) for _, loss, *_ in rows} == {told[-1]}
+    assert float(re.search(r"Test accuracy: ([\d.]+)", output)[1]) == pytest.approx(float(rows[0][2]), abs=1e-4)
+    assert len({accuracy for _, _, accuracy, _ in rows}) == 1
+    assert all(float(difference) < 1e-13 for *_, difference in rows[1:])
+
+
 LIGHTNING = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:The number of"
 )
@@ -132,8 +144,9 @@ def test_gradients_through_time_are_those_of_autograd(tmp_path, run):
     assert (tmp_path / "001-recurrent-manual/gradients.png").read_bytes()[:4] == b"\x89PNG"
 
 
-WITHOUT_RUNS = {"fit_surface", "splits_networks"}
+WITHOUT_RUNS = {"article_example", "fit_surface", "splits_networks"}
 WRONG = {
+    "passes": ("article_example", ["--max_iter", "0"], "max_iter"),
     "networks": ("splits_networks", ["--networks", "[cn]"], "cnn"),
     "text": ("train_text", ["--path", "nowhere.txt"], "nowhere.txt"),
     "kernel": ("fit_surface", ["--kernel", "cubic"], "gaussian"),
