@@ -91,6 +91,20 @@ def test_the_worked_example_is_scikit_learns_by_another_import(run):
     assert all(float(difference) < 1e-13 for *_, difference in rows[1:])
 
 
+def test_estimators_beside_scikit_learns(tmp_path, run):
+    options = ("--splits", "1", "--max_iter", "5", "--json", str(tmp_path / "found.json"))
+    status, output, errors = run("compare_estimators", *options)
+    assert status == 0, errors
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found) == {"classifiers", "regressors", "transformers"}
+    scores = {(record["class"], record["side"]): record["scores"][0] for part in found.values() for record in part}
+    for name in ("MLPClassifier", "MLPRegressor"):
+        for backend in ("manual", "builtin"):
+            assert scores[name, backend] == pytest.approx(scores[name, "scikit-learn"], abs=1e-10)
+    assert all(f"{score:.4f}" in output for score in scores.values())
+    assert run("compare_estimators", *options)[0] == 2  # the file is there
+
+
 LIGHTNING = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:The number of"
 )
@@ -144,9 +158,11 @@ def test_gradients_through_time_are_those_of_autograd(tmp_path, run):
     assert (tmp_path / "001-recurrent-manual/gradients.png").read_bytes()[:4] == b"\x89PNG"
 
 
-WITHOUT_RUNS = {"article_example", "fit_surface", "splits_networks"}
+WITHOUT_RUNS = {"article_example", "compare_estimators", "fit_surface", "splits_networks"}
 WRONG = {
     "passes": ("article_example", ["--max_iter", "0"], "max_iter"),
+    "splits": ("compare_estimators", ["--splits", "0"], "splits"),
+    "folder": ("compare_estimators", ["--json", "/nowhere/found.json"], "/nowhere/found.json"),
     "networks": ("splits_networks", ["--networks", "[cn]"], "cnn"),
     "text": ("train_text", ["--path", "nowhere.txt"], "nowhere.txt"),
     "kernel": ("fit_surface", ["--kernel", "cubic"], "gaussian"),
