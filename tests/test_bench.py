@@ -131,7 +131,7 @@ def test_estimators_are_fitted_to_the_same_losses_and_compared_with_scikit_learn
     for solver in ("sgd", "adam"):
         record = records[f"fit, {solver}"]
         assert set(record["ratios"]) == set(OURS) - {"manual compiled"} == set(record["times"]) - {"scikit-learn"}
-        assert 0 < record["loss difference"] < 1e-4  # other products than numpy's
+        assert record["loss difference"] < 1e-4  # numpy's products may round differently
     for ratio in (ratio for record in records.values() for ratio in record["ratios"].values()):
         assert ratio["base"] == "scikit-learn" and ratio["value"] > 0
     header, *rows = bench.rows("estimators", found["estimators"])
