@@ -24,7 +24,8 @@ Found = dict[str, tuple[dict[str, Any], Any]]
 def update_figures(results: Sequence[str], files: Sequence[str] = ("README.md", "docs/speed.md")) -> None:
     """Rewrite each block between <!-- bench: NAME --> and <!-- end --> whose figures the results hold, and nothing else.
 
-    NAME is a section of the results (operations, optimizers, steps, saved, peak, growth), or chosen: the README's few rows.
+    NAME is a section of the results (operations, optimizers, steps, estimators, saved, peak, growth), or chosen: the
+    README's few rows.
 
     Args:
         results: JSON files of dlref bench; of what is in several, the last one counts.

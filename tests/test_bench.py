@@ -14,6 +14,7 @@ import torch
 import dlref
 from dlref import bench, builtin, manual
 from dlref.bench.cases import OPERATIONS
+from dlref.bench.estimators import OURS, fit
 from dlref.bench.memory import kept_by, peak_of, reachable
 from dlref.bench.operations import operation_variants
 from dlref.bench.steps import SGD, Network, step_variants
@@ -109,6 +110,57 @@ def test_products_by_onednn_are_set_for_a_while_and_refused_with_amx(monkeypatch
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     with pytest.raises(ValueError, match="AMX"), bench.products("onednn"):
         pass
+
+
+# --- estimators -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The small task, smaller."""
+    make, settings = bench.ESTIMATORS["mlp_classifier"]
+    few = (lambda: tuple(a[:300] for a in make()), settings | {"max_iter": 30})
+    monkeypatch.setitem(bench.ESTIMATORS, "mlp_classifier", few)
+
+
+def test_estimators_are_fitted_to_the_same_losses_and_compared_with_scikit_learns(tmp_path, tiny):
+    found = write(tmp_path / "found.json", "mlp_classifier")
+    assert set(found) == {"estimators", "environment"}
+    records = {bench.label(record).removeprefix("mlp_classifier, "): record for record in found["estimators"]}
+    assert set(records) == {"fit, sgd", "fit, adam", "predict"}
+    for solver in ("sgd", "adam"):
+        record = records[f"fit, {solver}"]
+        assert set(record["ratios"]) == set(OURS) - {"manual compiled"} == set(record["times"]) - {"scikit-learn"}
+        assert record["loss difference"] < 1e-4  # numpy's products may round differently
+    for ratio in (ratio for record in records.values() for ratio in record["ratios"].values()):
+        assert ratio["base"] == "scikit-learn" and ratio["value"] > 0
+    header, *rows = bench.rows("estimators", found["estimators"])
+    assert len(rows) == 3 and {len(row) for row in rows} == {len(header)}
+
+
+def test_an_estimator_that_learns_something_else_is_not_timed(monkeypatch, tiny):
+    monkeypatch.setitem(OURS, "builtin", OURS["builtin"] | {"beta_2": 0.9989})
+    with pytest.raises(ValueError, match=r"same losses in float64.*builtin"):
+        bench.time_estimator("mlp_classifier", rounds=1)
+    with pytest.raises(ValueError, match="near it: mlp_classifier"):
+        bench.time_estimator("mlp_clasifier")
+
+
+def test_compilation_is_told_apart_from_a_fit(monkeypatch):
+    class Compiled:
+        compile, max_iter = True, 4
+
+        def set_params(self, callbacks):
+            self.callback = callbacks
+            return self
+
+        def fit(self, X, y):
+            for _ in range(4):
+                self.callback(self)
+
+    clock = iter([100.0, 120.0, 121.0, 122.0, 123.0, 123.5])  # the start, four epochs, the end
+    monkeypatch.setattr("dlref.bench.estimators.time.perf_counter", clock.__next__)
+    assert fit(Compiled(), None, None, apart := []) == 4.5 and apart == [19.0]
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -79,6 +79,33 @@ def test_splits_agree_in_float64(run):
         assert manual == builtin and float(difference) < 1e-13
 
 
+def test_the_worked_example_is_scikit_learns_by_another_import(run):
+    status, output, errors = run("article_example", "--max_iter", "3")
+    assert status == 0, errors
+    told = [float(loss) for loss in re.findall(r"Iteration \d, loss = ([\d.]+)", output)]
+    rows = re.findall(r"│ (\S+) +│ +3 │ +([\d.]+) │ +([\d.]+) │ +([\d.e-]*) +│", output)
+    assert [name for name, *_ in rows] == ["scikit-learn", "manual", "builtin"]
+    assert len(told) == 3 and {float(loss) for _, loss, *_ in rows} == {told[-1]}
+    assert float(re.search(r"Test accuracy: ([\d.]+)", output)[1]) == pytest.approx(float(rows[0][2]), abs=1e-4)
+    assert len({accuracy for _, _, accuracy, _ in rows}) == 1
+    assert all(float(difference) < 1e-13 for *_, difference in rows[1:])
+
+
+def test_estimators_beside_scikit_learns(tmp_path, run):
+    options = ("--splits", "1", "--max_iter", "5", "--json", str(tmp_path / "found.json"))
+    status, output, errors = run("compare_estimators", *options)
+    assert status == 0, errors
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found) == {"classifiers", "regressors", "transformers"}
+    scores = {(record["class"], record["side"]): record["scores"][0] for part in found.values() for record in part}
+    named_as_theirs = [key for key in scores if key[1] != "scikit-learn" and (key[0], "scikit-learn") in scores]
+    assert len(named_as_theirs) >= 6  # MLPClassifier, MLPRegressor and Perceptron, by each side
+    for name, side in named_as_theirs:
+        assert scores[name, side] == pytest.approx(scores[name, "scikit-learn"], abs=1e-10), name
+    assert all(f"{score:.4f}" in output for score in scores.values())
+    assert run("compare_estimators", *options)[0] == 2  # the file is there
+
+
 LIGHTNING = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:The number of"
 )
@@ -132,8 +159,11 @@ def test_gradients_through_time_are_those_of_autograd(tmp_path, run):
     assert (tmp_path / "001-recurrent-manual/gradients.png").read_bytes()[:4] == b"\x89PNG"
 
 
-WITHOUT_RUNS = {"fit_surface", "splits_networks"}
+WITHOUT_RUNS = {"article_example", "compare_estimators", "fit_surface", "splits_networks"}
 WRONG = {
+    "passes": ("article_example", ["--max_iter", "0"], "max_iter"),
+    "splits": ("compare_estimators", ["--splits", "0"], "splits"),
+    "folder": ("compare_estimators", ["--json", "/nowhere/found.json"], "/nowhere/found.json"),
     "networks": ("splits_networks", ["--networks", "[cn]"], "cnn"),
     "text": ("train_text", ["--path", "nowhere.txt"], "nowhere.txt"),
     "kernel": ("fit_surface", ["--kernel", "cubic"], "gaussian"),

@@ -4,6 +4,7 @@
 """
 
 from .estimate import ESTIMATED, GPU, estimate_step
+from .estimators import ESTIMATORS, time_estimator
 from .growth import draw_growth, exponent, time_growth
 from .measure import Ratio, Times, environment, measure, products
 from .memory import peak_bytes, saved_bytes

@@ -93,13 +93,19 @@ def measure(
         timers[name] = timer = Timer("work()", "gc.enable()", globals={"work": work, "gc": gc}, num_threads=threads)
         once = min(timer.timeit(1).median for _ in range(2))
         calls[name] = max(1, math.ceil(BLOCK / max(once, 1e-9)))
-    found: dict[str, list[float]] = {name: [] for name in timers}
-    order = list(timers)
+    takes = {name: lambda name=name: timers[name].timeit(calls[name]).median for name in timers}
+    return in_turn(takes, rounds, None if seconds is None else seconds - (time.perf_counter() - start))
+
+
+def in_turn(takes: Mapping[str, Callable[[], float]], rounds: int, seconds: float | None = None) -> Times:
+    """Ask each variant for its seconds once a round, in an order that turns; rounds and seconds as in `measure`."""
+    start, order = time.perf_counter(), list(takes)
+    found: dict[str, list[float]] = {name: [] for name in takes}
     for number in range(rounds):
         if seconds is not None and number >= FEWEST and time.perf_counter() - start > seconds:
             break
         for name in order:
-            found[name].append(timers[name].timeit(calls[name]).median)
+            found[name].append(takes[name]())
         order = [*order[1:], order[0]]
     return Times(found)
 

@@ -11,6 +11,7 @@ TITLES = {
     "operations": "operations: how many times longer than torch's forward and gradient",
     "optimizers": "optimizers: a step",
     "steps": "training steps",
+    "estimators": "estimators: how many times longer than scikit-learn's",
     "saved": "bytes kept for the gradient, beyond parameters",
     "peak": "largest memory of a training step, beyond parameters and optimizer state",
     "estimate": "a training step on a GPU: an estimate, not a measurement",
@@ -22,7 +23,7 @@ NOTE = (
 )
 HEADS = {
     "vjp": "without autograd", "autograd": "under autograd", "manual": "by hand", "manual apart": "by hand, apart",
-    "manual played back": "by hand, played back", "manual compiled": "by hand, compiled",
+    "manual played back": "by hand, played back", "manual compiled": "by hand, compiled", "builtin": "built-in",
 }  # fmt: skip
 
 
@@ -43,7 +44,9 @@ def where(environment: Record) -> str:
 def label(record: Record) -> str:
     """What a record is of: its name, and what else tells it from others of that name."""
     batch = f"batch {record['batch']}" if "batch" in record else None
-    return ", ".join(filter(None, (record["name"], batch, record.get("optimizer"), record.get("parameters"))))
+    return ", ".join(
+        filter(None, (record["name"], record.get("work"), batch, record.get("optimizer"), record.get("parameters")))
+    )
 
 
 def typical(records: Sequence[Record], key: str) -> float | None:
@@ -63,6 +66,16 @@ def _times(records: Sequence[Record]) -> list[list[str]]:
     if len(records) > 1:
         means = [typical(records, key) for key in keys]
         table.append(["geometric mean", "", "", *("" if m is None else f"{m:.2f}" for m in means)])
+    return table
+
+
+def _estimators(records: Sequence[Record]) -> list[list[str]]:
+    keys = list(dict.fromkeys(key for record in records for key in record["ratios"]))
+    table = [["", "scikit-learn, ms", *(HEADS[key] for key in keys), "compilation, s"]]
+    for record in records:
+        cells = [ratio_text(record["ratios"].get(key)) for key in keys]
+        compilation = f"{record['compilation']:.1f}" if "compilation" in record else ""
+        table.append([label(record), f"{1e3 * record['times']['scikit-learn']['seconds']:,.1f}", *cells, compilation])
     return table
 
 
@@ -108,5 +121,5 @@ def _estimate(records: Sequence[Record]) -> list[list[str]]:
 
 TABLES: dict[str, Callable[[Sequence[Record]], list[list[str]]]] = {
     **dict.fromkeys(("operations", "optimizers", "steps"), _times),
-    "saved": _saved, "peak": _peak, "growth": _growth, "estimate": _estimate,
+    "estimators": _estimators, "saved": _saved, "peak": _peak, "growth": _growth, "estimate": _estimate,
 }  # fmt: skip

@@ -25,11 +25,14 @@ Record = dict[str, Any]
 
 def main(command: str, arguments: list[str]) -> None:
     options = Parser(prog="dlref bench", description="Time both sides, and count their memory. Without names: every operation "
-                     "and optimizer, or what --models, --memory, --growth and --estimate ask for.")  # fmt: skip
+                     "and optimizer, or what --models, --estimators, --memory, --growth and --estimate ask for.")  # fmt: skip
     options.add_argument(
-        "names", nargs="*", help="of operations, optimizers, networks; with --memory modules, networks"
+        "names", nargs="*", help="of operations, optimizers, networks, estimators; with --memory modules, networks"
     )
     options.add_argument("--models", action="store_true", help="a whole training step of every network")
+    options.add_argument(
+        "--estimators", action="store_true", help="fit and predict of the estimators, over scikit-learn's"
+    )
     options.add_argument("--memory", action="store_true", help="bytes kept for the gradient, and the peak of a step")
     options.add_argument("--growth", action="store_true", help="time of a step against batch, width and depth")
     options.add_argument("--estimate", action="store_true", help="what a step would cost on a GPU, by formula")
@@ -54,7 +57,8 @@ def main(command: str, arguments: list[str]) -> None:
             raise ValueError(f"the file must lie in a folder that exists; {path} does not: make it first")
     if chosen.plot and not chosen.growth:
         raise ValueError("--plot draws the growth: give --growth too")
-    known = [*(bench.MODULES if chosen.memory else (*NAMES, *bench.OPTIMIZERS)), *bench.NETWORKS]
+    timed = (*NAMES, *bench.OPTIMIZERS, *bench.ESTIMATORS)
+    known = [*(bench.MODULES if chosen.memory else timed), *bench.NETWORKS]
     for name in chosen.names:
         one_of("name", name, known)
         if chosen.estimate:
@@ -75,7 +79,7 @@ def main(command: str, arguments: list[str]) -> None:
 def run(chosen: Any, device: torch.device, progress: Progress) -> dict[str, Any]:
     """The records of every section that was asked for, each {name of the section: list}."""
     common = {"device": device, "rounds": chosen.rounds, "seconds": chosen.seconds, "threads": chosen.threads}
-    asked = chosen.models or chosen.memory or chosen.growth or chosen.estimate
+    asked = chosen.models or chosen.estimators or chosen.memory or chosen.growth or chosen.estimate
     timed = chosen.names or not asked  # names choose among what is timed, the flags add to it
 
     def among(names: Iterable[str], all_of_them: bool) -> list[str]:
@@ -97,6 +101,8 @@ def run(chosen: Any, device: torch.device, progress: Progress) -> dict[str, Any]
                        lambda job: bench.time_optimizer(*job, **common)),
         "steps": ([] if chosen.memory and not chosen.models else among(bench.NETWORKS, chosen.models),
                   lambda name: bench.time_steps(name, compile=chosen.compile, **common)),
+        "estimators": ([] if chosen.memory and not chosen.estimators else among(bench.ESTIMATORS, chosen.estimators),
+                       lambda name: bench.time_estimator(name, compile=chosen.compile, **common)),
         "saved": (among(bench.MODULES, True) if chosen.memory else [], lambda name: bench.saved_bytes(name, device)),
         "peak": (among(bench.NETWORKS, True) if chosen.memory else [], lambda name: bench.peak_bytes(name, device)),
         "estimate": (among(bench.ESTIMATED, True) if chosen.estimate else [], bench.estimate_step),
