@@ -3,10 +3,11 @@
 `dlref bench` writes what these return. All sides of a comparison are measured in turn in one process.
 """
 
+from ..products import products
 from .estimate import ESTIMATED, GPU, estimate_step
 from .estimators import ESTIMATORS, time_estimator
 from .growth import draw_growth, exponent, time_growth
-from .measure import Ratio, Times, environment, measure, products
+from .measure import Ratio, Times, environment, measure
 from .memory import peak_bytes, saved_bytes
 from .modules import MODULES
 from .operations import time_operation

@@ -9,7 +9,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,14 +17,11 @@ from typing import Any
 
 import torch
 
-from ..names import one_of
-
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # what it says where there is no GPU
 from torch.utils.benchmark import Timer  # noqa: E402
 
 BLOCK = 1e-3  # seconds that one measurement lasts at least: the clock and the loop round it are far below
 FEWEST = 3  # rounds, whatever the budget of seconds
-PRODUCTS = ("default", "onednn")
 
 
 @dataclass(frozen=True)
@@ -108,28 +105,6 @@ def in_turn(takes: Mapping[str, Callable[[], float]], rounds: int, seconds: floa
             found[name].append(takes[name]())
         order = [*order[1:], order[0]]
     return Times(found)
-
-
-@contextlib.contextmanager
-def products(which: str) -> Iterator[None]:
-    """Compute float32 matrix products by oneDNN inside, on every side ("onednn"), or by torch's choice ("default").
-
-    torch sends mm and addmm to oneDNN where bfloat16 is allowed inside of them; a CPU without AMX computes them in full
-    float32 all the same, some (AMD) at twice the speed of MKL. ValueError on a CPU with AMX, where they would be rounded.
-    """
-    one_of("products", which, PRODUCTS)
-    if which == "default":
-        yield
-        return
-    if torch.cpu._is_amx_tile_supported():
-        raise ValueError("products must be default on this CPU: it has AMX, and oneDNN would compute in bfloat16")
-    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = setting.fp32_precision
-    setting.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        setting.fp32_precision = before
 
 
 def environment(device: torch.device, threads: int, **settings: Any) -> dict[str, Any]:
