@@ -1,5 +1,7 @@
 """scikit-learn's estimators with their mathematics by this library's pairs: change one import, keep the program."""
 
+from .autoencoder import AutoencoderTransformer
 from .mlp import MLPClassifier, MLPRegressor
+from .rbf import RBFNetworkClassifier, RBFNetworkRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["AutoencoderTransformer", "MLPClassifier", "MLPRegressor", "RBFNetworkClassifier", "RBFNetworkRegressor"]

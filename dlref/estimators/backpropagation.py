@@ -96,6 +96,14 @@ class Backpropagation(Exports):
             return convert(copy.deepcopy(activation), self.backend)
         return module_named(namespace(self.backend), ACTIVATIONS.get(activation, activation))()
 
+    def _form(self) -> tuple:
+        """What decides on the network beside its parameters."""
+        return self.backend, self.dropout, self.activation, self.output_activation
+
+    def _row_size(self) -> int:
+        """The most numbers that a row becomes in the network."""
+        return max(max(c.shape) for c in self.coefs_)
+
     @staticmethod
     def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The weights, and the others: intercepts, then those of the activations."""
@@ -111,7 +119,7 @@ class Backpropagation(Exports):
         """The network of the coefficients as they are now; learning: which writes into them."""
         live = self._live
         device = device_of(self.device)
-        key, arrays = (self.backend, device, self.dropout), self._arrays()
+        key, arrays = (device, *self._form()), self._arrays()
         same = live.key == key and len(arrays) == len(live.arrays) and all(a is b for a, b in zip(arrays, live.arrays))
         if not same or (learning and not live.learning):
             network = self._layers(namespace(self.backend))
@@ -158,10 +166,12 @@ class Backpropagation(Exports):
 
     def _initialize(self, y: np.ndarray, layer_units: list[int], dtype: np.dtype) -> None:
         super()._initialize(y, layer_units, dtype)  # type: ignore[misc]
-        functions = [*self._functions(len(layer_units) - 2)]
-        if self.output_activation is not None:
-            functions.append(self._function(self.output_activation))
-        self.activation_params_ = [p.detach().numpy().astype(dtype) for f in functions for p in f.parameters()]
+        self.activation_params_ = self._initial_rest(dtype)
+
+    def _initial_rest(self, dtype: np.dtype) -> list[np.ndarray]:
+        """What the parameters beside the affine layers' begin as."""
+        _, others = self._parameters(self._layers(namespace(self.backend)))
+        return [p.detach().numpy().astype(dtype) for p in others[len(self.intercepts_) :]]
 
     def _fit_stochastic(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *unused: Any) -> None:
         incremental = unused[-1]
@@ -375,7 +385,7 @@ class Backpropagation(Exports):
         ((x, (target, v), total, constant),) = self._batches(
             X, y, self._sample_weights(y, sample_weight), X.shape[0], False
         )()
-        rows = max(1, NUMBERS // max(c.size for c in self.intercepts_))
+        rows = max(1, NUMBERS // self._row_size())
         gradients = namespace(self.backend).training.gradients
         decay = self.alpha / total
 
@@ -451,12 +461,14 @@ class Backpropagation(Exports):
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         network = self._network().eval()
+        return self._apply(lambda x: self._output(network(x)), X)
+
+    def _apply(self, function: Callable[[Tensor], Tensor], X: Any) -> np.ndarray:
+        """What the function makes of the rows, a piece of them at a time."""
         rows = Rows(X, device_of(self.device), self.coefs_[0].dtype)
-        piece = max(1, NUMBERS // max(max(c.shape) for c in self.coefs_))
+        piece = max(1, NUMBERS // self._row_size())
         with torch.no_grad():
-            outputs = [
-                self._output(network(rows[start : start + piece])).cpu() for start in range(0, X.shape[0], piece)
-            ]
+            outputs = [function(rows[start : start + piece]).cpu() for start in range(0, X.shape[0], piece)]
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).numpy()
 
     def _output(self, z: Tensor) -> Tensor:

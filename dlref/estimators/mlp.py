@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from sklearn import neural_network
 from sklearn.utils import compute_sample_weight
-from torch import nn
 
 from .backpropagation import OWN, OWN_CONSTRAINTS, Backpropagation
 from .common import parameters
@@ -30,6 +27,9 @@ ABOUT = """
     callbacks: a function or several, called with the estimator after each epoch; what returns true ends the training.
     verbose: also "bar", a progress bar.
 """
+CLASS_WEIGHT = (
+    '    class_weight: a dict {class: weight}, or "balanced": n_samples / (n_classes * the class\'s samples).\n    '
+)
 
 
 @parameters(loss="log_loss", class_weight=None, **OWN)
@@ -37,9 +37,7 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
     __doc__ = (
         "scikit-learn's MLPClassifier (which see), by torch: on every device, by hand or by autograd."
         + ABOUT
-        + (
-            '    class_weight: a dict {class: weight}, or "balanced": n_samples / (n_classes * the class\'s samples).\n    '
-        )
+        + CLASS_WEIGHT
     )
     _parameter_constraints: dict = {
         **neural_network.MLPClassifier._parameter_constraints,
@@ -51,9 +49,8 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
         w = super()._sample_weights(y, sample_weight)
         if self.class_weight is None:
             return w
-        labels = (
-            self._label_binarizer.inverse_transform(y) if self.out_activation_ == "softmax" or y.shape[1] == 1 else y
-        )
+        binarizer = self._label_binarizer
+        labels = y if binarizer.y_type_.startswith("multilabel") else binarizer.inverse_transform(y)
         balance = compute_sample_weight(self.class_weight, labels)
         return balance if w is None else w * balance
 
