@@ -41,7 +41,7 @@ class Reconstruction(BaseMultilayerPerceptron):
         return self._forward_pass_fast(X, check_input=check_input)
 
 
-@parameters(FIRST, loss="squared_error", noise=0.0, **OWN)
+@parameters(FIRST, loss="squared_error", noise=0.0, tol=1e-5, **OWN)
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Backpropagation, Reconstruction):
     __doc__ = (
         "An autoencoder as a transformer, with the parameters of scikit-learn's MLPRegressor."

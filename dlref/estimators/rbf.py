@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import _fit_context, is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from ..builtin.composed import KERNELS
 from ..models import least_squares, rbf_network
-from .backpropagation import NUMBERS
+from .backpropagation import NUMBERS, Backpropagation
 from .common import dense, namespace, parameters, tensor_of
 from .mlp import ABOUT, CLASS_WEIGHT, MLPClassifier, MLPRegressor
 
@@ -61,8 +62,14 @@ RADIAL = """
 """
 
 
-class Radial:
+class Radial(Backpropagation):
     """Mixin in front of the perceptrons: another network, and least squares as a solver."""
+
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
 
     # What the perceptrons ask for and a radial network has not.
     activation, dropout = "identity", 0.0
@@ -93,14 +100,14 @@ class Radial:
 
     def _radial(self, index: int) -> np.ndarray:
         if not self.__dict__.get("activation_params_"):
-            raise AttributeError("there are no centres and widths before the estimator is fitted")
+            raise NotFittedError(f"{type(self).__name__} has no centres and widths yet: call fit first")
         return self.activation_params_[index]
 
     def _form(self) -> tuple:
-        return *super()._form(), self.kernel  # type: ignore[misc]
+        return *super()._form(), self.kernel
 
     def _row_size(self) -> int:
-        return max(self.centers_.size, super()._row_size())  # type: ignore[misc]
+        return max(self.centers_.size, super()._row_size())
 
     def _layers(self, ns: Any) -> nn.Sequential:
         units, features = self.centers_.shape
@@ -111,7 +118,7 @@ class Radial:
         return layers
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
-        X, y = super()._validate_input(X, y, incremental, reset)  # type: ignore[misc]
+        X, y = super()._validate_input(X, y, incremental, reset)
         if not isinstance(self.centers, str):
             shape = check_array(self.centers, input_name="centers").shape
             if shape[1] != X.shape[1]:
@@ -130,7 +137,7 @@ class Radial:
         return X, y
 
     def _initialize(self, y: np.ndarray, layer_units: list[int], dtype: np.dtype) -> None:
-        super()._initialize(y, layer_units[1:], dtype)  # type: ignore[misc]
+        super()._initialize(y, layer_units[1:], dtype)
         self.n_layers_ = len(layer_units)
 
     def _initial_rest(self, dtype: np.dtype) -> list[np.ndarray]:
@@ -196,10 +203,10 @@ class Radial:
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         y = y.reshape(len(y), -1)
+        w = self._sample_weights(y, sample_weight)
         self._random_state = check_random_state(self.random_state)
         if first:
             self._initialize(y, [X.shape[1], *self.hidden_layer_sizes, y.shape[1]], X.dtype)
-        w = self._sample_weights(y, sample_weight)
         try:
             self._place(X, w)
             self._solve(X, y, w)
@@ -221,7 +228,7 @@ class Radial:
         self.coefs_ = [last.weight.detach().numpy().T.astype(dtype)]
         self.intercepts_ = [last.bias.detach().numpy().astype(dtype)]
         self.loss_, self.n_iter_ = 0.5 * float(squares + penalty), 1
-        self.t_ += len(y)
+        self.__dict__.pop("loss_curve_", None)  # of gradients before
         self.out_activation_ = "clip" if is_classifier(self) else "identity"
 
     def _fit_stochastic(self, X: Any, y: np.ndarray, *others: Any) -> None:
@@ -231,16 +238,16 @@ class Radial:
             held = self.early_stopping
             self.validation_scores_, self.best_validation_score_ = ([], -np.inf) if held else (None, None)
             self.best_loss_ = None if held else np.inf
-        super()._fit_stochastic(X, y, *others)  # type: ignore[misc]
+        super()._fit_stochastic(X, y, *others)
 
     def _epochs(self, X: Any, y: np.ndarray, w: np.ndarray | None, batch: int) -> Callable[[], float]:
         self._place(X, w)
-        return super()._epochs(X, y, w, batch)  # type: ignore[misc]
+        return super()._epochs(X, y, w, batch)
 
     def _fit_lbfgs(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *others: Any) -> None:
         self._link()
         self._place(X, self._sample_weights(y, sample_weight))
-        super()._fit_lbfgs(X, y, sample_weight, *others)  # type: ignore[misc]
+        super()._fit_lbfgs(X, y, sample_weight, *others)
 
     def _link(self) -> None:
         """Let the output be what the loss has it for, also after least squares."""
