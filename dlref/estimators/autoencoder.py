@@ -14,7 +14,7 @@ from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptr
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import nn
 
 from ..models import mlp
@@ -126,6 +126,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         r"""$1 - \sum \|x_n - \hat x_n\|^2 / \sum \|x_n - \bar x\|^2$; of principal components the sum of their ratios."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         return explained(dense(X), self._predict(X, check_input=False), sample_weight)
 
     @property
@@ -138,5 +140,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return tags
 
 
-def explained(X: np.ndarray, reconstruction: np.ndarray, sample_weight: Any = None) -> float:
-    return r2_score(X, reconstruction, sample_weight=sample_weight, multioutput="variance_weighted")
+def explained(X: np.ndarray, reconstruction: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+    """$R^2$ of all numbers, each from its feature's mean."""
+    mean = np.average(X, axis=0, weights=sample_weight)
+    w = None if sample_weight is None else np.repeat(sample_weight, X.shape[1])
+    return r2_score((X - mean).ravel(), (reconstruction - mean).ravel(), sample_weight=w)
