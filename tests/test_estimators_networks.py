@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator
 
-from dlref import builtin, manual, models
+from dlref import builtin, manual
 from dlref.builtin.composed import KERNELS
 from dlref.estimators import AutoencoderTransformer, RBFNetworkClassifier, RBFNetworkRegressor
 
@@ -190,6 +190,7 @@ def test_class_weight():
     same(
         given, RBFNetworkClassifier(15, random_state=0).fit(X, y, sample_weight=np.array([2.0, 1.0, 3.0])[y]), rtol=1e-9
     )
+    assert abs(given.coefs_[0] - RBFNetworkClassifier(centers=given.centers_).fit(X, y).coefs_[0]).max() > 1e-3
     balanced = RBFNetworkClassifier(15, class_weight="balanced", random_state=0, warm_start=True).fit(X, y)
     same(balanced, RBFNetworkClassifier(15, random_state=0).fit(X, y, len(y) / (3 * np.bincount(y)[y])), rtol=1e-9)
     before = [a.copy() for a in learnt(balanced)]
@@ -480,7 +481,7 @@ def test_frames():
     assert list(RBFNetworkClassifier().fit(frame, IRIS[1]).feature_names_in_) == ["a", "b", "c", "d"]
 
 
-# --- least squares with weights -------------------------------------------------------------------------------------------
+# --- centres by weights -------------------------------------------------------------------------------------------
 
 
 def test_fit_centers_with_weights():
@@ -491,5 +492,3 @@ def test_fit_centers_with_weights():
         np.testing.assert_allclose(np.sort(layer.centers.detach(), 0), np.sort(X[:30], 0), atol=1e-12)
         a, b = (ns.nn.RBF(2, 5, dtype=torch.float64).fit_centers(x) for x in (X, scipy.sparse.csr_array(X.numpy())))
         assert len(a.centers) == len(b.centers) == 5
-        with pytest.raises(ValueError, match="weight must be 60 numbers"):
-            models.least_squares(ns.nn.Sequential(ns.nn.Linear(2, 1).double()), X, X[:, :1], weight=X[:, 0])

@@ -9,7 +9,10 @@ from sklearn.utils import compute_sample_weight
 from .backpropagation import OWN, OWN_CONSTRAINTS, Backpropagation
 from .common import parameters
 
-ABOUT = """
+HIDDEN = """    activation: also any activation of dlref.manual.nn by its name, or a module, of which each layer gets a copy.
+    dropout: after each hidden activation, in training.
+"""
+ABOUT = f"""
 
     Beside scikit-learn's own parameters, all by keyword:
 
@@ -17,8 +20,7 @@ ABOUT = """
     device: "auto" (a CUDA device where there is one), "cpu", "cuda". dtype: "float32", "float64", None: that of the data.
     compile: True: each step as one compiled graph; False: never; "auto": after 200 steps by hand they are recorded and played
         back, to the same numbers.
-    activation: also any activation of dlref.manual.nn by its name, or a module, of which each layer gets a copy.
-    dropout: after each hidden activation, in training.
+{HIDDEN}\
     optimizer: in place of the solver, the name of one of dlref.manual.optim, or what is called as optimizer(groups, lr=...).
         alpha is its weight_decay for the weights: the penalty's gradient, or, in AdamW, what shrinks them.
     loss: also a loss of dlref.manual.nn by its name or as a module, or a list of one for each output; values of several outputs

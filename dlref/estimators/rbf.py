@@ -30,7 +30,7 @@ from ..builtin.composed import KERNELS
 from ..models import least_squares, rbf_network
 from .backpropagation import NUMBERS, Backpropagation
 from .common import dense, namespace, parameters, tensor_of
-from .mlp import ABOUT, CLASS_WEIGHT, MLPClassifier, MLPRegressor
+from .mlp import ABOUT, CLASS_WEIGHT, HIDDEN, MLPClassifier, MLPRegressor
 
 SCALE = 2.0  # of the width "auto": neighbouring units overlap, so that what lies between the centres is smooth
 LEAST = 2e-3  # of probability in all that least squares leaves to classes which it thinks impossible
@@ -267,7 +267,7 @@ class RBFNetworkClassifier(Radial, MLPClassifier):
     decision_function: what predict takes the largest of; where there are two classes, or several labels, positive for the
     second, or for the label.
 """
-        + ABOUT
+        + ABOUT.replace(HIDDEN, "")
         + CLASS_WEIGHT
     )
     _parameter_constraints: dict = {**MLPClassifier._parameter_constraints, **CONSTRAINTS}
@@ -295,7 +295,7 @@ class RBFNetworkRegressor(Radial, MLPRegressor):
     __doc__ = (
         "A network of radial basis functions as a regressor, with the parameters of scikit-learn's MLPRegressor."
         + RADIAL
-        + ABOUT
+        + ABOUT.replace(HIDDEN, "")
     )
     _parameter_constraints: dict = {**MLPRegressor._parameter_constraints, **CONSTRAINTS}
 
