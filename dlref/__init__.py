@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import bench, builtin, data, lightning, manual, models
+    from . import bench, builtin, data, estimators, lightning, manual, models
     from .check import Finding, Report, check
     from .compare import Comparison, compare
     from .compare_models import ModelComparison, compare_models
@@ -26,7 +26,7 @@ __all__ = ["Comparison", "Finding", "ModelComparison", "Pair", "Report", "builti
 _DEFINED = {"Comparison": "compare", "Finding": "check", "ModelComparison": "compare_models", "Pair": "pairs",
             "Report": "check", "check": "check", "compare": "compare", "compare_models": "compare_models",
             "compile_step": "compile_step", "convert": "convert", "manual_mode": "mode", "pairs": "pairs"}  # fmt: skip
-_MODULES = ("bench", "builtin", "data", "lightning", "manual", "models")
+_MODULES = ("bench", "builtin", "data", "estimators", "lightning", "manual", "models")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import increment_version
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .manual import optimizer as manual_optimizer
@@ -21,6 +20,7 @@ from .manual.nn.utils import clip_grad_norm_
 from .manual.op import for_a_compiler
 from .manual.training import gradients
 from .names import one_of
+from .playback import Recorder
 
 GRAPHS = 8  # after as many recompilations torch.compile gives up as well
 Place = tuple[int, str, int | None]  # group, name, and where in a tuple a number of the optimizer stands
@@ -47,16 +47,17 @@ def compile_step(
     step is an ordinary one. The learning rate may change at every step, and so may another number once it was seen to.
     What no graph can hold (hooks, a look at the data, sparse gradients) and a missing compiler are told in a warning, and the
     steps are ordinary ones from there on. The network's parameters are laid into one tensor (`manual.flat`).
-    TypeError where network or criterion has no vjp, or the optimizer is another's; ValueError for an unknown backend.
+    TypeError where network or criterion has no vjp, or the optimizer is another's; ValueError for an unknown backend, or where
+    the optimizer's step asks for a closure.
     """
     vjp_of(network), vjp_of(criterion)
+    manual_optimizer.by_one_gradient(optimizer)
     if not isinstance(optimizer, manual_optimizer.Manual):
         raise TypeError(f"the optimizer must be one of dlref.manual.optim, as its update is part of the graph; it is "
                         f"{type(optimizer).__module__}.{type(optimizer).__name__}")  # fmt: skip
-    if isinstance(backend, str):
+    if isinstance(backend, str) and backend not in ("eager", "inductor"):
         one_of("backend", backend, ("eager", *torch._dynamo.list_backends(None)))
-    by_kernel = backend == "eager"
-    compiler = None if by_kernel else functools.partial(compiled, backend=backend, mode=mode, options=options)
+    compiler = None if backend == "eager" else functools.partial(compiled, backend=backend, mode=mode, options=options)
     return CompiledStep(network, criterion, optimizer, max_norm, compiler)
 
 
@@ -67,7 +68,9 @@ class CompiledStep:
         self.network, self.criterion, self.optimizer = flatten(network), criterion, optimizer
         self.max_norm, self.compiler = max_norm, compiler
         self.modules = list(dict.fromkeys([*network.modules(), *criterion.modules()]))
-        self.recordings: dict[tuple, Recording | None] = {}  # None: its first step, an ordinary one, has been taken
+        self.recordings: dict[
+            tuple, Recording | Replay | None
+        ] = {}  # None: its first step, an ordinary one, has been taken
         self.numbers: dict[tuple, dict[Place, Any]] = {}  # of the optimizer, at each key
         # Those of them that a graph takes as arguments.
         self.varying = {place for place, _ in numbers(optimizer) if place[1] == "lr"}
@@ -91,7 +94,7 @@ class CompiledStep:
         if self.optimizer.state is not self.state:  # it was loaded: the graphs hold another one's tensors
             self.recordings.clear()
             self.state = self.optimizer.state
-        batch, form = ([x, y], None) if type(x) is type(y) is Tensor else tree_flatten((x, y))
+        batch, form = flat_batch(x, y)
         key = self.key(batch, form)
         recording = self.recordings.get(key)
         if recording is not None:
@@ -99,6 +102,13 @@ class CompiledStep:
         if key not in self.recordings:
             self.begin(batch, form)
             return self.step(x, y)
+        if self.compiler is None:
+            replay = Replay(self, batch, form)
+            if replay.refused:
+                self.give_up(replay.refused)
+            else:
+                self.recordings[key] = replay
+            return replay.taken
         try:
             recording = Recording(self, batch, form)
             result = recording(batch)
@@ -128,7 +138,9 @@ class CompiledStep:
             settings += [p.requires_grad for p in group["params"]]
         if torch._C._is_any_autocast_enabled():
             settings.append(torch.get_autocast_dtype(batch[0].device.type))
-        return form, *settings, tuple([v for place, v in numbers(self.optimizer) if place not in self.varying])
+        # A replay ends before the update, which sees the numbers as they are.
+        fixed = [v for place, v in numbers(self.optimizer) if place not in self.varying] if self.compiler else ()
+        return form, *settings, tuple(fixed)
 
     def begin(self, batch: list, form: Any) -> None:
         """Note a new key. Where it differs from another in numbers alone, they become arguments of the next graph."""
@@ -149,21 +161,91 @@ class CompiledStep:
         warnings.warn(f"the steps are ordinary ones from here on, as they cannot be one graph: {reason}", stacklevel=4)
 
 
+def flat_batch(x: Any, y: Any) -> tuple[list, Any]:
+    """The tensors of a batch, and the form that they had; None where it was (x, y)."""
+    if type(x) is Tensor:
+        if type(y) is Tensor:
+            return [x, y], None
+        if type(y) is tuple and all(type(t) is Tensor for t in y):
+            return [x, *y], _form(len(y))
+    return tree_flatten((x, y))
+
+
+@functools.cache
+def _form(number: int) -> Any:
+    """That of (tensor, tuple of so many tensors)."""
+    return tree_flatten((0, (0,) * number))[1]
+
+
+def refuse_hooks(owner: CompiledStep) -> str:
+    """Why the step cannot be one graph, for what is called at every step; empty where nothing is."""
+    if any(map(has_hooks, owner.modules)) or any(
+        p._backward_hooks or p._post_accumulate_grad_hooks for p in owner.network.parameters()
+    ):
+        return "modules or parameters have hooks, which are called at every step"
+    return ""
+
+
+class Replay:
+    """A step that is taken and recorded, to be played back on other batches of its form; the update stays the optimizer's."""
+
+    def __init__(self, owner: CompiledStep, batch: list, form: Any):
+        self.owner, self.form = owner, None
+        self.leaves = [i for i, t in enumerate(batch) if isinstance(t, Tensor)]
+        parameters = list(owner.network.parameters())
+        buffers = {(m, name): b for m in owner.modules for name, b in m._buffers.items() if b is not None}
+        slots = [p.grad_slot for p in parameters if "grad_slot" in p.__dict__]
+        plain = [t for m in owner.modules for t in vars(m).values() if isinstance(t, Tensor)]
+        theirs = [p for m in owner.modules for p in m._parameters.values() if p is not None]
+        known = list(dict.fromkeys([*theirs, *buffers.values(), *slots, *plain]))
+        owner.optimizer.zero_grad()
+        with Recorder([batch[i] for i in self.leaves], known) as recorder:
+            z, error = gradients(
+                owner.network, owner.criterion, *(batch if form is None else tree_unflatten(batch, form))
+            )
+        found = [(p, p.grad) for p in parameters if p.grad is not None]
+        self.slots = [(p, g) for p, g in found if g is p.__dict__.get("grad_slot")]
+        self.others = [p for p, g in found if g is not p.__dict__.get("grad_slot")]
+        outputs, self.form = ([z], None) if isinstance(z, Tensor) else tree_flatten(z)
+        player = recorder.player([*outputs, error, *(p.grad for p in self.others)])
+        if any(m._buffers.get(name) is not b for (m, name), b in buffers.items()):
+            recorder.refused = "a buffer is made anew at every step, not changed in place"
+        if any(g.is_sparse for _, g in found):
+            recorder.refused = "a gradient is sparse"
+        self.refused = refuse_hooks(owner) or recorder.refused
+        self.player: Any = player
+        owner.update()
+        self.taken = z, error
+
+    def __call__(self, batch: list) -> tuple[Any, Tensor]:
+        if torch._C._is_any_autocast_enabled():  # the operations have cast what they wanted cast
+            with torch.autocast(batch[self.leaves[0]].device.type, enabled=False):
+                results = self.player([batch[i] for i in self.leaves])
+        else:
+            results = self.player([batch[i] for i in self.leaves])
+        *outputs, error = results[: len(results) - len(self.others)]
+        for p, slot in self.slots:
+            if p.grad is not slot:
+                p.grad = slot
+        for p, grad in zip(self.others, results[len(results) - len(self.others) :], strict=True):
+            p.grad = grad
+        self.owner.update()
+        return outputs[0] if self.form is None else tree_unflatten(outputs, self.form), error
+
+
 class Recording:
     """The step on a batch of one form as a graph, whose arguments are the tensors that the step reads or changes."""
 
     def __init__(self, owner: CompiledStep, batch: list, form: Any):
         self.owner, self.form = owner, None
-        if any(map(has_hooks, owner.modules)) or any(
-            p._backward_hooks or p._post_accumulate_grad_hooks for p in owner.network.parameters()
-        ):
-            raise ValueError("modules or parameters have hooks, which are called at every step")
+        if reason := refuse_hooks(owner):
+            raise ValueError(reason)
         parameters = [p for m in owner.modules for p in m._parameters.values() if p is not None]
         buffers = [b for m in owner.modules for b in m._buffers.values() if b is not None]
         self.fixed = list(dict.fromkeys([*parameters, *buffers]))
         self.leaves = [i for i, t in enumerate(batch) if isinstance(t, Tensor)]
         self.cells: dict[Place, list] = {}
-        tail = self.with_update(batch) if owner.compiler is not None else self.with_gradients()
+        tail = self.with_update(batch)
 
         def step(*arguments: Tensor) -> tuple:
             given = iter(arguments)
@@ -180,27 +262,12 @@ class Recording:
             return *outputs, error
 
         owner.optimizer.zero_grad()
-        with contextlib.nullcontext() if owner.compiler is None else for_a_compiler():
+        with for_a_compiler():
+            from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
+
             arguments = self.arguments(batch)
             graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
-        self.graph = played(graph) if owner.compiler is None else owner.compiler(graph, arguments)
-
-    def with_gradients(self) -> Callable:
-        """Let the graph end with the gradients, in places of their own; the update stays the optimizer's step."""
-        learning = [p for p in self.fixed if isinstance(p, nn.Parameter) and p.requires_grad]
-        places = {p: p.__dict__.get("grad_slot", torch.empty_like(p)) for p in learning}
-        self.fixed += places.values()
-
-        @contextlib.contextmanager
-        def tail(swap: dict, _: list) -> Iterator[None]:
-            for p, place in places.items():
-                swap[p].grad_slot = swap[place]
-            yield
-            self.places = [(p, place) for p, place in places.items() if swap[p].grad is not None]
-            if any(swap[p].grad is not swap[place] for p, place in self.places):
-                raise ValueError("a gradient is sparse")
-
-        return tail
+        self.graph = owner.compiler(graph, arguments)
 
     def with_update(self, batch: list) -> Callable:
         """Let the graph end with the optimizer's rule, for each parameter by itself: the compiler makes few kernels of them."""
@@ -268,13 +335,7 @@ class Recording:
 
     def __call__(self, batch: list) -> tuple[Any, Tensor]:
         *outputs, error = self.graph(*self.arguments(batch))
-        if self.owner.compiler is None:
-            for p, place in self.places:
-                if p.grad is not place:
-                    p.grad = place
-            self.owner.update()
-        else:
-            increment_version(self.changed)
+        increment_version(self.changed)
         return outputs[0] if self.form is None else tree_unflatten(outputs, self.form), error
 
 
@@ -336,22 +397,3 @@ def compiled(
         return torch._inductor.compile(graph, arguments, options=chosen)
     options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **(options or {})}
     return torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options=options)
-
-
-def played(graph: fx.GraphModule) -> Callable:
-    """The graph kernel by kernel, each called by its name in Python where it has one: that takes half the time."""
-    for node in list(graph.graph.nodes):
-        if not isinstance(target := node.target, torch._ops.OpOverload):
-            continue
-        name, first = target.overloadpacket.__name__, target._schema.arguments[0]
-        if name in ("alias", "detach", "lift_fresh"):
-            node.replace_all_uses_with(node.args[0])
-            graph.graph.erase_node(node)
-        elif "out" in node.kwargs or name == "ones_like":
-            node.target = getattr(torch, name)
-        elif name == "_to_copy" and set(node.kwargs) == {"dtype"}:
-            node.op, node.target = "call_method", "to"
-        elif first.name == "self" and isinstance(node.args[0], fx.Node) and hasattr(Tensor, name):
-            node.op, node.target = "call_method", name
-    graph.recompile()
-    return graph.forward

@@ -19,10 +19,15 @@ def one_of(what: str, name: Any, known: Iterable[str]) -> None:
 
 
 def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:
-    """ns.optim.NAME(parameters, **arguments); ValueError where there is none by hand or it takes no such arguments."""
-    from .manual import optim
+    """ns.optim.NAME(parameters, **arguments), whose step needs no closure.
 
-    return _named(ns.optim, optim, "optimizer", name, parameters, arguments)
+    ValueError where there is none by hand, it takes no such arguments, or its step asks for a closure."""
+    from .manual import optim
+    from .manual.optimizer import by_one_gradient
+
+    optimizer = _named(ns.optim, optim, "optimizer", name, parameters, arguments)
+    by_one_gradient(optimizer)
+    return optimizer
 
 
 def schedule_named(ns: Any, name: str, optimizer: Any, **arguments: Any) -> Any:
@@ -41,7 +46,7 @@ def _named(space: Any, reference: Any, what: str, name: str, first: Any, argumen
 
 def called(what: str, function: Any, first: Any, **arguments: Any) -> Any:
     """function(first, **arguments); ValueError where it takes no such arguments."""
-    name = function.__name__
+    name = getattr(function, "__name__", None) or repr(function)
     try:
         inspect.signature(function).bind(first, **arguments)
     except TypeError as error:

@@ -63,9 +63,9 @@ def test_modules_pass(module):
 
 def test_optimizers_and_schedules_pass():
     for optim in (torch.optim, dlref.manual.optim):
-        for name in ("Adam", "SGD", "RMSprop"):
-            report = dlref.check(getattr(optim, name), name, dtypes=["float32"])
-            assert report.ok and report.samples > 30, str(report)
+        for name in ("Adam", "SGD", "RMSprop", "LBFGS"):
+            report = dlref.check(getattr(optim, name), name, dtypes=["float64" if name == "LBFGS" else "float32"])
+            assert report.ok and report.samples > 20, str(report)
         for name in ("StepLR", "OneCycleLR", "ReduceLROnPlateau"):
             assert dlref.check(getattr(optim.lr_scheduler, name), name).ok
 

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import dlref.manual.functional as F
 from dlref.manual import nn
-from dlref.manual.nn import attention, linear_loss
+from dlref.manual.nn import attention, linear_loss, rnn
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -92,6 +92,28 @@ def test_peak_of_attention(options, monkeypatch):
     at_once = [peak(function) for function in (under, explicit)]
     assert min(at_once) > 2 * 4 * 2 * 2048 * 2048
     assert all(blocks <= 0.3 * whole for blocks, whole in zip(by_blocks, at_once, strict=True)), (by_blocks, at_once)
+
+
+@pytest.mark.parametrize("kind,most", [("RNN", 3.5), ("LSTM", 18.5), ("GRU", 12.5)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_peak_of_recurrence(kind, most, reverse):
+    """The states of all steps and their gradients are written once, over what they are made of: in units of the output."""
+    steps, rows, size, gates = 32, 16, 64, {"RNN": 1, "LSTM": 4, "GRU": 3}[kind]
+    states = [draw(rows, size) for _ in range(1 + (kind == "LSTM"))]
+    weights = [draw(gates * size, 8), draw(gates * size, size), None, None]
+    sizes, projection, relu = (rows,) * steps, {"LSTM": (None,)}.get(kind, ()), {"RNN": (False,)}.get(kind, ())
+    args = (draw(steps * rows, 8), *states, *weights, *projection, sizes, reverse, *relu)
+    layer, dy = getattr(rnn, f"{kind.lower()}_layer"), draw(steps * rows, size)
+
+    def explicit(times=1):
+        _, pullback = layer.vjp(*args)
+        return [pullback((dy, *(None for _ in states))) for _ in range(times)]
+
+    first, again = explicit(2)
+    for a, b in zip(first, again, strict=True):
+        assert a is b is None or torch.equal(a, b)
+    found = peak(explicit) / dy.nbytes
+    assert found <= most, found
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 16, 16), (2, 4, 100, 16), (1, 2, 300, 64)], ids=str)

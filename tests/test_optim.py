@@ -13,15 +13,21 @@ import pytest
 import torch
 from test_manual import Seen
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils._pytree import tree_leaves_with_path
 
+import dlref
 from dlref.manual import nn, optim
 from dlref.manual.flat import coalesce, flatten
+from dlref.manual.optimizer import Manual
+from dlref.names import optimizer_named
+from dlref.oracle.steps import objective
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch.jit's deprecation, at import
     from torch.testing._internal.common_optimizers import optim_db
 
 NAMES = sorted(n for n in optim.__all__ if isinstance(c := getattr(optim, n), type) and c is not torch.optim.Optimizer)
+RULES = [n for n in NAMES if issubclass(getattr(optim, n), Manual)]  # those that the base takes the step for
 INFOS = {info.optim_cls.__name__: info for info in optim_db}
 MOMENTUM: dict[str, dict[str, Any]] = {"SGD": {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}}
 
@@ -39,7 +45,8 @@ CONFIGURATIONS = list(configurations())
 
 def test_every_optimizer_has_configurations():
     assert set(NAMES) <= set(INFOS)
-    assert set(NAMES) >= set("SGD Adagrad Adadelta RMSprop Adam AdamW Adamax NAdam RAdam".split())
+    assert set(NAMES) >= set("SGD Adagrad Adadelta RMSprop Adam AdamW Adamax NAdam RAdam LBFGS".split())
+    assert set(NAMES) - set(RULES) == {"LBFGS"}
 
 
 def network(dtype=torch.float64, flat: bool = False):
@@ -56,19 +63,30 @@ def build(namespace, name: str, parameters, kwargs: dict[str, Any]):
 
 
 def train(model, optimizer, steps: range, missing: int | None = None):
-    """Steps with gradients that depend on the step only; a flattened model gets them where `vjp` puts them."""
+    """Steps with gradients that depend on the step only; a flattened model gets them where `vjp` puts them.
+
+    Where the step asks for a closure, they are the slopes at 0 of a bowl.
+    """
     for step in steps:
         generator = torch.Generator().manual_seed(step)
         for i, p in enumerate(model.parameters()):
             g = torch.randn(p.shape, generator=generator, dtype=p.dtype)
             slot = p.__dict__.get("grad_slot")
             p.grad = None if i == missing else g if slot is None else slot.copy_(g)
-        optimizer.step()
+        if isinstance(optimizer, torch.optim.LBFGS):
+            optimizer.step(objective(list(model.parameters()), -1 if optimizer.defaults["maximize"] else 1))
+        else:
+            optimizer.step()
+
+
+def plain(name: str) -> dict[str, Any]:
+    """Asks torch for the loop over parameters, where there is another way."""
+    return {"foreach": False} if "foreach" in INFOS[name].supported_impls else {}
 
 
 def runs(optimizer) -> list[int]:
     """How many updates the last step was, a group."""
-    return [len(plan.runs) for plan in optimizer._plans.values()]
+    return [len(plan.runs) for plan in optimizer._plans.values()] if isinstance(optimizer, Manual) else [1]
 
 
 def assert_same(a, b, bound: float = 0.0):
@@ -84,10 +102,14 @@ def assert_same_state(ours, theirs, bound: float = 0.0):
     assert a["state"].keys() == b["state"].keys()
     for key, state in a["state"].items():
         assert list(state) == list(b["state"][key])
-        for k, value in state.items():
-            other = b["state"][key][k]
-            assert (value.dtype, value.device, value.shape) == (other.dtype, other.device, other.shape), k
-            assert (value - other).abs().max() <= bound, (k, value - other)
+        for (path, value), (_, other) in zip(
+            *(tree_leaves_with_path(s) for s in (state, b["state"][key])), strict=True
+        ):
+            assert type(value) is type(other), path
+            if isinstance(value, torch.Tensor):
+                assert (value.dtype, value.device, value.shape) == (other.dtype, other.device, other.shape), path
+            if value is not None:
+                assert torch.as_tensor(value - other).abs().max() <= bound, (path, value - other)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex128], ids=str)
@@ -96,7 +118,7 @@ def assert_same_state(ours, theirs, bound: float = 0.0):
 def test_ten_steps(name, kwargs, flat, dtype):
     """Real parameters: the very bits of torch's plain loop, flattened or not. Complex: within rounding."""
     bound = 1e-15 if dtype.is_complex else 0.0
-    kwargs = {"foreach": False, **kwargs}
+    kwargs = {**plain(name), **kwargs}
     ours, theirs = network(dtype, flat), network(dtype)
     a, b = build(optim, name, ours.parameters(), kwargs), build(torch.optim, name, theirs.parameters(), kwargs)
     train(ours, a, range(10))
@@ -132,7 +154,7 @@ def test_flags_of_speed(name, kwargs, flag):
 @pytest.mark.parametrize(("name", "kwargs"), CONFIGURATIONS)
 def test_state_is_exchanged(name, kwargs, flat):
     """After five steps each side goes on with the other's state, saved and read again."""
-    kwargs = {"foreach": False, **kwargs}
+    kwargs = {**plain(name), **kwargs}
     ours, theirs = network(flat=flat), network()
     a, b = build(optim, name, ours.parameters(), kwargs), build(torch.optim, name, theirs.parameters(), kwargs)
     train(ours, a, range(5))
@@ -172,12 +194,17 @@ def test_wrong_arguments(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels(name):
     """Tensor algebra; none of torch's optimizer kernels, whatever the flags."""
-    for kwargs in ({}, {"foreach": True}, {"fused": True} if "fused" in INFOS[name].supported_impls else {}):
+    options: list[dict[str, Any]] = [
+        {flag: True} for flag in ("foreach", "fused") if flag in INFOS[name].supported_impls
+    ]
+    if name == "LBFGS":
+        options = [{"line_search_fn": search} for search in ("strong_wolfe", "more_thuente")]
+    for kwargs in ({}, *options):
         model = network()
         optimizer = build(optim, name, model.parameters(), {**MOMENTUM.get(name, {}), **kwargs})
         with Seen() as seen:
             train(model, optimizer, range(7))
-        allowed = ALGEBRA.split()
+        allowed = ALGEBRA.split() + (VECTORS.split() if name == "LBFGS" else [])
         assert seen.names <= set(allowed), sorted(seen.names - set(allowed))
 
 
@@ -185,6 +212,11 @@ def test_kernels(name):
 ALGEBRA = (
     "add add_ sub_ mul mul_ div neg reciprocal pow sqrt sqrt_ square abs addcmul addcmul_ addcdiv_ lerp_ clamp_ where "
     "zeros_like detach clone copy_ _local_scalar_dense lift_fresh randn full_like empty_like"
+)
+# Of a step along a vector of all parameters; a bowl, and the profiler's mark, as torch wraps that step.
+VECTORS = (
+    "cat sub rsub split_with_sizes dot sum max linalg_vector_norm eq gt ge lt le view linspace zeros "
+    "_record_function_enter_new _record_function_exit"
 )
 
 
@@ -195,10 +227,10 @@ def both(name: str = "SGD", flat: bool = True):
     """(model, optimizer) of ours, flattened, and of torch's."""
     for namespace, lay in ((optim, flat), (torch.optim, False)):
         model = network(flat=lay)
-        yield model, build(namespace, name, model.parameters(), {"foreach": False, **MOMENTUM.get(name, {})})
+        yield model, build(namespace, name, model.parameters(), {**plain(name), **MOMENTUM.get(name, {})})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RULES)
 def test_groups_and_a_group_that_comes_later(name):
     models = []
     for namespace, flat in ((optim, True), (torch.optim, False)):
@@ -253,7 +285,7 @@ def test_hooks_run_once_a_step():
     assert "Optimizer.step#SGD.step" in {event.key for event in profile.key_averages()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RULES)
 def test_sparse_gradients(name):
     def steps(namespace, **kwargs):
         p = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3))
@@ -303,7 +335,7 @@ def unrolled(namespace, name, steps, options, differentiable=True):
     return function, [*tensors, *(torch.tensor(values[k], dtype=torch.float64) for k in names)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RULES)
 def test_differentiable(name):
     """Gradients through one step are torch's, and through three (where torch's raises for some) the true ones."""
     results = []
@@ -409,7 +441,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RULES)
 def test_changes_between_steps(name, change):
     """The one update for all notices what was done to the parameters, their gradients or their states."""
     (ours, a), (theirs, b) = both(name=name)
@@ -506,3 +538,145 @@ def test_torch_schedules_drive_ours():
             schedule.step()
         results.append(model)
     assert_same(*results)
+
+
+# --- the optimizer that asks for a closure ------------------------------------------------------------------------
+
+
+def bowls(namespace, dtype=torch.float64, wrap=lambda closure: closure, **options):
+    """Parameters, optimizer and closure: two parameters, one complex if the dtype is, in an error that is no parabola."""
+    generator = torch.Generator().manual_seed(0)
+    p, q = (torch.nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in ((3, 4), (5,)))
+    optimizer = namespace.LBFGS([p, q], **options)
+
+    def closure():
+        optimizer.zero_grad()
+        error = sum((c * r.abs() ** 2 + (r - 1).abs() ** 4).sum() for c, r in ((1.0, p), (9.0, q)))
+        error = -error if optimizer.defaults["maximize"] else error
+        error.backward()
+        return error
+
+    return [p, q], optimizer, wrap(closure)
+
+
+SEARCHES = [None, "strong_wolfe", "more_thuente"]
+LBFGS_OPTIONS = [
+    {}, {"line_search_fn": "strong_wolfe"}, {"lr": 5.0, "line_search_fn": "strong_wolfe", "max_iter": 3, "max_eval": 4},
+    {"lr": 0.05, "history_size": 2, "max_iter": 30}, {"lr": torch.tensor([0.1])}, {"max_iter": 1}, {"lr": 0.0},
+    {"maximize": True, "lr": 0.1}, {"maximize": True, "line_search_fn": "strong_wolfe"}, {"tolerance_grad": 1.0},
+    {"tolerance_change": 0.5}, {"max_eval": 1}, {"max_iter": 4, "line_search_fn": "strong_wolfe", "history_size": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex128], ids=str)
+@pytest.mark.parametrize("options", LBFGS_OPTIONS, ids=str)
+def test_lbfgs_searches_as_torch_does(options, dtype):
+    results = []
+    for namespace in (optim, torch.optim):
+        params, optimizer, closure = bowls(namespace, dtype, **options)
+        results.append(([optimizer.step(closure).item() for _ in range(5)], params, optimizer))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
+    assert_same_state(results[0][2], results[1][2])
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_lbfgs_reaches_the_minimum(search):
+    for dtype in (torch.float64, torch.complex128):
+        params, optimizer, closure = bowls(optim, dtype, line_search_fn=search, lr=0.5 if search is None else 1)
+        first = optimizer.step(closure)
+        for _ in range(5):
+            optimizer.step(closure)
+        last = closure()
+        assert last < 0.7 * first
+        assert max(p.grad.abs().max() for p in params) < 1e-4
+        assert optimizer.state[params[0]]["func_evals"] < 125
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_lbfgs_by_explicit_gradients_in_any_mode(search):
+    """By vjp, with and without gradients, in inference mode: the numbers that autograd gives."""
+    modes = {"autograd": torch.enable_grad(), "vjp": torch.no_grad(), "inference": torch.inference_mode()}
+    losses: dict[str, list[float]] = {}
+    x, y = torch.linspace(-1, 1, 60, dtype=torch.float64).reshape(20, 3), torch.arange(20) % 2
+    criterion = nn.CrossEntropyLoss()
+    for name, mode in modes.items():
+        model = network(flat=name != "autograd")
+        optimizer = optim.LBFGS(model.parameters(), lr=0.5, max_iter=5, line_search_fn=search)
+
+        def closure(model=model, optimizer=optimizer, name=name):
+            optimizer.zero_grad()
+            if name == "autograd":
+                error = criterion(model(x), y)
+                error.backward()
+                return error
+            output, pullback = model.vjp(x)
+            error, error_pullback = criterion.vjp(output, y)
+            pullback(error_pullback()[0])
+            return error
+
+        with mode:
+            losses[name] = [optimizer.step(closure).item() for _ in range(4)]
+            assert torch.is_inference_mode_enabled() is (name == "inference")
+        state = optimizer.state[next(model.parameters())]
+        assert not state["d"].is_inference() and not state["d"].requires_grad
+        losses[name].append(optimizer.step(closure).item())  # outside
+    assert losses["autograd"] == pytest.approx(losses["vjp"], rel=1e-9)
+    assert losses["vjp"] == losses["inference"]
+    assert losses["vjp"][-1] < losses["vjp"][0]
+
+
+def test_lbfgs_sparse_missing_and_transposed_gradients():
+    results = []
+    for namespace in (optim, torch.optim):
+        p, q, r = (torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)) for _ in range(3))
+        optimizer = namespace.LBFGS([p, q, r], lr=0.1)
+
+        def closure(p=p, q=q, namespace=namespace):
+            p.grad = torch.sparse_coo_tensor(torch.tensor([[0, 2, 0]]), 1 + p.detach()[[0, 2, 0]], p.shape)
+            q.grad = (q * torch.arange(1.0, 4.0)).detach()
+            if namespace is optim:
+                q.grad = q.grad.t().contiguous().t()  # torch's step asks for contiguous ones
+            return p.sum()
+
+        with torch.sparse.check_sparse_tensor_invariants():
+            for _ in range(3):
+                optimizer.step(closure)
+        results.append((p, q, r))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert torch.equal(results[0][2], torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3))
+
+
+def test_lbfgs_says_what_it_needs():
+    params, optimizer, closure = bowls(optim, line_search_fn="wolfe")
+    with pytest.raises(RuntimeError, match="line_search_fn must be one of"):
+        optimizer.step(closure)
+    with pytest.raises(TypeError, match="needs a closure"):
+        optimizer.step()
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
+    with pytest.raises(AssertionError, match="one parameter group"):
+        optimizer.step(closure)
+    messages = []
+    for namespace in (optim, torch.optim):
+        with pytest.raises(ValueError, match="parameter groups") as caught:
+            namespace.LBFGS([{"params": params[:1]}, {"params": params[1:]}])
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert optim.LBFGS([torch.nn.Parameter(torch.zeros(0))]).step(lambda: 3.0) == 3.0
+
+
+def test_what_cannot_give_a_closure_says_so():
+    x, y = torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(5, 3), torch.arange(5) % 2
+    for namespace in (dlref.manual, dlref.builtin):
+        model, criterion = network(), namespace.nn.CrossEntropyLoss()
+        optimizer = namespace.optim.LBFGS(model.parameters())
+        calls = [
+            lambda m=model, c=criterion, o=optimizer, ns=namespace: ns.training.fit(m, c, o, (x, y), epochs=1),
+            lambda m=model, c=criterion, o=optimizer: dlref.compile_step(m, dlref.manual.nn.CrossEntropyLoss(), o),
+            lambda m=model, ns=namespace: optimizer_named(ns, "LBFGS", m.parameters()),
+        ]
+        for call in calls:
+            with pytest.raises(
+                ValueError, match=r"must take its step from one gradient, LBFGS .* call optimizer.step\(closure\)"
+            ):
+                call()

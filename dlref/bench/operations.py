@@ -83,9 +83,12 @@ def operation_variants(name: str, device: torch.device | str = "cpu", compile: b
         "builtin": lambda: autograd(pair.builtin),
     }
     if compile:
+        # The compiler's own random numbers take ten times as long as torch's on a CPU; compile_step has torch's as well.
         torch.compiler.reset()  # the code of another operation would make this one's shapes dynamic
-        explicit = torch.compile(vjp, fullgraph=True, dynamic=False)
-        function = torch.compile(lambda *a, **k: pair.builtin(*a, **k), fullgraph=True, dynamic=False)
+        explicit, function = (
+            torch.compile(f, fullgraph=True, dynamic=False, options={"fallback_random": True})
+            for f in (vjp, lambda *a, **k: pair.builtin(*a, **k))
+        )
         for variant, work in (
             ("manual compiled", lambda: explicit(*plain)), ("builtin compiled", lambda: autograd(function))
         ):  # fmt: skip

@@ -11,13 +11,12 @@ from torch import nn
 
 from .. import builtin, manual
 from ..manual.flat import flatten
+from ..manual.optimizer import Manual
 from ..names import one_of
 from .measure import measure
 
-OPTIMIZERS = [
-    name for name, value in vars(manual.optim).items()
-    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-]  # fmt: skip
+# Those whose step is a rule for one gradient: how long LBFGS's is, the error decides.
+OPTIMIZERS = [n for n, value in vars(manual.optim).items() if isinstance(value, type) and issubclass(value, Manual)]
 WAYS = {"builtin": {}, "builtin foreach": {"foreach": True}, "builtin fused": {"fused": True}}
 # Name: shapes of the parameters.
 PARAMETERS: dict[str, list[tuple[int, ...]]] = {

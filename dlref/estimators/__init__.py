@@ -2,6 +2,9 @@
 
 from .autoencoder import AutoencoderTransformer
 from .mlp import MLPClassifier, MLPRegressor
+from .perceptron import Perceptron
 from .rbf import RBFNetworkClassifier, RBFNetworkRegressor
 
-__all__ = ["AutoencoderTransformer", "MLPClassifier", "MLPRegressor", "RBFNetworkClassifier", "RBFNetworkRegressor"]
+__all__ = [
+    "AutoencoderTransformer", "MLPClassifier", "MLPRegressor", "Perceptron", "RBFNetworkClassifier", "RBFNetworkRegressor",
+]  # fmt: skip

@@ -110,7 +110,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """The codes (N, n_components)."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
-        return self._apply(self._network().eval()[0], X)
+        return self._apply(self._network().eval()[0], X).cpu().numpy()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """The reconstructions (N, features) of codes (N, n_components)."""
@@ -119,8 +119,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if X.shape[1] != self._n_features_out:
             raise ValueError(f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self._n_features_out} "
                              "features as input of inverse_transform, the codes that transform gives.")  # fmt: skip
-        decoder = self._network().eval()[1]
-        return self._apply(lambda codes: self._output(decoder(codes)), X)
+        return self._output(self._apply(self._network().eval()[1], X)).cpu().numpy()
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         r"""$1 - \sum \|x_n - \hat x_n\|^2 / \sum \|x_n - \bar x\|^2$; of principal components the sum of their ratios."""

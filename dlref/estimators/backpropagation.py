@@ -15,7 +15,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
@@ -29,8 +29,10 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import check_non_negative, validate_data
 from torch import Tensor, nn
 
+from ..builtin.nn import GaussianNoise
 from ..convert import convert
 from ..manual.flat import coalesce, flatten
+from ..manual.lbfgs import minimize_lbfgs
 from ..models import mlp, module_named
 from ..names import called, optimizer_named
 from .common import CONSTRAINTS, Rows, device_of, dtype_of, namespace, tensor_of
@@ -39,8 +41,9 @@ from .objective import Objective, factor, objective
 from .updates import Updates
 
 ACTIVATIONS = {"logistic": "Sigmoid"}  # scikit-learn's names that are not torch's
+RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU, GaussianNoise)  # modules that draw numbers in training
 NUMBERS = 2**22  # that a piece of the data may hold
-WARM = 200  # steps by hand after which the step is recorded, to be played back without Python between its kernels
+WARM = 20  # steps by hand after which the step is recorded, to be played back without Python between its kernels
 
 # The parameters beside scikit-learn's own.
 OWN: dict[str, Any] = dict(backend="manual", device="auto", dtype=None, compile="auto", dropout=0.0, optimizer=None,
@@ -58,6 +61,12 @@ OWN_CONSTRAINTS: dict[str, list] = {
 }
 
 
+if TYPE_CHECKING:
+    from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron as Extended
+else:
+    Extended = object
+
+
 class Live:
     """What is not part of an estimator's state, as it can be made of it: the network, and the step on a batch."""
 
@@ -68,7 +77,7 @@ class Live:
     take: Any = None
 
 
-class Backpropagation(Exports):
+class Backpropagation(Exports, Extended):
     """Mixin in front of scikit-learn's classes.
 
     `coefs_`, `intercepts_` and `activation_params_` (of activations that have any) are the truth, also where somebody sets
@@ -109,7 +118,8 @@ class Backpropagation(Exports):
         """The weights, and the others: intercepts, then those of the activations."""
         affine = [m for m in network.modules() if isinstance(m, nn.Linear)]
         weights, intercepts = [m.weight for m in affine], [m.bias for m in affine]
-        return weights, list(dict.fromkeys([*intercepts, *(p for p in network.parameters() if p not in set(weights))]))
+        rest = [p for p in network.parameters() if p not in {*weights, *intercepts}]
+        return weights, [*intercepts, *rest]  # type: ignore[return-value]
 
     def _arrays(self) -> list[np.ndarray]:
         """What the parameters are, in their order; that of a weight (out, in) is (in, out)."""
@@ -120,7 +130,7 @@ class Backpropagation(Exports):
         live = self._live
         device = device_of(self.device)
         key, arrays = (device, *self._form()), self._arrays()
-        same = live.key == key and len(arrays) == len(live.arrays) and all(a is b for a, b in zip(arrays, live.arrays))
+        same = live.key == key and list(map(id, arrays)) == list(map(id, live.arrays))
         if not same or (learning and not live.learning):
             network = self._layers(namespace(self.backend))
             weights, others = self._parameters(network)
@@ -161,12 +171,13 @@ class Backpropagation(Exports):
         self._function(self.activation)
         if self.optimizer is not None and self.solver == "lbfgs":
             raise ValueError("optimizer takes the place of the solvers 'sgd' and 'adam'; with 'lbfgs' it must be None")
-        X, y = super()._validate_input(X, y, incremental, reset)  # type: ignore[misc]
+        X, y = super()._validate_input(X, y, incremental, reset)
         return X.astype(dtype_of(self.dtype, X.dtype), copy=False), y
 
     def _initialize(self, y: np.ndarray, layer_units: list[int], dtype: np.dtype) -> None:
-        super()._initialize(y, layer_units, dtype)  # type: ignore[misc]
+        super()._initialize(y, layer_units, dtype)
         self.activation_params_ = self._initial_rest(dtype)
+        self._best_rest = [a.copy() for a in self.activation_params_]
 
     def _initial_rest(self, dtype: np.dtype) -> list[np.ndarray]:
         """What the parameters beside the affine layers' begin as."""
@@ -181,7 +192,7 @@ class Backpropagation(Exports):
             adam = self.optimizer is None and self.solver == "adam"  # scikit-learn's keeps its rate
             self._optimizer = Updates(self.learning_rate_init, "constant" if adam else self.learning_rate, self.power_t,
                                       self.epsilon if adam else None)  # fmt: skip
-        w, held = self._sample_weights(y, sample_weight), None
+        w, held = self._sample_weights(y, sample_weight, incremental), None
         if self.early_stopping:
             X, y, w, held = self._held_out(X, y, w)
         n = X.shape[0]
@@ -190,7 +201,7 @@ class Backpropagation(Exports):
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
             )
         batch = min(200 if self.batch_size == "auto" else self.batch_size, n)
-        epoch = self._epochs(X, y, w, batch)
+        epoch = self._epochs(X, y, w, batch)  # makes the network
         self.n_iter_ = 0
         try:
             with self._seeded(), self._bar() as told:
@@ -209,7 +220,9 @@ class Backpropagation(Exports):
                 self._best_rest,
             )
 
-    def _sample_weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+    def _sample_weights(
+        self, y: np.ndarray, sample_weight: np.ndarray | None, partly: bool = False
+    ) -> np.ndarray | None:
         """What each sample weighs, (N,); None where all weigh 1."""
         if sample_weight is not None:
             check_non_negative(sample_weight, "`sample_weight`")
@@ -233,27 +246,30 @@ class Backpropagation(Exports):
         """What takes an epoch's steps, and returns the mean over the samples of what was minimised while they were learnt."""
         network = self._network(learning=True)
         weights, others = self._parameters(network)
-        updates, flat = self._optimizer, coalesce(weights)
+        updates, flat = self._optimizer, whole(weights)
         updates.bind(weights, others, self._make_optimizer)
         goal = self._objective()
         take = self._step(network, goal, updates.optimizer)
         batches = self._batches(X, y, w, batch, self.shuffle)
         alpha = 0.0 if updates.decoupled else self.alpha
+        by_autograd = self.backend == "builtin"
 
         def epoch() -> float:
             network.train()
-            errors, penalties, sizes = [], [], []
-            for x, target, total, constant in batches():
-                updates.begin(self.alpha, total)
-                if alpha:
-                    penalties.append(flat.dot(flat) * (0.5 * alpha / total))
-                error = take(x, target).detach() * self._shown
-                errors.append(error if constant is None else error + constant)
-                sizes.append(len(x))
-            sums = torch.stack(errors).double()
+            errors, squares, sizes, totals = [], [], [], []
+            with torch.set_grad_enabled(by_autograd):
+                for x, target, total, constant in batches():
+                    updates.begin(self.alpha, total)
+                    if alpha:
+                        squares.append(flat.dot(flat))
+                    error = take(x, target)
+                    errors.append(error if constant is None else error + constant)
+                    sizes.append(len(x))
+                    totals.append(total)
+            means = torch.stack(errors).detach().double().cpu().numpy() * self._shown
             if alpha:
-                sums += torch.stack(penalties)
-            return float(sums.cpu().numpy() @ np.array(sizes)) / sum(sizes)
+                means += 0.5 * alpha * torch.stack(squares).detach().double().cpu().numpy() / totals
+            return float(means @ sizes) / sum(sizes)
 
         return epoch
 
@@ -267,33 +283,45 @@ class Backpropagation(Exports):
         constant = self._constant(targets)
         n, scale = X.shape[0], factor(self.loss)
         piece = batch * max(1, NUMBERS // (batch * max(1, X.shape[1])))
-        indices = np.arange(n)
+        indices, starts = np.arange(n), np.arange(0, n, batch)
+        sizes = np.diff(starts, append=n)
+        even = {
+            size: torch.full((size,), scale / size, dtype=rows.torch_dtype, device=device)
+            for size in set(sizes.tolist())
+        }
+
+        def weighed(order: np.ndarray) -> tuple[list[Tensor], list[float]]:
+            """The normalised weights of each batch, and their sum before."""
+            if w is None:
+                return [even[size] for size in sizes.tolist()], sizes.astype(float).tolist()
+            weights = w[order].astype(dtype, copy=False)
+            totals = np.add.reduceat(weights, starts)
+            if not totals.all():
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+            weights = scale * weights / np.repeat(totals, sizes)
+            return list(tensor_of(weights, device, dtype).split(batch)), totals.tolist()
 
         def batches() -> Iterator[tuple]:
             nonlocal indices
             if shuffled:
                 indices = shuffle(indices, random_state=self._random_state)
-            weights = np.ones(n, dtype) if w is None else w[indices].astype(dtype, copy=False)
-            starts = np.arange(0, n, batch)
-            totals = np.add.reduceat(weights, starts)
-            if not totals.all():
-                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-            weights = tensor_of(scale * weights / np.repeat(totals, np.diff(starts, append=n)), device, dtype)
-            at = tensor_of(indices, device) if shuffled else None
+            weights, totals = weighed(indices)
+            order = tensor_of(indices, device) if shuffled else None
             for start in range(0, n, piece):
                 part = slice(start, start + piece)
-                here = part if at is None else at[part]
-                each = zip(rows[here].split(batch), targets[here].split(batch), weights[part].split(batch), strict=True)
-                extra = None if constant is None else (constant[here] * weights[part]).split(batch)
-                for i, (x, t, v) in enumerate(each):
-                    yield x, (t, v), float(totals[start // batch + i]), None if extra is None else extra[i].sum()
+                here = part if order is None else order[part]
+                parts = [t.split(batch) for t in (rows[here], targets[here])]
+                extra = None if constant is None else constant[here].split(batch)
+                for i, (x, t) in enumerate(zip(*parts, strict=True)):
+                    v = weights[start // batch + i]
+                    yield x, (t, v), totals[start // batch + i], None if extra is None else extra[i].dot(v)
 
         return batches
 
     def _step(self, network: nn.Module, goal: Objective, optimizer: Any) -> Callable[[Tensor, Any], Tensor]:
         """The step on a batch, (x, target) -> error, as it was made for this network and optimizer."""
         live = self._live
-        if live.take is None or live.take[:2] != (optimizer, self.compile):
+        if live.take is None or live.take[:3] != (optimizer, self.compile, self.loss):
             training = namespace(self.backend).training
             if self.compile is True:
                 take = training.compiled(network, goal, optimizer, None, "inductor")
@@ -301,8 +329,8 @@ class Backpropagation(Exports):
                 take = Warming(network, goal, optimizer)
             else:
                 take = lambda x, target: training.step(network, goal, optimizer, x, target)  # noqa: E731
-            live.take = (optimizer, self.compile, take)
-        return live.take[2]
+            live.take = (optimizer, self.compile, self.loss, take)
+        return live.take[3]
 
     def _make_optimizer(self, groups: list[dict]) -> torch.optim.Optimizer:
         ns, rate = namespace(self.backend), self.learning_rate_init
@@ -326,17 +354,16 @@ class Backpropagation(Exports):
         self.loss_curve_.append(loss)
         talks = bool(self.verbose) and self.verbose != "bar"
         if talks:
-            print("Iteration %d, loss = %.8f" % (self.n_iter_, loss))
-        callbacks = [self.callbacks] if callable(self.callbacks) else self.callbacks or ()
-        if held is not None or callbacks:
+            print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
+        if held is not None or self.callbacks:
             self._show()
-        best = self.best_validation_score_
+        best = None if held is None else self.best_validation_score_
         self._update_no_improvement_count(held is not None, *(held or (None, None, None)))
-        if held is not None and (best is None or self.best_validation_score_ > best or not hasattr(self, "_best_rest")):
+        if held is not None and self.best_validation_score_ > best:
             self._best_rest = [a.copy() for a in self.activation_params_]
         self._optimizer.iteration_ends(self.t_)
         told(f"loss {loss:.6f}" + (f", validation score {self.validation_scores_[-1]:.4f}" if held is not None else ""))
-        stopped = any([callback(self) for callback in callbacks])
+        stopped = self._called_back()
         if self._no_improvement_count > self.n_iter_no_change:
             what = "Validation score" if held is not None else "Training loss"
             message = (
@@ -344,17 +371,37 @@ class Backpropagation(Exports):
             )
             if self._optimizer.trigger_stopping(message, talks):
                 return True
-            self._no_improvement_count = 0
+            self._no_improvement_count: int = 0
         return stopped
+
+    def _called_back(self) -> bool:
+        """Call the callbacks; whether one of them wants the training to end."""
+        callbacks = [self.callbacks] if callable(self.callbacks) else self.callbacks or ()
+        return bool(sum([bool(callback(self)) for callback in callbacks]))
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
-        """Let torch's random numbers (of dropout) be decided by random_state, and leave its generators as they were."""
-        state = copy.deepcopy(self._random_state)  # whose own numbers must go on as in scikit-learn
-        device = device_of(self.device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(state.randint(2**31 - 1)) + self.t_)
+        """Let torch's random numbers (dropout, noise) be decided by random_state, and leave its generators as they were."""
+        if not any(isinstance(m, RANDOM) for m in self._live.network.modules()):
             yield
+            return
+        device = device_of(self.device)
+        generators = [
+            torch.default_generator
+        ]  # by themselves: torch.manual_seed notes the stack, which takes a millisecond
+        if device.type == "cuda":
+            generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+        before = [generator.get_state() for generator in generators]
+        seed = (
+            int(copy.deepcopy(self._random_state).randint(2**31 - 1)) + self.t_
+        )  # its own numbers go on as in scikit-learn
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
 
     @contextlib.contextmanager
     def _bar(self) -> Iterator[Callable[[str], Any]]:
@@ -377,45 +424,28 @@ class Backpropagation(Exports):
             )
         dtype = self.coefs_[0].dtype
         self._cast(np.float64)  # a rounded error would stop the line search
-        network, goal = self._network(learning=True), self._objective()
-        weights, others = self._parameters(network)
-        parameters = [*weights, *others]
-        flat, flat_weights = coalesce(parameters), coalesce(weights)
-        gradient = coalesce([p.grad_slot for p in parameters])
-        ((x, (target, v), total, constant),) = self._batches(
-            X, y, self._sample_weights(y, sample_weight), X.shape[0], False
-        )()
-        rows = max(1, NUMBERS // self._row_size())
-        gradients = namespace(self.backend).training.gradients
-        decay = self.alpha / total
-
-        def value_and_gradient(values: Tensor) -> tuple[float, Tensor]:
-            with torch.no_grad():
-                flat.copy_(values)
-                gradient.zero_()
-            for p in parameters:
-                p.grad = p.grad_slot
-            error = sum(gradients(network, goal, a, (b, w))[1].detach()
-                        for a, b, w in zip(x.split(rows), target.split(rows), v.split(rows), strict=True))  # fmt: skip
-            with torch.no_grad():
-                gradient[: len(flat_weights)].add_(flat_weights, alpha=decay)
-                error = error * self._shown + 0.5 * decay * flat_weights.dot(flat_weights)
-            return float(error if constant is None else error + constant), gradient.clone()
-
+        flat, value_and_gradient = self._whole(X, y, self._sample_weights(y, sample_weight))
         reached = flat.clone()
-
-        def callback(intermediate_result: Any) -> None:
-            self.n_iter_ += 1
-            self.loss_ = float(intermediate_result.fun)
-            reached.copy_(torch.as_tensor(intermediate_result.x))
-            if self.verbose:
-                print("Iteration %d, loss = %.8f" % (self.n_iter_, self.loss_))
-
         self.n_iter_ = 0
         limits = {"max_iter": self.max_iter, "max_fun": self.max_fun, "gtol": self.tol}
-        minimize = _scipy
+        minimize = minimize_lbfgs if self.backend == "manual" else _scipy
         try:
-            result = minimize(value_and_gradient, flat.clone(), callback=callback, **limits)
+            with self._bar() as told:
+
+                def callback(intermediate_result: Any) -> None:
+                    self.n_iter_ += 1
+                    self.loss_ = float(intermediate_result.fun)
+                    reached.copy_(torch.as_tensor(intermediate_result.x))
+                    if self.verbose and self.verbose != "bar":
+                        print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                    told(f"loss {self.loss_:.6f}")
+                    if self.callbacks:
+                        flat.copy_(reached)
+                        self._show()
+                        if self._called_back():
+                            raise StopIteration
+
+                result = minimize(value_and_gradient, flat.detach().clone(), callback=callback, **limits)
             self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
             self.loss_ = float(result.fun)
             reached.copy_(torch.as_tensor(result.x))
@@ -425,6 +455,47 @@ class Backpropagation(Exports):
             flat.copy_(reached)
         self._show()
         self._cast(dtype)
+
+    def _whole(self, X: Any, y: np.ndarray, w: np.ndarray | None) -> tuple[Tensor, Callable]:
+        """All parameters as one tensor, and what gives of their values the loss and its gradient over all samples."""
+        network, goal = self._network(learning=True).train(), self._objective()
+        weights, others = self._parameters(network)
+        parameters = [*weights, *others]
+        flat, flat_weights = whole(parameters), whole(weights)
+        gradient = whole([p.grad_slot for p in parameters])  # type: ignore[attr-defined]
+        ((x, (target, v), total, constant),) = self._batches(X, y, w, X.shape[0], False)()
+        rows = max(1, NUMBERS // self._row_size())  # bounds the memory of the layers' outputs
+        gradients = namespace(self.backend).training.gradients
+        decay = self.alpha / total
+
+        def value_and_gradient(values: Tensor) -> tuple[float, Tensor]:
+            with torch.no_grad():
+                flat.copy_(values)
+                gradient.zero_()
+            for p in parameters:
+                p.grad = p.grad_slot  # type: ignore[attr-defined]
+            error = sum(gradients(network, goal, a, (b, c))[1].detach()
+                        for a, b, c in zip(x.split(rows), target.split(rows), v.split(rows), strict=True))  # fmt: skip
+            with torch.no_grad():
+                gradient[: len(flat_weights)].add_(flat_weights, alpha=decay)
+                error = error * self._shown + 0.5 * decay * flat_weights.dot(flat_weights)
+            return float(error if constant is None else error + constant), gradient.clone()
+
+        return flat, value_and_gradient
+
+    def _loss_grad_lbfgs(
+        self, packed_coef_inter: np.ndarray, X: Any, y: np.ndarray, sample_weight: Any, *unused: Any
+    ) -> tuple:
+        """The same of scikit-learn's packed parameters, each weight (in, out)."""
+        flat, value_and_gradient = self._whole(X, y, sample_weight)
+        start = 0
+        for a in self._arrays():  # the network's own memory
+            a[...] = packed_coef_inter[start : start + a.size].reshape(a.shape)
+            start += a.size
+        loss, _ = value_and_gradient(flat.clone())
+        parts: Any = self._parameters(self._live.network)
+        grads = [p.grad_slot.cpu().numpy().T for part in parts for p in part]
+        return loss, np.concatenate([g.ravel() for g in grads])
 
     def _cast(self, dtype: Any) -> None:
         for name in ("coefs_", "intercepts_", "activation_params_"):
@@ -441,7 +512,7 @@ class Backpropagation(Exports):
 
     @property
     def _shown(self) -> float:
-        """What scikit-learn's loss is of the error: it takes the mean of the outputs' squares, but the gradient of their sum."""
+        """scikit-learn's loss over the error: it shows the mean of the outputs' squares, with the gradient of their sum."""
         return 1 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
     def _targets(self, y: np.ndarray, device: torch.device, dtype: np.dtype) -> Tensor:
@@ -457,26 +528,31 @@ class Backpropagation(Exports):
     # --- prediction -----------------------------------------------------------------------------------------------------
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> np.ndarray:
-        """The output for each row (N, outputs), a piece of them at a time."""
+        """What is predicted for each row (N, outputs)."""
+        return self._output(self._values(X, check_input)).cpu().numpy()
+
+    def _values(self, X: Any, check_input: bool = True) -> Tensor:
+        """The network's output for each row (N, outputs)."""
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        network = self._network().eval()
-        return self._apply(lambda x: self._output(network(x)), X)
+        return self._apply(self._network().eval(), X)
 
-    def _apply(self, function: Callable[[Tensor], Tensor], X: Any) -> np.ndarray:
+    def _apply(self, function: Callable[[Tensor], Tensor], X: Any) -> Tensor:
         """What the function makes of the rows, a piece of them at a time."""
         rows = Rows(X, device_of(self.device), self.coefs_[0].dtype)
         piece = max(1, NUMBERS // self._row_size())
         with torch.no_grad():
-            outputs = [function(rows[start : start + piece]).cpu() for start in range(0, X.shape[0], piece)]
-        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).numpy()
+            outputs = [function(rows[start : start + piece]) for start in range(0, X.shape[0], piece)]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _output(self, z: Tensor) -> Tensor:
         """What is predicted of the network's output."""
         F = namespace(self.backend).functional
         if self.out_activation_ == "softmax":
             return F.softmax(z, 1)
-        return {"logistic": torch.sigmoid, "exp": torch.exp, "identity": torch.Tensor.detach}[self.out_activation_](z)
+        if self.out_activation_ == "identity":
+            return z
+        return torch.sigmoid(z) if self.out_activation_ == "logistic" else torch.exp(z)
 
 
 class Warming:
@@ -495,6 +571,13 @@ class Warming:
 
             self.take = compile_step(*self.arguments, backend="eager")
         return self.take(x, target)
+
+
+def whole(tensors: list[Any]) -> Tensor:
+    """The tensors of a flattened network as one."""
+    found = coalesce(tensors)
+    assert found is not None
+    return found
 
 
 def put(module: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:

@@ -22,11 +22,9 @@ CONSTRAINTS: dict[str, list] = {
 
 def namespace(backend: str) -> Any:
     """dlref.manual or dlref.builtin."""
-    if backend == "manual":
-        from .. import manual as ns
-    else:
-        from .. import builtin as ns
-    return ns
+    from .. import builtin, manual
+
+    return manual if backend == "manual" else builtin
 
 
 def device_of(device: str | torch.device) -> torch.device:
@@ -79,7 +77,7 @@ def parameters(
     begin = first or {}
 
     def extended(cls: type) -> type:
-        own, *theirs = inspect.signature(cls.__init__).parameters.values()
+        own, *theirs = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
         kept = [p for p in theirs if p.name not in {*begin, *without, *ours}]
         front = [inspect.Parameter(k, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=v) for k, v in begin.items()]
         more = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in ours.items()]
@@ -108,9 +106,10 @@ class Rows:
         self.sparse = X.tocsr() if hasattr(X, "tocsr") else None
         self.dense = None if self.sparse is not None else tensor_of(X, device, dtype)
         self.device, self.dtype, self.shape = device, dtype, X.shape
+        self.torch_dtype = tensor_of(np.empty(0, dtype), device).dtype
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         if self.dense is not None:
-            return self.dense[index]
+            return self.dense[index] if isinstance(index, slice) else self.dense.index_select(0, index)
         rows = index.cpu().numpy() if isinstance(index, Tensor) else index
         return tensor_of(self.sparse[rows].toarray(), self.device, self.dtype)  # type: ignore[index]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn import neural_network
 from sklearn.utils import compute_sample_weight
@@ -47,14 +49,26 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
         "class_weight": [dict, list, str, None],
     }
 
-    def _sample_weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+    def _sample_weights(
+        self, y: np.ndarray, sample_weight: np.ndarray | None, partly: bool = False
+    ) -> np.ndarray | None:
         w = super()._sample_weights(y, sample_weight)
         if self.class_weight is None:
             return w
+        if partly and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which sees a part of y: pass what "
+                "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) gives of all"
+            )
         binarizer = self._label_binarizer
         labels = y if binarizer.y_type_.startswith("multilabel") else binarizer.inverse_transform(y)
         balance = compute_sample_weight(self.class_weight, labels)
         return balance if w is None else w * balance
+
+    def _predict(self, X: Any, check_input: bool = True) -> np.ndarray:
+        if self.out_activation_ == "softmax" and self.output_activation is None:  # which keeps the order
+            return self.classes_[self._values(X, check_input).cpu().numpy().argmax(1)]
+        return super()._predict(X, check_input)
 
 
 @parameters(**OWN)

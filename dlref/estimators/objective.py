@@ -54,7 +54,10 @@ class Objective(nn.Module):
 
         def pullback(dy: Tensor | None = None, needs: Any = None) -> tuple[Tensor | None, None]:
             v = w if dy is None else w * dy
-            dz = [pull(v if len(shape) == 1 else v.unsqueeze(1).expand(shape))[0] for pull, shape in pullbacks]
+            dz = [
+                pull(v if len(shape) == 1 else v.unsqueeze(1).expand(shape), (True, False))[0]
+                for pull, shape in pullbacks
+            ]
             return dz[0] if len(dz) == 1 else torch.stack(dz, 1), None
 
         return error, pullback
@@ -75,7 +78,7 @@ def _criterion(ns: Any, backend: str, loss: Any) -> nn.Module:
         found = convert(copy.deepcopy(loss), backend)
         if not hasattr(found, "reduction"):
             raise ValueError(f"a loss must have a reduction that can be 'none', as torch's have; {loss} has not")
-        found.reduction = "none"
+        found.reduction = "none"  # type: ignore[assignment]
         return found
     if loss in SKLEARN:
         name, arguments, _ = SKLEARN[loss]

@@ -23,10 +23,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor, nn
 
-from ..builtin.composed import KERNELS
+from ..builtin.composed import KERNELS, radial
 from ..models import least_squares, rbf_network
 from .backpropagation import NUMBERS, Backpropagation
 from .common import dense, namespace, parameters, tensor_of
@@ -34,6 +34,7 @@ from .mlp import ABOUT, CLASS_WEIGHT, HIDDEN, MLPClassifier, MLPRegressor
 
 SCALE = 2.0  # of the width "auto": neighbouring units overlap, so that what lies between the centres is smooth
 LEAST = 2e-3  # of probability in all that least squares leaves to classes which it thinks impossible
+CPU = torch.device("cpu")
 
 FIRST: dict[str, Any] = {"n_units": 100, "kernel": "gaussian"}
 WITHOUT = ("hidden_layer_sizes", "activation", "dropout")
@@ -143,6 +144,14 @@ class Radial(Backpropagation):
     def _initial_rest(self, dtype: np.dtype) -> list[np.ndarray]:
         return []  # until the samples are known that learn
 
+    def _exported(self) -> nn.Sequential:
+        _, *others = super()._exported()
+        layers = [Units(tensor_of(self.centers_, CPU), tensor_of(self.widths_, CPU), self.kernel), *others]
+        if self.out_activation_ == "clip":
+            layers.append(Clip(self._label_binarizer.y_type_))
+        # What is not torch.nn's becomes a graph of torch's functions.
+        return nn.Sequential(*(torch.fx.symbolic_trace(m) if isinstance(m, (Units, Clip)) else m for m in layers))
+
     # --- centres and widths -----------------------------------------------------------------------------------------
 
     def _place(self, X: Any, w: np.ndarray | None) -> None:
@@ -159,6 +168,7 @@ class Radial(Backpropagation):
             coefs[0] = coefs[0][: len(centers)].copy()  # of initial weights for more units
         dtype = self.coefs_[0].dtype
         self.activation_params_ = [p.detach().numpy().astype(dtype).T for p in (layer.centers, layer.widths)]
+        self._best_rest = [a.copy() for a in self.activation_params_]
 
     def _chosen(self, X: Any, w: np.ndarray | None) -> np.ndarray:
         """The centres (units, features), float64."""
@@ -215,12 +225,12 @@ class Radial(Backpropagation):
 
     def _solve(self, X: Any, y: np.ndarray, w: np.ndarray | None) -> None:
         """The affine layer by least squares, in float64."""
-        cpu, dtype = torch.device("cpu"), self.coefs_[0].dtype
+        dtype = self.coefs_[0].dtype
         total = len(y) if w is None else w.sum()
-        h = tensor_of(self._apply(self._network().eval()[0], X), cpu, np.dtype(np.float64))
-        target, weight = tensor_of(y, cpu, np.dtype(np.float64)), None if w is None else tensor_of(w, cpu)
+        h = self._apply(self._network().eval()[0], X).cpu().double()
+        target, weight = tensor_of(y, CPU, np.dtype(np.float64)), None if w is None else tensor_of(w, CPU)
         units, outputs = self.coefs_[0].shape
-        last = nn.Linear(units, outputs, device="meta", dtype=torch.float64).to_empty(device=cpu)
+        last = nn.Linear(units, outputs, device="meta", dtype=torch.float64).to_empty(device=CPU)
         least_squares(nn.Sequential(last), h, target, self.alpha / total, weight)
         with torch.no_grad():
             squares = np.average((last(h) - target).square().mean(1).numpy(), weights=w)
@@ -275,16 +285,12 @@ class RBFNetworkClassifier(Radial, MLPClassifier):
     def _output(self, z: Tensor) -> Tensor:
         if self.out_activation_ != "clip":
             return super()._output(z)
-        if self._label_binarizer.y_type_ != "multiclass":
-            return z.clamp(LEAST / 2, 1 - LEAST / 2)
-        p = z.clamp_min(LEAST / z.shape[1])
-        return p / p.sum(1, keepdim=True)
+        return clipped(z, self._label_binarizer.y_type_)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """(N, classes) or (N, labels), or (N,) where there are two classes."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        z = self._apply(self._network().eval(), X)
+        z = self._values(X).cpu().numpy()
         if self.out_activation_ == "clip" and self._label_binarizer.y_type_ != "multiclass":
             z = z - 0.5
         return z.ravel() if self.n_outputs_ == 1 else z
@@ -304,6 +310,37 @@ class RBFNetworkRegressor(Radial, MLPRegressor):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> RBFNetworkRegressor:
         """One epoch over these samples."""
         return self._fit(X, y, sample_weight=sample_weight, incremental=True)
+
+
+def clipped(z: Tensor, kind: str) -> Tensor:
+    """What least squares found as probabilities (N, outputs); kind: "binary", "multiclass" or another for labels."""
+    if kind != "multiclass":
+        return z.clamp(LEAST / 2, 1 - LEAST / 2)
+    p = z.clamp_min(LEAST / z.shape[1])
+    return p / p.sum(1, keepdim=True)
+
+
+class Clip(nn.Module):
+    """The same as a layer; of two classes it gives both."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, z: Tensor) -> Tensor:
+        p = clipped(z, self.kind)
+        return torch.cat([1 - p, p], 1) if self.kind == "binary" else p
+
+
+class Units(nn.Module):
+    """A layer of radial basis functions whose operations can be recorded, as none looks at a shape."""
+
+    def __init__(self, centers: Tensor, widths: Tensor, kernel: str):
+        super().__init__()
+        self.centers, self.widths, self.kernel = nn.Parameter(centers), nn.Parameter(widths), kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        return radial(x, self.centers, self.widths, self.kernel)
 
 
 def distinct(X: Any, w: np.ndarray | None) -> tuple[Any, np.ndarray]:

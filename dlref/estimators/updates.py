@@ -1,10 +1,11 @@
 r"""A torch optimizer under scikit-learn's schedule of its rate, in scikit-learn's form of the two rules.
 
-SGD: scikit-learn's velocity $v \leftarrow \mu v - \gamma g$ is $-\gamma b$ of torch's buffer $b \leftarrow \mu b + g$; where the rate changes
-from $\gamma$ to $\gamma'$, v must stay, so $b \leftarrow b\,\gamma / \gamma'$.
+SGD: scikit-learn's velocity $v \leftarrow \mu v - \gamma g$ is $-\gamma b$ of torch's buffer $b \leftarrow \mu b + g$; where
+the rate changes from $\gamma$ to $\gamma'$, v must stay, so $b \leftarrow b\,\gamma / \gamma'$.
 
 Adam: scikit-learn's $\gamma \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}\,m / (\sqrt v + \epsilon)$ is torch's
-$\frac{\gamma}{1 - \beta_1^t}\,m / (\sqrt v / \sqrt{1 - \beta_2^t} + \epsilon_t)$ with $\epsilon_t = \epsilon / \sqrt{1 - \beta_2^t}$.
+$\frac{\gamma}{1 - \beta_1^t}\,m / (\sqrt v / \sqrt{1 - \beta_2^t} + \epsilon_t)$ with
+$\epsilon_t = \epsilon / \sqrt{1 - \beta_2^t}$.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ class Updates(SGDOptimizer):
         self.decoupled = bool(self.optimizer.param_groups[0].get("decoupled_weight_decay"))
 
     def begin(self, alpha: float, total: float) -> None:
-        r"""Set the numbers of the next update. The gradient of $\frac{\alpha}{2 S} \sum W^2$, S the total weight of the batch, is
-        $\frac{\alpha}{S} W$; an optimizer that shrinks the weights by itself shrinks them by alpha."""
+        r"""Set the numbers of the next update.
+
+        The gradient of $\frac{\alpha}{2 S} \sum W^2$, S the total weight of the batch, is $\frac{\alpha}{S} W$; an optimizer
+        that shrinks the weights by itself shrinks them by alpha.
+        """
         self.t += 1
         weights, others = self.optimizer.param_groups
         weights["weight_decay"] = alpha if self.decoupled else alpha / total

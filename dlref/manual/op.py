@@ -356,6 +356,23 @@ def for_a_compiler() -> Iterator[None]:
         _fusing.reset(token)
 
 
+_recorded: ContextVar[bool] = ContextVar("recorded", default=False)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[None]:
+    """Say that what is computed now will be played back with other values, at which nobody may look."""
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
+
+
+def values_hidden() -> bool:
+    return _recorded.get() or torch.compiler.is_compiling()
+
+
 class Sequence:
     """A list argument on its way over the bridge: torch.func would take it apart and look for tensors in it."""
 

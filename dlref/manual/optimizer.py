@@ -232,7 +232,9 @@ class Manual(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: Group) -> None:
         self._plans: dict[int, Plan] = {}
-        super().add_param_group(param_group)
+        # Without torch's guard against being compiled, which imports the compiler: that takes longer than a small training.
+        theirs = torch.optim.Optimizer.add_param_group
+        getattr(theirs, "__wrapped__", theirs)(self, param_group)
 
     def __setstate__(self, state: State) -> None:
         self._plans = {}
@@ -255,6 +257,13 @@ class Manual(torch.optim.Optimizer):
             for key, state in packed["state"].items()
         }
         return packed
+
+
+def by_one_gradient(optimizer: Any) -> None:
+    """ValueError where the optimizer's step asks for a closure, as it evaluates the error several times."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("the optimizer must take its step from one gradient, LBFGS evaluates the error several times: call "
+                         "optimizer.step(closure) in a loop of your own")  # fmt: skip
 
 
 Member = tuple[Tensor, Tensor, State]  # parameter, gradient, state

@@ -35,6 +35,7 @@ from torch import Tensor
 from .flat import flatten
 from .module import spending
 from .nn.utils import clip_grad_norm_
+from .optimizer import by_one_gradient
 
 Data = tuple[Tensor, Tensor]
 Step = Callable[[Any, Any, Any, Tensor, Tensor, float | None], Tensor]
@@ -102,9 +103,10 @@ def fit_by(
         callback: called with the epoch's record; what it returns, if true, ends the training. So does Ctrl-C.
         Returns a record an epoch: epoch, loss (mean over the training data, while they were learnt), seconds; with
             validation data their loss and, for classes, accuracy.
-        ValueError where a number is not positive or data do not fit together.
+        ValueError where a number is not positive, data do not fit together, or the optimizer's step asks for a closure.
         """
         _check(train, validation, epochs, batch_size, patience)
+        by_one_gradient(optimizer)
         before(network)
         if compile:
             take = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
@@ -120,6 +121,7 @@ def least_squares(
     return network
 
 
+@functools.cache
 def activations() -> list[str]:
     """The names that `mlp` takes: the elementwise activations of dlref.manual.nn, and Identity."""
     from ..manual import nn

@@ -106,6 +106,44 @@ class ChangesGradients(Plain):
         state["step"] += 1
 
 
+@defect("LBFGS", "parameter", "after step")
+class NoFirstScale(Optimizer):
+    def __init__(self, params, lr=1, max_iter=20, tolerance_change=1e-9, history_size=100):
+        defaults = {"lr": lr, "max_iter": max_iter, "tolerance_change": tolerance_change, "history_size": history_size}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure):
+        group = self.param_groups[0]
+        params = group["params"]
+        state = self.state[params[0]]
+        state.setdefault("pairs", [])
+        error = before = closure()
+        for _ in range(group["max_iter"]):
+            g = torch.cat([torch.zeros_like(p).ravel() if p.grad is None else p.grad.ravel() for p in params])
+            lr = group["lr"]
+            if "g" not in state:
+                d, lr = -g, lr * min(1.0, 1 / g.abs().sum())
+            else:
+                if (y := g - state["g"]).dot(state["s"]) > 1e-10:
+                    state["pairs"] = [*state["pairs"], (state["s"], y)][-group["history_size"] :]
+                d, alphas = -g, []
+                for s, y in reversed(state["pairs"]):
+                    alphas.append(s.dot(d) / s.dot(y))
+                    d = d - alphas[-1] * y
+                for s, y in state["pairs"]:  # from the newest pair's scale, s'y / y'y, on
+                    d = d + (alphas.pop() - y.dot(d) / s.dot(y)) * s
+            if g.dot(d) > -group["tolerance_change"]:
+                break
+            state["g"], state["s"] = g, lr * d
+            for p, part in zip(params, (lr * d).split([p.numel() for p in params]), strict=True):
+                p.add_(part.view_as(p))
+            last, error = error, closure()
+            if abs(error - last) < group["tolerance_change"]:
+                break
+        return before
+
+
 @defect("StepLR", "rate", "must be")
 class OneTooLate(lr_scheduler.LRScheduler):
     def __init__(self, optimizer, step_size, gamma=0.1, last_epoch=-1):

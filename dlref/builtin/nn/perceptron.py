@@ -67,18 +67,39 @@ class Perceptron(nn.Linear):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def correct(self, x: Tensor, target: Tensor, lr: float = 1.0) -> Tensor:
-        r"""The rule for one sample: where $t z \le 0$, $w \leftarrow w + \eta t x,\ b \leftarrow b + \eta t$.
+    def score(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
+        """z of a sample, (in_features,), or of one for each output, (outputs, in_features): (outputs,).
 
-        x (in_features,), target (outputs,) of 1 and -1. Returns which outputs were mistaken (outputs,).
+        columns: as for `correct`. The products are added in the order of the features, so that a z that rounding alone puts
+        above or below 0 does not depend on how a matrix product is cut up.
+        """
+        weight = self.weight if columns is None else self.weight.gather(1, columns)
+        return (weight * x).cumsum(-1)[..., -1] + self.bias
+
+    def correct(
+        self,
+        x: Tensor,
+        target: Tensor,
+        lr: float | Tensor = 1.0,
+        bias_rate: float = 1.0,
+        decay: float | Tensor = 1.0,
+        columns: Tensor | None = None,
+    ) -> Tensor:
+        r"""The rule for one sample: $w \leftarrow d w$, and where $t z \le 0$, w and b go on by $\eta t x$ and $\beta \eta t$.
+
+        x (in_features,), or (outputs, in_features), a sample for each output; target (outputs,) of 1 and -1, or 0 for one
+        that shall stay; lr $\eta$, a number or (outputs,); bias_rate $\beta$; decay d, a number or (outputs, 1); columns
+        (outputs, L): the features that x (outputs, L) has, where it is sparse. z is of the weights before the decay.
+        Returns $t z$ (outputs,): those not above 0 were mistaken.
         """
         with torch.enable_grad():
-            z = self(x)
-            gradients = torch.autograd.grad(F.perceptron_loss(z, target, "sum"), (self.weight, self.bias))
+            z = self.score(x, columns)
+            loss = (lr * F.perceptron_loss(z, target, "none")).sum()
+            dweight, dbias = torch.autograd.grad(loss, (self.weight, self.bias))
         with torch.no_grad():
-            for parameter, gradient in zip((self.weight, self.bias), gradients, strict=True):
-                parameter.sub_(gradient, alpha=lr)
-        return z.detach() * target <= 0
+            self.weight.mul_(decay).sub_(dweight)
+            self.bias.sub_(dbias * bias_rate)
+            return z * target
 
     @torch.no_grad()
     def fit(
@@ -105,7 +126,7 @@ class Perceptron(nn.Linear):
             order = torch.randperm(len(x), generator=generator) if shuffle else torch.arange(len(x))
             for i in order.tolist():
                 was = rows() if self.variant == "voted" else None
-                wrong = self.correct(x[i], targets[i], lr)
+                wrong = self.correct(x[i], targets[i], lr) <= 0
                 mistakes += wrong
                 if self.variant == "averaged":
                     total += rows()

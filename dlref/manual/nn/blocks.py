@@ -109,18 +109,17 @@ class MeanOver(Manual, blocks.MeanOver):
 
 
 class LastStep(Manual, blocks.LastStep):
-    r"""The gradient enters backpropagation through time at the last step: $dy_T = dy$, all others 0."""
+    r"""The gradient enters backpropagation through time at the last step: it is that of the last layer's last state."""
 
     forward = blocks.LastStep.forward
 
     def explicit(self, input):
-        (outputs, _), pull = vjp_of(self.rnn)(input)
-        shape = outputs.shape
+        (outputs, last), pull = vjp_of(self.rnn)(input)
+        carries_cell, layers = isinstance(last, tuple), self.rnn.num_layers
 
         def pullback(dy=None, needs=None):
-            steps = dy.new_zeros(shape)
-            steps[:, -1] = dy
-            return pull((steps, None), needs)
+            dh_n = torch.stack([*(torch.zeros_like(dy) for _ in range(layers - 1)), dy])
+            return pull((None, (dh_n, None) if carries_cell else dh_n), needs)
 
         pullback.trains = getattr(pull, "trains", False)
         return outputs[:, -1], pullback
@@ -153,7 +152,7 @@ def reparametrize(mean, log_variance, noise):
     mean and log_variance $= \log \sigma^2$ of one shape; after training $z = \mu$. Kingma & Welling 2014,
     arXiv:1312.6114, section 2.4.
     """
-    spread = torch.exp(log_variance / 2) * noise
+    spread = torch.exp(log_variance * 0.5) * noise
     return mean + spread, (spread,)
 
 
@@ -161,7 +160,7 @@ def reparametrize(mean, log_variance, noise):
 def _(dy, saved):
     r"""$d\mu = dz,\quad d\log\sigma^2 = \tfrac12\, dz \odot \sigma \odot \epsilon$: only the product is kept."""
     (spread,) = saved
-    return dy, dy * spread / 2
+    return dy, dy * spread * 0.5
 
 
 @reparametrize.prepare
@@ -186,7 +185,7 @@ def gaussian_kl(mean, log_variance):
 @gaussian_kl.gradient
 def _(dy, mean, log_variance):
     r"""$d\mu = \mu,\quad d\log\sigma^2 = \tfrac12 (\sigma^2 - 1)$, times dy."""
-    return dy * mean, dy * torch.expm1(log_variance) / 2
+    return dy * mean, dy * (log_variance.exp() - 1) * 0.5
 
 
 @gaussian_kl.hard_samples

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..op import fusing
+from ..op import fusing, values_hidden
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -55,6 +55,14 @@ def own(t: Tensor) -> Tensor | None:
     A fresh tensor of some megabytes costs as much as ten passes over an old one: its pages must be fetched.
     """
     return t if plain() else None
+
+
+def mean_square(x: Tensor, dims: tuple[int, ...] | int) -> Tensor:
+    """The mean of squares over dimensions, which are kept: as a norm it needs no tensor of the squares."""
+    if plain() and not x.is_complex():
+        size = torch.linalg.vector_norm(x, 2, dims, keepdim=True)
+        return size.square() * (size.numel() / max(x.numel(), 1))
+    return x.square().mean(dims, keepdim=True)
 
 
 def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float, out: Tensor | None = None) -> Tensor:
@@ -104,8 +112,8 @@ def warn(message: str) -> None:
 
 
 def concrete(tensor: Tensor) -> bool:
-    """Whether its values can be looked at: not while it is compiled, faked, or inside a transform of torch.func."""
-    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    """Whether its values can be looked at: not while it is compiled, recorded, faked, or inside a transform of torch.func."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not values_hidden()
     return plain and torch._C._functorch.maybe_current_level() is None
 
 

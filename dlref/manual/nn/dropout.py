@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import warn, wide
+from .common import own, warn, wide
 
 
 def _identity(input, p, training):
@@ -22,13 +22,14 @@ def _identity(input, p, training):
 
 
 def _kept(input, p, shape=None):
-    """A mask of bools, each True with probability 1 - p, of the given shape or one for each element of the input.
+    """A mask of bytes, each 1 with probability 1 - p, of the given shape or one for each element of the input.
 
-    Drawn in the order of the input's memory, as torch draws: with the same generator, the same mask on the CPU.
+    Drawn in the order of the input's memory, as torch draws: with the same generator, the same mask on the CPU. Bools are
+    as small, but a product with them is slow in what torch.compile makes of it.
     """
     order = sorted(range(input.dim()), key=input.stride, reverse=True) if shape is None else list(range(len(shape)))
     shape = input.shape if shape is None else shape
-    mask = torch.empty([shape[d] for d in order], dtype=torch.bool, device=input.device)
+    mask = torch.empty([shape[d] for d in order], dtype=torch.uint8, device=input.device)
     # torch draws nothing where all is dropped
     mask = torch.zeros_like(mask) if p == 1 else torch.bernoulli(mask, 1 - p)
     return mask.permute([order.index(d) for d in range(len(order))])
@@ -47,8 +48,9 @@ def _scale(p):
 
 
 def _scaled(dy, mask, scale):
-    r"""$dx = dy \odot m / (1 - p)$."""
-    return dy * mask * scale
+    r"""$dx = s\,dy \odot m$."""
+    dx = dy * mask
+    return torch.mul(dx, scale, out=own(dx))
 
 
 def _samples(tensor, *shapes):
@@ -71,7 +73,7 @@ def dropout(input, mask, scale):
 
     Any shape; output as input. ValueError where p is no probability. Srivastava et al. 2014 (JMLR 15), section 4.
     """
-    return input * mask * scale
+    return _scaled(input, mask, scale)
 
 
 dropout.gradient(_scaled)
@@ -97,7 +99,7 @@ def dropout1d(input, mask, scale):
 
     RuntimeError for other dimensions. Tompson et al. 2015, arXiv:1411.4280, section 3.2.
     """
-    return input * mask * scale
+    return _scaled(input, mask, scale)
 
 
 dropout1d.gradient(_scaled)
@@ -133,7 +135,7 @@ def dropout2d(input, mask, scale):
 
     Three dimensions are (N, C, L), with torch's warning. RuntimeError where there are no channels.
     """
-    return input * mask * scale
+    return _scaled(input, mask, scale)
 
 
 dropout2d.gradient(_scaled)
@@ -162,7 +164,7 @@ def dropout3d(input, mask, scale):
     r"""`dropout` of whole channels: $y = x \odot m / (1 - p)$, one m for each (n, c) of (N, C, D, H, W), or c of
     (C, D, H, W).
     """
-    return input * mask * scale
+    return _scaled(input, mask, scale)
 
 
 dropout3d.gradient(_scaled)
@@ -199,6 +201,12 @@ def _affine(p):
     return a, -a * p * SATURATION
 
 
+def _saturated(input, mask, scale, shift):
+    r"""$a\,((x - \alpha') \odot m + \alpha') + b$."""
+    y = _scaled(wide(input) - SATURATION, mask, scale)
+    return torch.add(y, SATURATION * scale + shift, out=own(y)).to(input.dtype)
+
+
 @op(builtin=F.alpha_dropout)
 def alpha_dropout(input, mask, scale, shift):
     r"""Dropout after SELU: in training $y = a\,(x \odot m + \alpha' (1 - m)) + b$, m 1 with probability 1 - p, else 0.
@@ -206,13 +214,10 @@ def alpha_dropout(input, mask, scale, shift):
     $\alpha' = -\lambda \alpha$ is what SELU saturates at, $a = ((1 - p)(1 + p \alpha'^2))^{-1/2},\ b = -a p \alpha'$ keep
     mean 0 and variance 1. Any shape; output as input. Klambauer et al. 2017, arXiv:1706.02515, section 3.
     """
-    return (torch.where(mask, wide(input), SATURATION) * scale + shift).to(input.dtype)
+    return _saturated(input, mask, scale, shift)
 
 
-@alpha_dropout.gradient
-def _(dy, mask, scale):
-    r"""$dx = a\,dy \odot m$."""
-    return dy * mask * scale
+alpha_dropout.gradient(_scaled)
 
 
 @alpha_dropout.prepare
@@ -236,13 +241,10 @@ def feature_alpha_dropout(input, mask, scale, shift):
 
     RuntimeError where there are no channels.
     """
-    return (torch.where(mask, wide(input), SATURATION) * scale + shift).to(input.dtype)
+    return _saturated(input, mask, scale, shift)
 
 
-@feature_alpha_dropout.gradient
-def _(dy, mask, scale):
-    r"""$dx = a\,dy \odot m$."""
-    return dy * mask * scale
+feature_alpha_dropout.gradient(_scaled)
 
 
 @feature_alpha_dropout.prepare

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, warn
+from .common import concrete, own, warn
 
 
 def reduce_loss(loss, reduction):
@@ -103,7 +103,9 @@ def _(dy, saved, needs, target, weight, reduction, label_smoothing):
     scale = _share(dy, dim, index, ignored, weight, reduction, total)
     w = scale if weight is None else scale * weight[index]  # of the one-hot part
     if not label_smoothing:
-        return (log_p.exp() * w).scatter_add(dim, index, (-w).expand(index.shape))
+        dx = log_p.exp()
+        dx = torch.mul(dx, w, out=own(dx))
+        return torch.scatter_add(dx, dim, index, (-w).expand(index.shape), out=own(dx))
     w = (1 - label_smoothing) * w
     even = (scale * (label_smoothing / classes)).expand(log_p.shape)
     even = even if weight is None else even * _along(weight, log_p)
@@ -260,7 +262,8 @@ def _(dy, input, target, weight, ignore_index, reduction):
     index, ignored = _valid(target, dim, ignore_index)
     s = _share(dy, dim, index, ignored, weight, reduction)
     s = (s if weight is None else s * weight[index]).expand(index.shape)
-    return torch.zeros_like(input, dtype=s.dtype).scatter_add(dim, index, -s)
+    dx = torch.zeros_like(input, dtype=s.dtype)
+    return torch.scatter_add(dx, dim, index, -s, out=own(dx))
 
 
 @nll_loss.hard_samples

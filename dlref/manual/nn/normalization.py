@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from ..module import Manual
 from ..op import call, op
 from ..windows import padded, windows
-from .batchnorm import channels_first, check_channels
-from .common import own, wide
+from .batchnorm import check_channels
+from .common import mean_square, own, plain, wide
 
 
 def _check(name, input, normalized_shape, **affine):
@@ -37,13 +37,12 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     dims = _dims(normalized_shape)
     mean = x.mean(dims, keepdim=True)
     centred = x - mean
-    rstd = (centred.square().mean(dims, keepdim=True) + eps).rsqrt()
+    rstd = (mean_square(centred, dims) + eps).rsqrt()
     y = torch.mul(centred, rstd, out=own(centred))
-    if weight is not None:
-        y = torch.mul(y, weight, out=own(y)) if weight.dtype == y.dtype else y * weight
-    if bias is not None:
-        y = torch.add(y, bias, out=own(y)) if bias.dtype == y.dtype else y + bias
-    return y.to(input.dtype), (mean, rstd)
+    if weight is not None and bias is not None and weight.dtype == bias.dtype == y.dtype:
+        return torch.addcmul(bias, y, weight, out=own(y)).to(input.dtype), (mean, rstd)
+    y = y if weight is None else y * weight
+    return (y if bias is None else y + bias).to(input.dtype), (mean, rstd)
 
 
 @layer_norm.gradient
@@ -57,14 +56,22 @@ def _(dy, saved, needs, input, normalized_shape, weight):
     dims = _dims(normalized_shape)
     x_hat = input - mean
     x_hat = torch.mul(x_hat, rstd, out=own(x_hat))
-    dweight = dy * x_hat if needs.weight else None
+    dweight = dy * x_hat
     if not needs.input:
         return None, None, dweight, dy
+    across, along = _weighted_mean(dy, weight, dims), _weighted_mean(dweight, weight, dims)
     g = dy if weight is None else dy * weight
-    along = (g * x_hat).mean(dims, keepdim=True)
-    dx = g - g.mean(dims, keepdim=True)
+    dx = torch.sub(g, across, out=None if g is dy else own(g))
     dx = torch.addcmul(dx, x_hat, along, value=-1, out=own(dx) if dx.dtype == x_hat.dtype else None)
     return torch.mul(dx, rstd, out=own(dx)), None, dweight, dy
+
+
+def _weighted_mean(t, weight, dims):
+    """The mean of t times the weight, over the last dimensions, which are kept: a product of t with a vector."""
+    if weight is not None and plain() and t.dtype == weight.dtype:
+        total = t.flatten(dims[0]) @ weight.flatten()
+        return total.div_(weight.numel())[(..., *(None,) * len(dims))]
+    return (t if weight is None else t * weight).mean(dims, keepdim=True)
 
 
 @layer_norm.prepare
@@ -160,15 +167,13 @@ def group_norm(input, num_groups, weight, bias, eps):
     arXiv:1803.08494, eq. 7.
     """
     x = _grouped(wide(input), num_groups)
-    mean = x.mean(2, keepdim=True)
-    centred = x - mean
-    rho = (centred.square().mean(2, keepdim=True) + eps).rsqrt()
-    y = (centred * rho).reshape(input.shape)
-    if weight is not None:
-        y = y * channels_first(weight, input)
+    mean = x.mean((2, 3), keepdim=True)
+    y = x - mean
+    rho = (mean_square(y, (2, 3)) + eps).rsqrt()
+    y = torch.mul(y, rho if weight is None else rho * _over(wide(weight), num_groups), out=own(y))
     if bias is not None:
-        y = y + channels_first(bias, input)
-    return y.to(input.dtype), (mean, rho)
+        y = torch.add(y, _over(wide(bias), num_groups), out=own(y))
+    return y.reshape(input.shape).to(input.dtype), (mean, rho)
 
 
 @group_norm.gradient
@@ -176,20 +181,29 @@ def _(dy, saved, needs, input, num_groups, weight):
     r"""With $g = dy \odot \gamma$ and means over a group: $dx = \rho\,(g - \overline{g} - \hat x\,\overline{g \odot \hat x})$,
     $d\gamma = \sum dy \odot \hat x,\quad d\beta = \sum dy$ over all but the channel."""
     mean, rho = saved
-    x_hat = (_grouped(wide(input), num_groups) - mean) * rho
-    dims, dy = (0, *range(2, input.dim())), wide(dy)
-    dx = None
-    if needs.input:
-        g = _grouped(dy if weight is None else dy * channels_first(weight, input), num_groups)
-        dx = rho * (g - g.mean(2, keepdim=True) - x_hat * (g * x_hat).mean(2, keepdim=True))
-        dx = dx.reshape(input.shape)
-    dweight = (dy * x_hat.reshape(input.shape)).sum(dims) if needs.weight else None
-    return dx, None, dweight, dy.sum(dims) if needs.bias else None
+    g, x_hat = _grouped(wide(dy), num_groups), _grouped(wide(input), num_groups) - mean
+    x_hat = torch.mul(x_hat, rho, out=own(x_hat))
+    across, along = g.sum(3, keepdim=True), (g * x_hat).sum(3, keepdim=True)  # of each channel
+    dbias, dweight = (t.sum(0).flatten() for t in (across, along))
+    if not needs.input:
+        return None, None, dweight, dbias
+    w = None if weight is None else _over(wide(weight), num_groups)
+    n = max(g.shape[2:].numel(), 1)
+    across, along = (-rho / n * (t if w is None else t * w).sum(2, keepdim=True) for t in (across, along))
+    dx = g * (rho if w is None else rho * w)
+    dx = torch.add(dx, across, out=own(dx))
+    dx = torch.addcmul(dx, x_hat, along, out=own(dx))
+    return dx.reshape(input.shape), None, dweight, dbias
 
 
 def _grouped(x, groups):
-    """(N, C, *) as (N, G, C / G * places)."""
-    return x.reshape(len(x), groups, x[0].numel() // groups if len(x) else 0)
+    """(N, C, *) as (N, G, C / G, places)."""
+    return x.reshape(len(x), groups, x.shape[1] // groups, x.shape[2:].numel())
+
+
+def _over(t, groups):
+    """(C,) as (G, C / G, 1)."""
+    return t.view(groups, -1, 1)
 
 
 @group_norm.prepare

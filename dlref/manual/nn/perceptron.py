@@ -65,10 +65,15 @@ class Perceptron(Manual, perceptron.Perceptron):
     op = linear
 
     @torch.no_grad()
-    def correct(self, x, target, lr=1.0):
-        r"""$w \leftarrow w + \eta t x,\ b \leftarrow b + \eta t$ for each output with $t z \le 0$."""
-        wrong = target * (self.weight @ x + self.bias) <= 0
-        step = lr * wrong * target
-        self.weight += step.unsqueeze(1) * x
-        self.bias += step
-        return wrong
+    def correct(self, x, target, lr=1.0, bias_rate=1.0, decay=1.0, columns=None):
+        r"""$w \leftarrow d w + \eta t x,\ b \leftarrow b + \beta \eta t$, with x and the 1 at b only where $t z \le 0$."""
+        margin = target * self.score(x, columns)
+        step = lr * target * (margin <= 0)
+        if isinstance(decay, torch.Tensor) or decay != 1:
+            self.weight *= decay
+        if columns is None:
+            self.weight += step.unsqueeze(1) * x
+        else:
+            self.weight.scatter_add_(1, columns, step.unsqueeze(1) * x)
+        self.bias += bias_rate * step
+        return margin

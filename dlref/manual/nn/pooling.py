@@ -19,7 +19,7 @@ from torch import Tensor
 from ..module import Manual
 from ..op import Op, call, op
 from ..windows import ntuple
-from .common import plain, wide, widened
+from .common import own, plain, wide, widened
 
 Ints = tuple[int, ...]
 
@@ -27,12 +27,20 @@ Ints = tuple[int, ...]
 class Places(NamedTuple):
     """Of one dimension: the elements of each window (O, K), and which of them lie within the input (None: all).
 
-    pieces: the windows are the dimension, cut into pieces.
+    pieces: the windows are the dimension, cut into pieces. steps: element k of window o is $o s + k d$, all within.
     """
 
     at: Tensor
     inside: Tensor | None = None
     pieces: bool = False
+    steps: tuple[int, int] | None = None
+
+    def element(self, x: Tensor, dim: int, k: int) -> Tensor:
+        """The k-th element of each window: where they stand in even steps, as a view."""
+        if self.steps is None or not len(self.at):
+            return x.index_select(dim, self.at[:, k])
+        s, d = self.steps
+        return x[(..., slice(k * d, k * d + s * (len(self.at) - 1) + 1, s), *(slice(None),) * (-dim - 1))]
 
 
 def output_length(length: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
@@ -47,7 +55,7 @@ def places(length: int, k: int, s: int, p: int, d: int, ceil_mode: bool, device:
     o = output_length(length, k, s, p, d, ceil_mode)
     at = torch.arange(o, device=device).unsqueeze(1) * s - p + torch.arange(k, device=device) * d
     if p == 0 and (o - 1) * s + d * (k - 1) < length:
-        return Places(at, pieces=s == k and d == 1 and o * k == length)
+        return Places(at, pieces=s == k and d == 1 and o * k == length, steps=(s, d))
     first = torch.where(at < 0, length, at).amin(1, keepdim=True)
     inside = (at >= 0) & (at < length)
     return Places(torch.where(inside, at, first), inside)
@@ -60,7 +68,7 @@ def adaptive_places(length: int, o: int, device: torch.device) -> Places:
     longest = max((-(-(j + 1) * length // o) - j * length // o for j in range(o)), default=1)
     at = begin.unsqueeze(1) + torch.arange(longest, device=device)
     if length % o == 0 if o else True:
-        return Places(at, pieces=o > 0)
+        return Places(at, pieces=o > 0, steps=(length // o, 1) if o else None)
     inside = at < end.unsqueeze(1)
     return Places(torch.where(inside, at, begin.unsqueeze(1)), inside)
 
@@ -69,14 +77,14 @@ def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
     """The largest of each window over the last dimensions, and its flat index in them: the first of equals, a NaN if any."""
     n = len(by)
     number = functools.reduce(operator.mul, x.shape[-n:])
-    own = plain()
-    small = torch.int32 if number < 2**31 and own else torch.int64
+    bare = plain()
+    small = torch.int32 if number < 2**31 and bare else torch.int64
     index = torch.arange(number, dtype=small, device=x.device).view(x.shape[-n:]).expand(x.shape)
     for dim, (at, *_) in zip(range(-1, -n - 1, -1), reversed(by), strict=True):
         best, chosen = x.index_select(dim, at[:, 0]), index.index_select(dim, at[:, 0])
         for k in range(1, at.shape[1]):
             candidate, other = x.index_select(dim, at[:, k]), index.index_select(dim, at[:, k])
-            if own:  # bools and where would take ten times as long
+            if bare:  # bools and where would take ten times as long
                 better = torch.gt(candidate, best, out=torch.empty_like(chosen))
                 if x.is_floating_point():
                     better += torch.ne(candidate, candidate, out=torch.empty_like(chosen))  # then it is not larger
@@ -91,21 +99,17 @@ def largest(x: Tensor, by: Sequence[Places]) -> tuple[Tensor, Tensor]:
 
 def total(x: Tensor, by: Sequence[Places]) -> Tensor:
     """The sum of each window over the last dimensions."""
-    for dim, (at, inside, pieces) in zip(range(-len(by), 0), by, strict=True):
-        if pieces:
-            x = functools.reduce(operator.add, x.unflatten(dim, at.shape).unbind(dim))
-            continue
-        parts = []
-        for k in range(at.shape[1]):
-            part = x.index_select(dim, at[:, k])
-            parts.append(part if inside is None else torch.where(_along(inside[:, k], dim), part, 0))
+    for dim, windows in zip(range(-len(by), 0), by, strict=True):
+        parts, inside = [windows.element(x, dim, k) for k in range(windows.at.shape[1])], windows.inside
+        if inside is not None:
+            parts = [torch.where(_along(inside[:, k], dim), part, 0) for k, part in enumerate(parts)]
         x = functools.reduce(operator.add, parts)
     return x
 
 
 def untotal(dy: Tensor, size: Ints, by: Sequence[Places]) -> Tensor:
     """The transpose of `total`: each window's gradient to all its elements."""
-    for dim, length, (at, inside, pieces) in zip(range(-len(by), 0), size, by, strict=True):
+    for dim, length, (at, inside, pieces, _) in zip(range(-len(by), 0), size, by, strict=True):
         before, after = dy.shape[:dim], dy.shape[dim:][1:]
         if pieces:
             dy = dy.unsqueeze(len(before) + 1).expand(*before, *at.shape, *after).reshape(*before, length, *after)
@@ -114,7 +118,8 @@ def untotal(dy: Tensor, size: Ints, by: Sequence[Places]) -> Tensor:
         if inside is not None:
             spread = torch.where(_along(inside.t(), dim), spread, 0)
         zeros = dy.new_zeros((*before, length, *after))
-        dy = zeros.index_add(dim, at.t().flatten(), spread.flatten(len(before), len(before) + 1))
+        spread = spread.flatten(len(before), len(before) + 1)
+        dy = torch.index_add(zeros, dim, at.t().flatten(), spread, out=own(zeros))
     return dy
 
 
@@ -161,7 +166,7 @@ def _scatter(dy, indices, size):
     n = len(size)
     flat = widened(dy).flatten(-n)
     zeros = flat.new_zeros((*dy.shape[:-n], functools.reduce(operator.mul, size)))
-    return zeros.scatter_add(-1, indices.flatten(-n), flat).unflatten(-1, size)
+    return torch.scatter_add(zeros, -1, indices.flatten(-n), flat, out=own(zeros)).unflatten(-1, size)
 
 
 def _named(name: str, doc: str):
@@ -298,6 +303,10 @@ def _counts(input, options, ceil_mode, include, divisor):
     if divisor is not None:
         return divisor
     n, count = len(options), None
+    whole = all(p == 0 and (output_length(length, k, s, 0, 1, ceil_mode) - 1) * s + k <= length
+                for length, (k, s, p, _) in zip(input.shape[-n:], options, strict=True))  # fmt: skip
+    if whole:
+        return functools.reduce(operator.mul, (k for k, *_ in options))
     for i, (length, (k, s, p, _)) in enumerate(zip(input.shape[-n:], options, strict=True)):
         o = torch.arange(output_length(length, k, s, p, 1, ceil_mode), device=input.device) * s - p
         end = (o + k).clamp(max=length + p)
@@ -369,7 +378,7 @@ def _adaptive_avg_pool(n: int) -> Op:
     name = f"adaptive_avg_pool{n}d"
 
     def count(by):
-        held = [at.shape[1] if inside is None else inside.sum(1) for at, inside, _ in by]
+        held = [at.shape[1] if inside is None else inside.sum(1) for at, inside, *_ in by]
         return functools.reduce(
             operator.mul, [h if isinstance(h, int) else _along(h, i - n) for i, h in enumerate(held)]
         )
@@ -428,15 +437,13 @@ def _lp_pool(n: int) -> Op:
         return y.pow(1.0 / norm_type).to(input.dtype)
 
     @lp_pool.gradient
-    def _(dy, input, norm_type, options, ceil_mode):
+    def _(dy, output, input, norm_type, options, ceil_mode):
         r"""$dx_l = \sum_{o \ni l} dy_o\, y_o^{1 - p}\, x_l^{p - 1}$; 0 where $y_o = 0$."""
-        x, by = wide(input), _by(input, options, ceil_mode)
-        s = scale(input, options, ceil_mode)
-        inner = total(x.pow(norm_type), by) * s
-        none = inner == 0
-        slope = inner.masked_fill(none, 1).pow(1.0 / norm_type - 1).masked_fill(none, 0)
-        dsum = wide(dy) * slope * s
-        return untotal(dsum, tuple(input.shape[-n:]), by) * x.pow(norm_type - 1)
+        x, y = wide(input), wide(output)
+        none = y == 0
+        slope = y.masked_fill(none, 1).pow(1 - norm_type).masked_fill(none, 0)
+        dsum = wide(dy) * slope * scale(input, options, ceil_mode)
+        return untotal(dsum, tuple(input.shape[-n:]), _by(input, options, ceil_mode)) * x.pow(norm_type - 1)
 
     @lp_pool.prepare
     def _(input, norm_type, kernel_size, stride=None, ceil_mode=False):

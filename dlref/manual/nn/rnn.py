@@ -2,13 +2,14 @@
 
 Sequences stand packed: the rows of all sequences at step 1, then those at step 2, ..., the longest sequences first, and
 `sizes` says how many rows each step has. Sequences of one length are the case of equal sizes. The input's products for all
-steps are one matrix product, and so are the weights' gradients; only what depends on the step before is in the loop.
+steps are one matrix product, and so are the weights' gradients; only what depends on the step before is in the loop, and its
+results are written over what it was given where that may be (`own`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..module import Manual, accumulate
 from ..op import op
-from .common import outer
+from .common import outer, own, plain
 from .dropout import dropout
 
 State = tuple[Tensor, ...]
@@ -46,25 +47,43 @@ def scan(step: Callable, first: State, sizes: Sizes, reverse: bool) -> tuple[lis
     return records, state
 
 
+def joined(records: Sequence[Tensor], whole: Tensor) -> Tensor:
+    """The rows of all steps: the tensor that the steps wrote them into, or where they did not, the records as one."""
+    return whole if plain() else torch.cat(tuple(records))
+
+
 def before(output: Tensor, h0: Tensor, sizes: Sizes, reverse: bool) -> Tensor:
     """The hidden state that each row started from."""
     records, _ = scan(lambda rows, state: ((output[rows],), state[0]), (h0,), sizes, reverse)
     return torch.cat(records)
 
 
+def with_before(delta: Tensor, output: Tensor, h0: Tensor, sizes: Sizes, reverse: bool) -> Tensor:
+    r"""$\sum_t \delta_t h_{t-1}^\top$, the gradient of the hidden state's weight.
+
+    Where sequences have one length, the rows that follow another step and those that begin: nothing is copied.
+    """
+    n = sizes[0]
+    if len(sizes) == 1:
+        return outer(delta, h0)
+    if sizes[-1] != n:
+        return outer(delta, before(output, h0, sizes, reverse))
+    later, earlier = slice(n, None), slice(None, -n)
+    if reverse:
+        return outer(delta[earlier], output[later]) + outer(delta[-n:], h0)
+    return outer(delta[later], output[earlier]) + outer(delta[:n], h0)
+
+
 def from_input(input: Tensor, w_ih: Tensor, bias: Tensor | None) -> Tensor:
     return input @ w_ih.t() if bias is None else torch.addmm(bias, input, w_ih.t())
 
 
-def weights_gradients(dx: Tensor, dh: Tensor, needs, input: Tensor, previous: Tensor, w_ih: Tensor) -> tuple:
-    """Of input, w_ih, w_hh, b_ih, b_hh from the gradients of the affine maps of input (dx) and hidden state (dh)."""
-    sum_x = dx.sum(0) if needs.b_ih or (needs.b_hh and dx is dh) else None
+def from_delta(delta: Tensor, needs, input: Tensor, w_ih: Tensor) -> tuple:
+    """The gradients of input, w_ih and bias from that of the affine map."""
     return (
-        dx @ w_ih if needs.input else None,
-        outer(dx, input) if needs.w_ih else None,
-        outer(dh, previous) if needs.w_hh else None,
-        sum_x if needs.b_ih else None,
-        (sum_x if dx is dh else dh.sum(0)) if needs.b_hh else None,
+        delta @ w_ih if needs.input else None,
+        outer(delta, input) if needs.w_ih else None,
+        delta.sum(0) if needs.b_ih or needs.b_hh else None,
     )
 
 
@@ -77,15 +96,16 @@ def rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
 
     input (rows, I), h0 (N, H), w_ih (H, I), w_hh (H, H); output (rows, H), h_n (N, H). Elman 1990 (Cognitive Science 14).
     """
-    x = from_input(input, w_ih, None if b_ih is None else b_ih + b_hh)
+    x, w = from_input(input, w_ih, None if b_ih is None else b_ih + b_hh), w_hh.t()
 
     def step(rows, state):
-        z = torch.addmm(x[rows], state[0], w_hh.t())
-        h = z.clamp(min=0) if relu else torch.tanh(z)
+        z = x[rows]
+        z = torch.addmm(z, state[0], w, out=own(z))
+        h = torch.clamp(z, min=0, out=own(z)) if relu else torch.tanh(z, out=own(z))
         return (h,), h
 
     outputs, (h_n,) = scan(step, (h0,), sizes, reverse)
-    return (torch.cat(outputs), h_n), ()
+    return (joined(outputs, x), h_n), ()
 
 
 @rnn_layer.gradient
@@ -94,16 +114,18 @@ def _(dy, output, needs, input, h0, w_ih, w_hh, sizes, reverse, relu):
     $\delta_t = \phi'(z_t) \odot (dy_t + W_{hh}^\top \delta_{t+1})$, $dW_{ih} = \sum_t \delta_t x_t^\top,\
     dW_{hh} = \sum_t \delta_t h_{t-1}^\top,\ dx_t = W_{ih}^\top \delta_t$. Werbos 1990 (Proc. IEEE 78)."""
     doutput, dh_n = dy
-    slope = (output > 0).to(output.dtype) if relu else 1 - output.square()
+    slopes = output.sign() if relu else output.square()
+    slopes = slopes if relu else torch.sub(1, slopes, out=own(slopes))
 
     def step(rows, state):
-        delta = (state[0] + doutput[rows]) * slope[rows]
+        slope = slopes[rows]
+        delta = torch.mul(state[0] + doutput[rows], slope, out=own(slope))
         return (delta @ w_hh,), delta
 
     deltas, (dh0,) = scan(step, (dh_n,), sizes, not reverse)
-    delta = torch.cat(deltas)
-    dinput, *dweights = weights_gradients(delta, delta, needs, input, before(output, h0, sizes, reverse), w_ih)
-    return dinput, dh0, *dweights
+    delta = joined(deltas, slopes)
+    dinput, dw_ih, db = from_delta(delta, needs, input, w_ih)
+    return dinput, dh0, dw_ih, with_before(delta, output, h0, sizes, reverse) if needs.w_hh else None, db, db
 
 
 # --- LSTM -------------------------------------------------------------------------------------------------------
@@ -117,26 +139,24 @@ def lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
     input (rows, I), h0 (N, P), c0 (N, H), w_ih (4 H, I), w_hh (4 H, P), w_hr (P, H); output (rows, P), h_n, c_n.
     Hochreiter & Schmidhuber 1997; Gers et al. 2000 (forget gate); Sak et al. 2014, arXiv:1402.1128 (projection).
     """
-    x = from_input(input, w_ih, None if b_ih is None else b_ih + b_hh)
+    x, w = from_input(input, w_ih, None if b_ih is None else b_ih + b_hh), w_hh.t()
     size = w_hh.shape[0] // 4
+    cells, tanhs, outputs = (x.new_empty(len(x), n) for n in (size, size, w_hh.shape[1]))
 
     def step(rows, state):
         h, c = state
-        z = torch.addmm(x[rows], h, w_hh.t())
-        i_f, g, o = (
-            torch.sigmoid(z[:, : 2 * size]),
-            torch.tanh(z[:, 2 * size : 3 * size]),
-            torch.sigmoid(z[:, 3 * size :]),
-        )
-        c = torch.addcmul(i_f[:, size:] * c, i_f[:, :size], g)
-        tanh_c = torch.tanh(c)
-        h = o * tanh_c
-        if w_hr is not None:
-            h = h @ w_hr.t()
-        return (h, c), (h, c, i_f, g, o, tanh_c)
+        z, cell, tanh_c, output = x[rows], cells[rows], tanhs[rows], outputs[rows]
+        z = torch.addmm(z, h, w, out=own(z))
+        i_f, g, o = z[:, : 2 * size], z[:, 2 * size : 3 * size], z[:, 3 * size :]
+        i_f, g, o = torch.sigmoid(i_f, out=own(i_f)), torch.tanh(g, out=own(g)), torch.sigmoid(o, out=own(o))
+        c = torch.mul(i_f[:, size:], c, out=own(cell))
+        c = torch.addcmul(c, i_f[:, :size], g, out=own(cell))
+        tanh_c = torch.tanh(c, out=own(tanh_c))
+        h = torch.mul(o, tanh_c, out=own(output)) if w_hr is None else torch.mm(o * tanh_c, w_hr.t(), out=own(output))
+        return (h, c), (h, c, z if plain() else torch.cat([i_f, g, o], 1), tanh_c)
 
     records, (h_n, c_n) = scan(step, (h0, c0), sizes, reverse)
-    output, *saved = map(torch.cat, zip(*records, strict=True))
+    output, *saved = map(joined, zip(*records, strict=True), (outputs, cells, x, tanhs))
     return (output, h_n, c_n), tuple(saved)
 
 
@@ -148,25 +168,31 @@ def _(dy, output, saved, needs, input, h0, c0, w_ih, w_hh, w_hr, sizes, reverse)
     $dc_{t-1} = dc_t \odot f$, $dh_{t-1} = W_{hh}^\top \delta_t$. What does not depend on dh and dc is computed for all steps
     at once; the weights' gradients are sums over t, one matrix product each."""
     doutput, dh_n, dc_n = dy
-    c, i_f, g, o, tanh_c = saved
-    size = g.shape[1]
-    i, f = i_f[:, :size], i_f[:, size:]
+    c, gates, tanh_c = saved
+    i, f, g, o = gates.chunk(4, 1)
     before_c = before(c, c0, sizes, reverse)
-    slopes = torch.stack([g * i * (1 - i), before_c * f * (1 - f), i * (1 - g.square())], 1)  # (rows, 3, H)
-    slope_o, through_h = tanh_c * o * (1 - o), o * (1 - tanh_c.square())
+    slopes = torch.stack(
+        [g * i * (1 - i), before_c * f * (1 - f), i * (1 - g.square()), tanh_c * o * (1 - o)], 1
+    )  # (rows, 4, H)
+    through_h = o * (1 - tanh_c.square())
 
     def step(rows, state):
         dh, dc = state
         dh = dh + doutput[rows]
         dm = dh if w_hr is None else dh @ w_hr
         dc = torch.addcmul(dc, dm, through_h[rows])
-        delta = torch.cat([(dc.unsqueeze(1) * slopes[rows]).flatten(1), dm * slope_o[rows]], 1)
+        slope = slopes[rows]
+        of_c, of_m = slope[:, :3], slope[:, 3]
+        of_c, of_m = torch.mul(dc.unsqueeze(1), of_c, out=own(of_c)), torch.mul(dm, of_m, out=own(of_m))
+        delta = slope.flatten(1) if plain() else torch.cat([of_c.flatten(1), of_m], 1)
         return (delta @ w_hh, dc * f[rows]), (delta, dh)
 
     records, (dh0, dc0) = scan(step, (dh_n, dc_n), sizes, not reverse)
-    delta, dh = map(torch.cat, zip(*records, strict=True))
-    dinput, *dweights = weights_gradients(delta, delta, needs, input, before(output, h0, sizes, reverse), w_ih)
-    return dinput, dh0, dc0, *dweights, outer(dh, o * tanh_c) if needs.w_hr else None
+    deltas, dhs = zip(*records, strict=True)
+    delta = joined(deltas, slopes.flatten(1))
+    dinput, dw_ih, db = from_delta(delta, needs, input, w_ih)
+    dw_hh = with_before(delta, output, h0, sizes, reverse) if needs.w_hh else None
+    return dinput, dh0, dc0, dw_ih, dw_hh, db, db, outer(torch.cat(dhs), o * tanh_c) if needs.w_hr else None
 
 
 # --- GRU --------------------------------------------------------------------------------------------------------
@@ -181,20 +207,27 @@ def gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
     input (rows, I), h0 (N, H), w_ih (3 H, I), w_hh (3 H, H), the rows in the order r, z, n; output (rows, H), h_n (N, H).
     Cho et al. 2014, arXiv:1406.1078, eq. 5 to 8, with the reset gate after the product.
     """
-    x = from_input(input, w_ih, b_ih)
     size = w_hh.shape[1]
+    rz, last = slice(2 * size), slice(2 * size, None)  # the rows of the gates, of n
+    u_rz, u_n, b_n = w_hh[rz].t(), w_hh[last].t(), None if b_hh is None else b_hh[last]
+    x_rz = from_input(input, w_ih[rz], None if b_ih is None else b_ih[rz] + b_hh[rz])
+    x_n = from_input(input, w_ih[last], None if b_ih is None else b_ih[last])
+    products, outputs = (x_n.new_empty(x_n.shape) for _ in range(2))
 
     def step(rows, state):
         (h,) = state
-        from_h = from_input(h, w_hh, b_hh)
-        r_z = torch.sigmoid(x[rows, : 2 * size] + from_h[:, : 2 * size])
-        q = from_h[:, 2 * size :]
-        n = torch.tanh(torch.addcmul(x[rows, 2 * size :], r_z[:, :size], q))
-        h = torch.addcmul(n, r_z[:, size:], h - n)
+        r_z, n, q, output = x_rz[rows], x_n[rows], products[rows], outputs[rows]
+        r_z = torch.addmm(r_z, h, u_rz, out=own(r_z))
+        r_z = torch.sigmoid(r_z, out=own(r_z))
+        q = torch.mm(h, u_n, out=own(q)) if b_n is None else torch.addmm(b_n, h, u_n, out=own(q))
+        n = torch.addcmul(n, r_z[:, :size], q, out=own(n))
+        n = torch.tanh(n, out=own(n))
+        h = torch.sub(h, n, out=own(output))
+        h = torch.addcmul(n, r_z[:, size:], h, out=own(output))
         return (h,), (h, r_z, n, q)
 
     records, (h_n,) = scan(step, (h0,), sizes, reverse)
-    output, *saved = map(torch.cat, zip(*records, strict=True))
+    output, *saved = map(joined, zip(*records, strict=True), (outputs, x_rz, x_n, products))
     return (output, h_n), tuple(saved)
 
 
@@ -207,21 +240,29 @@ def _(dy, output, saved, needs, input, h0, w_ih, w_hh, sizes, reverse):
     doutput, dh_n = dy
     r_z, n, q = saved
     size = n.shape[1]
-    r, z, previous = r_z[:, :size], r_z[:, size:], before(output, h0, sizes, reverse)
+    r, z, slope_z = r_z[:, :size], r_z[:, size:], before(output, h0, sizes, reverse)
+    slope_z = torch.sub(slope_z, n, out=own(slope_z))
+    slope_z = torch.mul(slope_z, z * (1 - z), out=own(slope_z))
     slope_n = (1 - z) * (1 - n.square())
-    # Of dh to (delta_r, delta_z, delta_n r): all three are dh times what the forward decided.
-    slopes = torch.stack([slope_n * q * r * (1 - r), (previous - n) * z * (1 - z), slope_n * r], 1)  # (rows, 3, H)
+    slope_r = slope_n * q * r * (1 - r)
+    # Of dh to (delta_r, delta_z, delta_n): all three are dh times what the forward decided.
+    slopes = torch.stack([slope_r, slope_z, slope_n], 1)  # (rows, 3, H)
+    del slope_r, slope_z, slope_n
 
     def step(rows, state):
-        dh = state[0] + doutput[rows]
-        delta = (dh.unsqueeze(1) * slopes[rows]).flatten(1)
-        return (torch.addcmul(delta @ w_hh, dh, z[rows]),), (delta, dh)
+        dh, slope = state[0] + doutput[rows], slopes[rows]
+        delta = torch.mul(dh.unsqueeze(1), slope, out=own(slope)).flatten(1)
+        through = torch.cat([delta[:, : 2 * size], delta[:, 2 * size :] * r[rows]], 1)
+        return (torch.addcmul(through @ w_hh, dh, z[rows]),), delta
 
     records, (dh0,) = scan(step, (dh_n,), sizes, not reverse)
-    from_h, dh = map(torch.cat, zip(*records, strict=True))
-    from_x = torch.cat([from_h[:, : 2 * size], dh * slope_n], 1)
-    dinput, *dweights = weights_gradients(from_x, from_h, needs, input, previous, w_ih)
-    return dinput, dh0, *dweights
+    delta = joined(records, slopes.flatten(1))
+    dinput, dw_ih, db_ih = from_delta(delta, needs, input, w_ih)
+    delta_n = delta[:, 2 * size :]
+    delta_n = torch.mul(delta_n, r, out=own(delta_n))
+    through = delta if plain() else torch.cat([delta[:, : 2 * size], delta_n], 1)
+    dw_hh = with_before(through, output, h0, sizes, reverse) if needs.w_hh else None
+    return dinput, dh0, dw_ih, dw_hh, db_ih, through.sum(0) if needs.b_hh else None
 
 
 # --- modules ----------------------------------------------------------------------------------------------------

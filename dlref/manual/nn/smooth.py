@@ -189,12 +189,13 @@ def silu(input):
 
 @silu.gradient
 def _(dy, input):
-    r"""$dx = dy\,(\sigma(x) + x\,\sigma(x)\,\sigma(-x))$, where $1 - \sigma(x) = \sigma(-x)$ would cancel."""
+    r"""$dx = dy\,\sigma(x)\,(1 + x\,(1 - \sigma(x)))$: where $1 - \sigma(x)$ cancels, the 1 before it is far larger."""
     x = wide(input)
     s = torch.sigmoid(x)
-    if plain() and not x.is_complex():
-        return x.neg().sigmoid_().mul_(x).mul_(s).add_(s).mul_(dy)
-    return dy * (s + x * s * torch.sigmoid(-x)).conj()
+    slope = 1 - s
+    slope = torch.mul(slope, x, out=own(slope))
+    slope = torch.addcmul(s, slope, s, out=own(slope)).conj()
+    return torch.mul(slope, dy, out=own(slope))
 
 
 silu.hard_samples(_extremes)
@@ -251,10 +252,11 @@ def gelu(input, approximate="none"):
 
 
 def _normal(x):
-    r"""$\Phi(x) = \mathrm{erfc}(-x / \sqrt 2) / 2$, which keeps its digits where it is small."""
-    phi = x * -math.sqrt(0.5)
-    phi = torch.special.erfc(phi, out=own(phi))
-    return torch.div(phi, 2, out=own(phi))
+    r"""$\Phi(x) = (1 + \mathrm{erf}(x / \sqrt 2)) / 2$."""
+    phi = x * math.sqrt(0.5)
+    phi = torch.erf(phi, out=own(phi))
+    phi = torch.add(phi, 1, out=own(phi))
+    return torch.mul(phi, 0.5, out=own(phi))
 
 
 @gelu.gradient
@@ -265,7 +267,7 @@ def _(dy, input, approximate):
     x = wide(input)
     if approximate == "none":
         slope = x.square()
-        slope = torch.div(slope, -2, out=own(slope))
+        slope = torch.mul(slope, -0.5, out=own(slope))
         slope = torch.exp(slope, out=own(slope))
         slope = torch.mul(slope, x, out=own(slope))
         slope = torch.add(_normal(x), slope, alpha=1 / math.sqrt(2 * math.pi), out=own(slope))

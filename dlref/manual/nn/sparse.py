@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import widened
+from .common import own, widened
 
 
 @op(builtin=F.embedding)
@@ -33,7 +33,8 @@ def _(dy, input, weight, padding_idx, scale_grad_by_freq, sparse):
         d = d * (rows != padding_idx).unsqueeze(1)
     if sparse:
         return None, torch.sparse_coo_tensor(rows.unsqueeze(0), d.to(dy.dtype), weight.shape, check_invariants=False)
-    return None, torch.zeros_like(weight, dtype=d.dtype).index_add(0, rows, d)
+    dweight = torch.zeros_like(weight, dtype=d.dtype)
+    return None, torch.index_add(dweight, 0, rows, d, out=own(dweight))
 
 
 @embedding.prepare
