@@ -54,7 +54,7 @@ def compare_digits(
         activation: Name of an activation of torch.nn, in any case.
         dropout: Probability with which a hidden unit is dropped; both sides draw the same masks.
         label_smoothing: Share of the target that is spread over all classes.
-        optimizer: Name of a class of dlref.manual.optim.
+        optimizer: Name of a class of dlref.manual.optim whose step needs no closure.
         lr: Learning rate.
         optimizer_args: Further arguments of the optimizer, as {"betas": [0.9, 0.99]}. By default SGD has Nesterov
             momentum 0.9 and weight decay 1e-4, and the others have torch's defaults.

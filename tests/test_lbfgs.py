@@ -201,6 +201,8 @@ def test_a_search_that_fails_begins_again_down_the_gradient(first, number):
 def test_a_wrong_gradient_and_a_function_without_a_minimum():
     ours, theirs = both(lambda x: (float((x**2).sum()), -2 * x), [1.0, 2.0])
     assert end(ours) == end(theirs)
+    ours, theirs = both(lambda x: (0.0, np.ones(2)), [0.5, 0.2])
+    assert end(ours) == end(theirs) == (0, 21, 2, "ABNORMAL: ")
     ours, theirs = both(lambda x: (-float(x.sum()), -np.ones_like(x)), np.zeros(3), max_iter=50)
     assert end(ours) == end(theirs)
     assert ours.result.fun == pytest.approx(theirs.result.fun, rel=1e-12) and ours.result.fun < -1e11
@@ -272,6 +274,18 @@ def test_dtypes(dtype):
     assert (result.x - 1).abs().max() < 0.1
 
 
+def test_by_autograd():
+    def function(x):
+        w = x.detach().requires_grad_()
+        error = (torch.arange(1.0, 4.0, dtype=x.dtype) * (w - 1) ** 2).sum()
+        return error.detach(), *torch.autograd.grad(error, w)
+
+    x0 = torch.zeros(3, dtype=torch.float64)
+    result = minimize_lbfgs(function, x0)
+    assert result.success and (result.x - 1).abs().max() < 1e-5
+    assert not x0.any()
+
+
 def test_what_must_hold():
     for x0 in (
         torch.zeros(2, 2),
@@ -328,6 +342,47 @@ def test_the_search_against_scipys(name, c, first):
     assert (found.t, count) == (ours[-1], len(ours))
     assert found.value <= zero.value + c[0] * found.t * zero.slope
     assert abs(found.slope) <= c[1] * abs(zero.slope)
+
+
+def wave(seed: int):
+    """A falling line with waves: many minima, some of which lie above the line of sufficient decrease."""
+    a, b, c = np.random.default_rng(seed).uniform([0.1, 1, 0], [2, 8, 6]).tolist()
+    return lambda t: (
+        -0.3 * t + 0.01 * t * t + a * (math.sin(b * t + c) - math.sin(c)) / b,
+        -0.3 + 0.02 * t + a * math.cos(b * t + c),
+    )
+
+
+def test_the_search_among_waves():
+    """As above, with constants that make sufficient decrease scarce; where scipy's finds nothing, ours finds nothing."""
+    from scipy.optimize._dcsrch import DCSRCH
+
+    ends = []
+    for seed in range(300):
+        line = wave(seed)
+        zero = Point(0.0, *line(0.0))
+        if zero.slope >= 0:
+            continue
+        first, ftol, gtol = [0.05, 0.5, 3.0, 20.0][seed % 4], [0.5, 0.1, 1e-3][seed % 3], [0.6, 0.1][seed % 2]
+        theirs: list[float] = []
+
+        def value(t, line=line, theirs=theirs):
+            theirs.append(float(t))
+            return line(float(t))[0]
+
+        ours: list[float] = []
+
+        def phi(t, line=line, ours=ours):
+            ours.append(t)
+            return Point(t, *line(t))
+
+        found, _ = more_thuente(phi, zero, first, ftol=ftol, gtol=gtol, xtol=0.1, limit=30)
+        search = DCSRCH(value, lambda t, line=line: line(float(t))[1], ftol, gtol, 0.1, 0.0, 1e10)
+        *_, told = search(first, phi0=zero.value, derphi0=zero.slope, maxiter=31)
+        assert ours == pytest.approx(theirs, rel=1e-6), seed
+        assert (found is None) == (told[:4] == b"WARN" and b"max iterations" in told), (seed, told)
+        ends.append(told[:12])
+    assert {b"CONVERGENCE", b"WARNING: XTO"} <= set(ends)
 
 
 def test_the_search_gives_up():

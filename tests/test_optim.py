@@ -543,7 +543,7 @@ def test_torch_schedules_drive_ours():
 # --- the optimizer that asks for a closure ------------------------------------------------------------------------
 
 
-def bowls(namespace, dtype=torch.float64, wrap=lambda closure: closure, **options):
+def bowls(namespace, dtype=torch.float64, scale=1.0, **options):
     """Parameters, optimizer and closure: two parameters, one complex if the dtype is, in an error that is no parabola."""
     generator = torch.Generator().manual_seed(0)
     p, q = (torch.nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in ((3, 4), (5,)))
@@ -551,12 +551,12 @@ def bowls(namespace, dtype=torch.float64, wrap=lambda closure: closure, **option
 
     def closure():
         optimizer.zero_grad()
-        error = sum((c * r.abs() ** 2 + (r - 1).abs() ** 4).sum() for c, r in ((1.0, p), (9.0, q)))
+        error = scale * sum((c * r.abs() ** 2 + (r - 1).abs() ** 4).sum() for c, r in ((1.0, p), (9.0, q)))
         error = -error if optimizer.defaults["maximize"] else error
         error.backward()
         return error
 
-    return [p, q], optimizer, wrap(closure)
+    return [p, q], optimizer, closure
 
 
 SEARCHES = [None, "strong_wolfe", "more_thuente"]
@@ -564,7 +564,9 @@ LBFGS_OPTIONS = [
     {}, {"line_search_fn": "strong_wolfe"}, {"lr": 5.0, "line_search_fn": "strong_wolfe", "max_iter": 3, "max_eval": 4},
     {"lr": 0.05, "history_size": 2, "max_iter": 30}, {"lr": torch.tensor([0.1])}, {"max_iter": 1}, {"lr": 0.0},
     {"maximize": True, "lr": 0.1}, {"maximize": True, "line_search_fn": "strong_wolfe"}, {"tolerance_grad": 1.0},
-    {"tolerance_change": 0.5}, {"max_eval": 1}, {"max_iter": 4, "line_search_fn": "strong_wolfe", "history_size": 1},
+    {"tolerance_change": 0.5}, {"max_eval": 1},
+    {"scale": 1e-7, "tolerance_grad": 0, "tolerance_change": 0},  # too little to be kept
+    {"max_iter": 4, "line_search_fn": "strong_wolfe", "history_size": 1},
 ]  # fmt: skip
 
 
@@ -578,6 +580,30 @@ def test_lbfgs_searches_as_torch_does(options, dtype):
     assert results[0][0] == results[1][0]
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
     assert_same_state(results[0][2], results[1][2])
+
+
+@pytest.mark.parametrize("lr", [0.01, 0.3, 3.0, 100.0])
+def test_lbfgs_searches_among_waves_as_torch_does(lr):
+    """One parameter in an error of many minima: each branch of the search is taken by some of these."""
+    for seed in range(40):
+        a, b, c, start = (
+            torch.rand(4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).mul(6).tolist()
+        )
+        results = []
+        for namespace in (optim, torch.optim):
+            p = torch.nn.Parameter(torch.tensor([start, -start], dtype=torch.float64))
+            optimizer = namespace.LBFGS([p], lr=lr, line_search_fn="strong_wolfe", max_iter=6)
+
+            def closure(p=p, optimizer=optimizer, a=a, b=b, c=c):
+                optimizer.zero_grad()
+                error = (0.02 * p**2 + a * torch.sin(b * p + c) + 0.1 * torch.sin(9 * p)).sum()
+                error.backward()
+                return error
+
+            results.append([[optimizer.step(closure).item() for _ in range(3)], p, optimizer])
+        assert results[0][0] == results[1][0]
+        assert torch.equal(results[0][1], results[1][1])
+        assert_same_state(results[0][2], results[1][2])
 
 
 @pytest.mark.parametrize("search", SEARCHES)

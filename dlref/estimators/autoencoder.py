@@ -2,6 +2,7 @@ r"""An autoencoder as scikit-learn's transformer: $c = f(x),\ \hat x = g(c)$, bo
 
 from __future__ import annotations
 
+import inspect
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,7 +29,10 @@ FIRST: dict[str, Any] = {"n_components": 2, "hidden_layer_sizes": (100,), "activ
 class Reconstruction(BaseMultilayerPerceptron):
     """scikit-learn's perceptron, whose target is its input."""
 
-    __init__ = neural_network.MLPRegressor.__init__
+    def __init__(self, **parameters: Any):
+        super().__init__(**parameters)
+
+    __init__.__signature__ = inspect.signature(neural_network.MLPRegressor.__init__)  # type: ignore[attr-defined]
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=reset)

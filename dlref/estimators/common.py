@@ -72,13 +72,15 @@ def parameters(
 ) -> Callable[[type], type]:
     """Give a class the constructor of the estimator that it extends, with these parameters, by keyword, more.
 
-    first: those that come before all others, and may be given by position. without: names of those that it shall not have.
+    first: those that come before all others, and may be given by position. without: names of those that it shall not have;
+    they are attributes of their default.
     """
     begin = first or {}
 
     def extended(cls: type) -> type:
-        own, *theirs = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
-        kept = [p for p in theirs if p.name not in {*begin, *without, *ours}]
+        construct = cls.__init__  # type: ignore[misc]
+        theirs = inspect.signature(construct).parameters
+        own, *kept = [p for name, p in theirs.items() if name not in {*begin, *without, *ours}]
         front = [inspect.Parameter(k, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=v) for k, v in begin.items()]
         more = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in ours.items()]
         signature = inspect.Signature([own, *front, *kept, *more])
@@ -86,10 +88,9 @@ def parameters(
         def __init__(*args: Any, **kwargs: Any) -> None:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            self, *_ = bound.args
-            for name, value in bound.arguments.items():
-                if name != "self":
-                    setattr(self, name, value)
+            construct(**{name: value for name, value in bound.arguments.items() if name in theirs})
+            for name in (*begin, *ours):
+                setattr(bound.arguments["self"], name, bound.arguments[name])
 
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         __init__.__qualname__ = f"{cls.__qualname__}.__init__"

@@ -35,7 +35,38 @@ else:
     Extended = object
 
 
-class Exports(Extended):
+class ToOnnx(Extended):
+    """Mixin of the estimators that have an export_torch."""
+
+    def to_onnx(self, path: str | Path, dtype: str | None = None) -> None:
+        """Write what export_torch gives to an ONNX file: input "X" (N, features), output "probabilities", "scores" or "values".
+
+        dtype: "float32" or "float64"; None: as fitted, but float32 where there are activations beside scikit-learn's, as
+        runtimes (onnxruntime) lack them in float64. The classes stand in its metadata as "classes", in JSON. ImportError where
+        onnx or onnxscript is not installed.
+        """
+        module = self.export_torch()
+        if dtype is None and any(not isinstance(part, IN_FLOAT64) for part in module.modules()):
+            dtype = "float32"
+        if dtype is not None:
+            module = module.to(getattr(torch, dtype_of(dtype, None).name))
+        try:
+            import onnx
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise ImportError(f"to_onnx needs {error.name}: pip install onnx onnxscript") from None
+        name = "probabilities" if hasattr(self, "predict_proba") else "scores" if is_classifier(self) else "values"
+        parameter = next(module.parameters())
+        x = torch.zeros(2, self.n_features_in_, dtype=parameter.dtype)
+        program: Any = torch.onnx.export(module, (x,), dynamo=True, input_names=["X"], output_names=[name], verbose=False,
+                                         dynamic_shapes=({0: torch.export.Dim("N")},))  # fmt: skip
+        model = program.model_proto
+        if is_classifier(self):
+            onnx.helper.set_model_props(model, {"classes": json.dumps(module.classes)})
+        onnx.save(model, str(path))
+
+
+class Exports(ToOnnx):
     """Mixin of the estimators that are a network."""
 
     def _exported(self) -> nn.Sequential:
@@ -64,33 +95,6 @@ class Exports(Extended):
         if is_classifier(self):
             module.classes = self.classes_.tolist()
         return module
-
-    def to_onnx(self, path: str | Path, dtype: str | None = None) -> None:
-        """Write the same to an ONNX file: input "X" (N, features), output "probabilities" or "values".
-
-        dtype: "float32" or "float64"; None: as fitted, but float32 where there are activations beside scikit-learn's, as
-        runtimes (onnxruntime) lack them in float64. The classes stand in its metadata as "classes", in JSON. ImportError where
-        onnx or onnxscript is not installed.
-        """
-        module = self.export_torch()
-        if dtype is None and any(not isinstance(part, IN_FLOAT64) for part in module.modules()):
-            dtype = "float32"
-        if dtype is not None:
-            module = module.to(getattr(torch, dtype_of(dtype, None).name))
-        try:
-            import onnx
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ImportError(f"to_onnx needs {error.name}: pip install onnx onnxscript") from None
-        name = "probabilities" if is_classifier(self) else "values"
-        parameter = next(module.parameters())
-        x = torch.zeros(2, self.n_features_in_, dtype=parameter.dtype)
-        program: Any = torch.onnx.export(module, (x,), dynamo=True, input_names=["X"], output_names=[name], verbose=False,
-                                         dynamic_shapes=({0: torch.export.Dim("N")},))  # fmt: skip
-        model = program.model_proto
-        if is_classifier(self):
-            onnx.helper.set_model_props(model, {"classes": json.dumps(module.classes)})
-        onnx.save(model, str(path))
 
 
 def _without_noise(network: nn.Sequential) -> nn.Sequential:

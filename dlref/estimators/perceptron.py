@@ -15,14 +15,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from ..builtin.nn.perceptron_passes import PerceptronPasses, Samples, SparseSamples
-from .common import CONSTRAINTS, device_of, dtype_of, namespace, tensor_of
+from .common import CONSTRAINTS, device_of, dtype_of, namespace, parameters, tensor_of
+from .export import ToOnnx
 
 INT32_MAX = np.iinfo(np.int32).max
 SPARSE_BIAS_RATE = 0.01  # sklearn.linear_model: with sparse samples the intercept learns slower
 SMALLEST_SCALE = {8: 1e-9, 4: 1e-6}  # sklearn.utils._weight_vector, by the size of a number
 
 
-class Perceptron(linear_model.Perceptron):
+@parameters(backend="manual", device="auto", dtype=None)
+class Perceptron(ToOnnx, linear_model.Perceptron):
     """Rosenblatt's perceptron as sklearn.linear_model.Perceptron: its parameters, attributes, errors and, in float64, results.
 
     Beside scikit-learn's parameters: backend, "manual" (the rule by hand) or "builtin" (the gradient of perceptron_loss by
@@ -34,51 +36,6 @@ class Perceptron(linear_model.Perceptron):
     coef_: Any
     intercept_: np.ndarray
     _parameter_constraints: dict = {**linear_model.Perceptron._parameter_constraints, **CONSTRAINTS}
-
-    def __init__(
-        self,
-        *,
-        penalty=None,
-        alpha=0.0001,
-        l1_ratio=0.15,
-        fit_intercept=True,
-        max_iter=1000,
-        tol=1e-3,
-        shuffle=True,
-        verbose=0,
-        eta0=1.0,
-        n_jobs=None,
-        random_state=0,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        class_weight=None,
-        warm_start=False,
-        backend="manual",
-        device="auto",
-        dtype=None,
-    ):
-        super().__init__(
-            penalty=penalty,
-            alpha=alpha,
-            l1_ratio=l1_ratio,
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            shuffle=shuffle,
-            verbose=verbose,
-            eta0=eta0,
-            n_jobs=n_jobs,
-            random_state=random_state,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            class_weight=class_weight,
-            warm_start=warm_start,
-        )
-        self.backend = backend
-        self.device = device
-        self.dtype = dtype
 
     def decision_function(self, X):
         """Scores of the samples, (N,) for two classes, else (N, classes); X (N, features), an array or a sparse matrix."""
@@ -103,7 +60,10 @@ class Perceptron(linear_model.Perceptron):
         return (scores.ravel() if len(weight) == 1 else scores).cpu().numpy()
 
     def export_torch(self) -> nn.Module:
-        """A module of torch.nn alone, in the dtype of coef_ and on the CPU, whose output is decision_function's."""
+        """A module of torch.nn alone, in the dtype of coef_ and on the CPU, whose output is decision_function's.
+
+        The classes stand in its attribute `classes`, a list.
+        """
         check_is_fitted(self)
         coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
         weight, bias = torch.tensor(coef), torch.tensor(self.intercept_)
@@ -111,7 +71,9 @@ class Perceptron(linear_model.Perceptron):
         with torch.no_grad():
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)
-        return nn.Sequential(layer, nn.Flatten(0)) if len(weight) == 1 else layer
+        module = nn.Sequential(layer, nn.Flatten(0)) if len(weight) == 1 else nn.Sequential(layer)
+        module.classes = self.classes_.tolist()
+        return module.requires_grad_(False).eval()
 
     # What follows takes the place of private methods of sklearn.linear_model._stochastic_gradient.BaseSGDClassifier, which
     # call its compiled loop; _expanded_class_weight, _make_validation_split and _make_validation_score_cb are from there too.

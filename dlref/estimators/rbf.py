@@ -72,13 +72,6 @@ class Radial(Backpropagation):
     validation_scores_: list[float] | None
     best_validation_score_: float | None
 
-    # What the perceptrons ask for and a radial network has not.
-    activation, dropout = "identity", 0.0
-
-    @property
-    def hidden_layer_sizes(self) -> list[int]:
-        return [self.n_units if isinstance(self.centers, str) else len(self.centers)]
-
     # --- the network ------------------------------------------------------------------------------------------------
 
     @property
@@ -138,8 +131,9 @@ class Radial(Backpropagation):
         return X, y
 
     def _initialize(self, y: np.ndarray, layer_units: list[int], dtype: np.dtype) -> None:
-        super()._initialize(y, layer_units[1:], dtype)
-        self.n_layers_ = len(layer_units)
+        units = self.n_units if isinstance(self.centers, str) else len(self.centers)
+        super()._initialize(y, [units, layer_units[-1]], dtype)
+        self.n_layers_ = 3
 
     def _initial_rest(self, dtype: np.dtype) -> list[np.ndarray]:
         return []  # until the samples are known that learn
@@ -216,7 +210,7 @@ class Radial(Backpropagation):
         w = self._sample_weights(y, sample_weight)
         self._random_state = check_random_state(self.random_state)
         if first:
-            self._initialize(y, [X.shape[1], *self.hidden_layer_sizes, y.shape[1]], X.dtype)
+            self._initialize(y, [X.shape[1], y.shape[1]], X.dtype)
         try:
             self._place(X, w)
             self._solve(X, y, w)

@@ -114,9 +114,11 @@ def minimize_lbfgs(
 ) -> MinimizeResult:
     r"""Minimize a function of a vector as scipy.optimize.minimize(method="L-BFGS-B") does without bounds.
 
-    $$x_{k+1} = x_k - t_k H_k g_k, \qquad t_k \text{ by } \texttt{more\_thuente, first tried } 1 \text{, or } 1 / \|g_0\|$$
+    $$x_{k+1} = x_k - t_k H_k g_k, \qquad t_k \text{ by } \texttt{more\_thuente} \text{, first tried: } 1,
+    \text{ for } k = 0\ 1 / \|g_0\|$$
 
-    value_and_gradient: x -> (error, gradient as x). x0 (n,), of a floating dtype; iterates are float32 in half precision.
+    value_and_gradient: x -> (error, gradient as x), by vjp or autograd. x0 (n,), of a floating dtype; iterates are float32 in
+    half precision.
     It converges where $\max|g| \le$ gtol or $f_k - f_{k+1} \le$ ftol $\max(|f_k|, |f_{k+1}|, 1)$, and ends after max_iter
     iterations or in the first that has more than max_fun evaluations; limits are looked at first. A pair with
     $s^\top y \le \epsilon\,|s^\top g_k|$ is not kept. Where the line search fails the memory is forgotten, and if it was empty
@@ -130,8 +132,9 @@ def minimize_lbfgs(
                          f"{tuple(x0.shape)}: ravel it")  # fmt: skip
     if memory < 1:
         raise ValueError(f"memory must be at least 1, it is {memory}")
+    evaluate = _Evaluations(value_and_gradient, x0)
     with torch.no_grad():
-        return _minimize(_Evaluations(value_and_gradient, x0), max_iter, max_fun, gtol, ftol, memory, callback)
+        return _minimize(evaluate, max_iter, max_fun, gtol, ftol, memory, callback)
 
 
 def _minimize(
@@ -209,12 +212,14 @@ class _Evaluations:
 
     def __init__(self, function: Callable[[Tensor], tuple[Any, Tensor]], x0: Tensor):
         self.function, self.dtype, self.count = function, x0.dtype, 0
-        self.start = x0.detach().to(torch.promote_types(x0.dtype, torch.float32))
+        self.with_grad = torch.is_grad_enabled()  # for a function that uses autograd
+        self.start = x0.detach().to(torch.promote_types(x0.dtype, torch.float32), copy=True)
         self.last: tuple[Tensor, float, Tensor] | None = None
 
     def __call__(self, x: Tensor) -> tuple[float, Tensor]:
         if self.last is None or not torch.equal(self.last[0], x):
-            value, g = self.function(x.to(self.dtype))
+            with torch.set_grad_enabled(self.with_grad):
+                value, g = self.function(x.to(self.dtype))
             if g.shape != x.shape:
                 raise ValueError(f"the gradient must have x's shape, {tuple(x.shape)}, it has {tuple(g.shape)}")
             self.count += 1

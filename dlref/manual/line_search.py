@@ -134,8 +134,9 @@ def more_thuente(
 ) -> tuple[Point | None, int]:
     r"""Narrow an interval that holds a good step, by cubic and quadratic interpolation (L-BFGS-B's search).
 
-    Until a step has $\psi(t) = \phi(t) - \phi(0) - \mu t \phi'(0) \le 0$ and $\phi'(t) \ge 0$, a minimum of $\psi$ is sought,
-    from there on one of $\phi$. phi, start, t: as of `strong_wolfe`; values and slopes are numbers.
+    A step that is lower, but not enough so, is interpolated in $\psi(t) = \phi(t) - \phi(0) - \mu t \phi'(0)$. (The paper does
+    that until a step $t$ has $\psi(t) \le 0 \le \phi'(t)$. All later ones are shorter, so that those not higher than it have
+    decreased enough.) phi, start, t: as of `strong_wolfe`; values and slopes are numbers.
     ftol $\mu = c_1$, gtol $c_2$; xtol: an interval $[l, u]$ with $u - l \le$ xtol $u$ is narrowed no more and its better end
     taken. limit: of evaluations.
     Returns the last point evaluated and the number of evaluations; no point where the limit was reached, or where the slope
@@ -146,15 +147,13 @@ def more_thuente(
         return None, 0
     promised = ftol * start.slope
     best = other = start  # ends of the interval; best has the least value of those steps that were tried
-    bracketed, first_stage = False, True
+    bracketed = False
     lower, upper = 0.0, 5 * t  # where the next step may lie
     width, before = FURTHEST, 2 * FURTHEST  # of the interval, now and one step ago
     for count in range(1, limit + 1):
         point = phi(t)
         allowed = start.value + t * promised
         enough = point.value <= allowed
-        if enough and point.slope >= 0:
-            first_stage = False
         if (
             (enough and abs(point.slope) <= -gtol * start.slope)
             or (bracketed and (t <= lower or t >= upper or upper - lower <= xtol * upper))
@@ -163,7 +162,7 @@ def more_thuente(
         ):
             return point, count
         a, b, c = best, other, point
-        if first_stage and allowed < point.value <= best.value:
+        if allowed < point.value <= best.value:
             a, b, c = (Point(p.t, p.value - p.t * promised, p.slope - promised) for p in (a, b, c))
         t, higher, opposite = _trial(a, b, c, bracketed, lower, upper)
         bracketed = bracketed or higher or opposite
