@@ -146,17 +146,23 @@ def test_centres_from_data(ns):
 
 
 @SIDES
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
-def test_least_squares(ns, ridge):
+def test_least_squares(ns, ridge, weighted):
     """The gradient of the error vanishes where least_squares ends."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(50, n, generator=generator, dtype=torch.float64) for n in (3, 2))
     network = models.rbf_network(ns, 3, 8, 2).double()
-    models.least_squares(network, x, y, ridge)
+    w = torch.randint(0, 4, (50,), generator=generator).double() if weighted else None
+    weight = torch.ones(50, dtype=torch.float64) if w is None else w
+    models.least_squares(network, x, y, ridge, w)
     last = network[1]
-    error = (network(x) - y).square().sum() + ridge * len(x) * last.weight.square().sum()
+    error = (weight @ (network(x) - y).square()).sum() + ridge * weight.sum() * last.weight.square().sum()
     for gradient in torch.autograd.grad(error, (last.weight, last.bias)):
         assert gradient.abs().max() < 1e-10
+    copies = weight.long()
+    again = models.least_squares(network, x.repeat_interleave(copies, 0), y.repeat_interleave(copies, 0), ridge)(x)
+    torch.testing.assert_close(models.least_squares(network, x, y, ridge, w)(x), again)
     one_hot = torch.nn.functional.one_hot(torch.arange(50) % 2).double()
     a = models.least_squares(network, x, torch.arange(50) % 2, ridge)(x)
     torch.testing.assert_close(a, models.least_squares(network, x, one_hot, ridge)(x))
@@ -166,3 +172,6 @@ def test_least_squares(ns, ridge):
         models.least_squares(network, x, y[:, :1])
     with pytest.raises(ValueError, match="ridge"):
         models.least_squares(network, x, y, -1.0)
+    for wrong in (-weight, 0 * weight, weight[1:]):
+        with pytest.raises(ValueError, match="weight must be 50 numbers"):
+            models.least_squares(network, x, y, weight=wrong)

@@ -41,6 +41,11 @@ def local_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, stri
 
 def rbf(input: Tensor, centers: Tensor, widths: Tensor, kernel: str = "gaussian") -> Tensor:
     check_rbf(input, centers, widths, kernel)
+    return radial(input, centers, widths, kernel)
+
+
+def radial(input: Tensor, centers: Tensor, widths: Tensor, kernel: str) -> Tensor:
+    """rbf, of arguments that fit together."""
     s = (input.unsqueeze(-2) - centers).square().sum(-1) / widths.square()
     if kernel == "gaussian":
         return torch.exp(-s / 2)

@@ -29,6 +29,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import check_non_negative, validate_data
 from torch import Tensor, nn
 
+from ..builtin.nn import GaussianNoise
 from ..convert import convert
 from ..manual.flat import coalesce, flatten
 from ..manual.lbfgs import minimize_lbfgs
@@ -40,6 +41,7 @@ from .objective import Objective, factor, objective
 from .updates import Updates
 
 ACTIVATIONS = {"logistic": "Sigmoid"}  # scikit-learn's names that are not torch's
+RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU, GaussianNoise)  # modules that draw numbers in training
 NUMBERS = 2**22  # that a piece of the data may hold
 WARM = 20  # steps by hand after which the step is recorded, to be played back without Python between its kernels
 
@@ -103,6 +105,14 @@ class Backpropagation(Exports, Extended):
             return convert(copy.deepcopy(activation), self.backend)
         return module_named(namespace(self.backend), ACTIVATIONS.get(activation, activation))()
 
+    def _form(self) -> tuple:
+        """What decides on the network beside its parameters."""
+        return self.backend, self.dropout, self.activation, self.output_activation
+
+    def _row_size(self) -> int:
+        """The most numbers that a row becomes in the network."""
+        return max(max(c.shape) for c in self.coefs_)
+
     @staticmethod
     def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The weights, and the others: intercepts, then those of the activations."""
@@ -119,7 +129,7 @@ class Backpropagation(Exports, Extended):
         """The network of the coefficients as they are now; learning: which writes into them."""
         live = self._live
         device = device_of(self.device)
-        key, arrays = (self.backend, device, self.dropout), self._arrays()
+        key, arrays = (device, *self._form()), self._arrays()
         same = live.key == key and list(map(id, arrays)) == list(map(id, live.arrays))
         if not same or (learning and not live.learning):
             network = self._layers(namespace(self.backend))
@@ -166,11 +176,13 @@ class Backpropagation(Exports, Extended):
 
     def _initialize(self, y: np.ndarray, layer_units: list[int], dtype: np.dtype) -> None:
         super()._initialize(y, layer_units, dtype)
-        functions = [*self._functions(len(layer_units) - 2)]
-        if self.output_activation is not None:
-            functions.append(self._function(self.output_activation))
-        self.activation_params_ = [p.detach().numpy().astype(dtype) for f in functions for p in f.parameters()]
+        self.activation_params_ = self._initial_rest(dtype)
         self._best_rest = [a.copy() for a in self.activation_params_]
+
+    def _initial_rest(self, dtype: np.dtype) -> list[np.ndarray]:
+        """What the parameters beside the affine layers' begin as."""
+        _, others = self._parameters(self._layers(namespace(self.backend)))
+        return [p.detach().numpy().astype(dtype) for p in others[len(self.intercepts_) :]]
 
     def _fit_stochastic(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *unused: Any) -> None:
         incremental = unused[-1]
@@ -369,8 +381,8 @@ class Backpropagation(Exports, Extended):
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
-        """Let torch's random numbers (of dropout) be decided by random_state, and leave its generators as they were."""
-        if not any(isinstance(m, (nn.modules.dropout._DropoutNd, nn.RReLU)) for m in self._live.network.modules()):
+        """Let torch's random numbers (dropout, noise) be decided by random_state, and leave its generators as they were."""
+        if not any(isinstance(m, RANDOM) for m in self._live.network.modules()):
             yield
             return
         device = device_of(self.device)
@@ -452,7 +464,7 @@ class Backpropagation(Exports, Extended):
         flat, flat_weights = whole(parameters), whole(weights)
         gradient = whole([p.grad_slot for p in parameters])  # type: ignore[attr-defined]
         ((x, (target, v), total, constant),) = self._batches(X, y, w, X.shape[0], False)()
-        rows = max(1, NUMBERS // max(map(len, self.intercepts_)))  # bounds the memory of the layers' outputs
+        rows = max(1, NUMBERS // self._row_size())  # bounds the memory of the layers' outputs
         gradients = namespace(self.backend).training.gradients
         decay = self.alpha / total
 
@@ -520,14 +532,17 @@ class Backpropagation(Exports, Extended):
         return self._output(self._values(X, check_input)).cpu().numpy()
 
     def _values(self, X: Any, check_input: bool = True) -> Tensor:
-        """The network's output for each row (N, outputs), a piece of them at a time."""
+        """The network's output for each row (N, outputs)."""
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        network = self._network().eval()
+        return self._apply(self._network().eval(), X)
+
+    def _apply(self, function: Callable[[Tensor], Tensor], X: Any) -> Tensor:
+        """What the function makes of the rows, a piece of them at a time."""
         rows = Rows(X, device_of(self.device), self.coefs_[0].dtype)
-        piece = max(1, NUMBERS // max(max(c.shape) for c in self.coefs_))
+        piece = max(1, NUMBERS // self._row_size())
         with torch.no_grad():
-            outputs = [network(rows[start : start + piece]) for start in range(0, X.shape[0], piece)]
+            outputs = [function(rows[start : start + piece]) for start in range(0, X.shape[0], piece)]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _output(self, z: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,14 @@ def dtype_of(dtype: Any, default: Any) -> np.dtype:
     return found
 
 
+def dense(X: Any) -> np.ndarray:
+    """An array, also of a sparse one."""
+    return X.toarray() if hasattr(X, "toarray") else X
+
+
 def tensor_of(array: Any, device: torch.device, dtype: np.dtype | None = None) -> Tensor:
     """An array as a tensor, dense if it was sparse; on the CPU it shares memory where it can."""
-    if hasattr(array, "toarray"):
-        array = array.toarray()
-    array = np.asarray(array, dtype)
+    array = np.asarray(dense(array), dtype)
     if any(stride < 0 for stride in array.strides):  # torch has no negative strides
         array = array.copy()
     with warnings.catch_warnings():  # of read-only memory, which nobody writes to
@@ -64,20 +67,29 @@ def tensor_of(array: Any, device: torch.device, dtype: np.dtype | None = None) -
         return torch.from_numpy(array).to(device)
 
 
-def parameters(**ours: Any) -> Callable[[type], type]:
-    """Give a class the constructor of the scikit-learn estimator that it extends, with these parameters, by keyword, more."""
+def parameters(
+    first: dict[str, Any] | None = None, without: Collection[str] = (), **ours: Any
+) -> Callable[[type], type]:
+    """Give a class the constructor of the estimator that it extends, with these parameters, by keyword, more.
+
+    first: those that come before all others, and may be given by position. without: names of those that it shall not have;
+    they are attributes of their default.
+    """
+    begin = first or {}
 
     def extended(cls: type) -> type:
         construct = cls.__init__  # type: ignore[misc]
         theirs = inspect.signature(construct).parameters
-        more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in ours.items()]
-        signature = inspect.Signature([*theirs.values(), *more])
+        own, *kept = [p for name, p in theirs.items() if name not in {*begin, *without, *ours}]
+        front = [inspect.Parameter(k, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=v) for k, v in begin.items()]
+        more = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in ours.items()]
+        signature = inspect.Signature([own, *front, *kept, *more])
 
         def __init__(*args: Any, **kwargs: Any) -> None:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             construct(**{name: value for name, value in bound.arguments.items() if name in theirs})
-            for name in ours:
+            for name in (*begin, *ours):
                 setattr(bound.arguments["self"], name, bound.arguments[name])
 
         __init__.__signature__ = signature  # type: ignore[attr-defined]

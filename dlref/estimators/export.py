@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import is_classifier, is_regressor
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from ..builtin.nn import GaussianNoise
 from ..convert import convert
 from .common import dtype_of
 
@@ -72,7 +73,7 @@ class Exports(ToOnnx):
         """The network in evaluation, on the CPU, with what makes the prediction of its output at the end."""
         check_is_fitted(self)
         network = copy.deepcopy(self._network()).cpu()
-        layers = [layer for layer in network if not isinstance(layer, nn.Dropout)]
+        layers = [*_without_noise(network)]
         if self.out_activation_ == "softmax":
             layers.append(nn.Softmax(1))
         elif self.out_activation_ == "logistic":
@@ -80,7 +81,7 @@ class Exports(ToOnnx):
         else:
             if self.out_activation_ == "exp":
                 layers.append(torch.fx.symbolic_trace(_Exp()))
-            if self.n_outputs_ == 1:
+            if self.n_outputs_ == 1 and is_regressor(self):
                 layers.append(nn.Flatten(0))  # predict's (N,)
         return nn.Sequential(*layers)
 
@@ -94,6 +95,12 @@ class Exports(ToOnnx):
         if is_classifier(self):
             module.classes = self.classes_.tolist()
         return module
+
+
+def _without_noise(network: nn.Sequential) -> nn.Sequential:
+    """The layers without those that do nothing in evaluation."""
+    kept = [layer for layer in network if not isinstance(layer, (nn.Dropout, GaussianNoise))]
+    return nn.Sequential(*(_without_noise(layer) if isinstance(layer, nn.Sequential) else layer for layer in kept))
 
 
 class _Exp(nn.Module):

@@ -11,7 +11,10 @@ from sklearn.utils import compute_sample_weight
 from .backpropagation import OWN, OWN_CONSTRAINTS, Backpropagation
 from .common import parameters
 
-ABOUT = """
+HIDDEN = """    activation: also any activation of dlref.manual.nn by its name, or a module, of which each layer gets a copy.
+    dropout: after each hidden activation, in training.
+"""
+ABOUT = f"""
 
     Beside scikit-learn's own parameters, all by keyword:
 
@@ -19,8 +22,7 @@ ABOUT = """
     device: "auto" (a CUDA device where there is one), "cpu", "cuda". dtype: "float32", "float64", None: that of the data.
     compile: True: each step as one compiled graph; False: never; "auto": after 200 steps by hand they are recorded and played
         back, to the same numbers.
-    activation: also any activation of dlref.manual.nn by its name, or a module, of which each layer gets a copy.
-    dropout: after each hidden activation, in training.
+{HIDDEN}\
     optimizer: in place of the solver, the name of one of dlref.manual.optim, or what is called as optimizer(groups, lr=...).
         alpha is its weight_decay for the weights: the penalty's gradient, or, in AdamW, what shrinks them.
     loss: also a loss of dlref.manual.nn by its name or as a module, or a list of one for each output; values of several outputs
@@ -29,6 +31,9 @@ ABOUT = """
     callbacks: a function or several, called with the estimator after each epoch; what returns true ends the training.
     verbose: also "bar", a progress bar.
 """
+CLASS_WEIGHT = (
+    '    class_weight: a dict {class: weight}, or "balanced": n_samples / (n_classes * the class\'s samples).\n    '
+)
 
 
 @parameters(loss="log_loss", class_weight=None, **OWN)
@@ -36,9 +41,7 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
     __doc__ = (
         "scikit-learn's MLPClassifier (which see), by torch: on every device, by hand or by autograd."
         + ABOUT
-        + (
-            '    class_weight: a dict {class: weight}, or "balanced": n_samples / (n_classes * the class\'s samples).\n    '
-        )
+        + CLASS_WEIGHT
     )
     _parameter_constraints: dict = {
         **neural_network.MLPClassifier._parameter_constraints,
@@ -57,9 +60,8 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
                 "class_weight 'balanced' is not supported for partial_fit, which sees a part of y: pass what "
                 "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) gives of all"
             )
-        labels = (
-            self._label_binarizer.inverse_transform(y) if self.out_activation_ == "softmax" or y.shape[1] == 1 else y
-        )
+        binarizer = self._label_binarizer
+        labels = y if binarizer.y_type_.startswith("multilabel") else binarizer.inverse_transform(y)
         balance = compute_sample_weight(self.class_weight, labels)
         return balance if w is None else w * balance
 

@@ -79,12 +79,15 @@ def rbf_network(
 
 
 @torch.no_grad()
-def least_squares(network: Any, x: torch.Tensor, y: torch.Tensor, ridge: float = 0.0) -> Any:
-    r"""Set the last affine layer of a Sequential to $\min_{W, b} \sum_n \|W h_n + b - y_n\|^2 + \lambda N \|W\|^2$, h what the
-    layers before it make of x.
+def least_squares(
+    network: Any, x: torch.Tensor, y: torch.Tensor, ridge: float = 0.0, weight: torch.Tensor | None = None
+) -> Any:
+    r"""Set the last affine layer of a Sequential to $\min_{W, b} \sum_n w_n \|W h_n + b - y_n\|^2 + \lambda S \|W\|^2$, h what
+    the layers before it make of x, $S = \sum_n w_n$.
 
     x (N, *), y (N, out_features) values or (N,) class indices, which stand for one-hot rows; ridge: $\lambda$; the bias is
-    not shrunk. Solved in float64. Returns the network. ValueError where the last layer is not affine or y does not fit.
+    not shrunk. weight: w (N,), at least 0; without it each is 1. Solved in float64. Returns the network. ValueError where the
+    last layer is not affine or y or the weights do not fit.
     """
     *before, last = network
     if not isinstance(last, torch.nn.Linear) or last.bias is None:
@@ -101,15 +104,20 @@ def least_squares(network: Any, x: torch.Tensor, y: torch.Tensor, ridge: float =
         raise ValueError(
             f"y must be ({len(h)}, {last.out_features}) or class indices ({len(h)},), it is {tuple(y.shape)}"
         )
-    mean_h, mean_y = h.mean(0), y.mean(0)  # the bias takes up the means
-    rows, targets = h - mean_h, y - mean_y
+    w = h.new_ones(len(h)) if weight is None else weight.to(h)
+    if w.shape != (len(h),) or not ((w >= 0).all() and w.sum() > 0):
+        raise ValueError(f"weight must be {len(h)} numbers of at least 0 that are not all 0, it is {weight}")
+    total = w.sum()
+    mean_h, mean_y = w @ h / total, w @ y / total  # the bias takes up the means
+    root = w.sqrt().unsqueeze(1)
+    rows, targets = root * (h - mean_h), root * (y - mean_y)
     if ridge:  # as rows of their own, lest the condition number be squared
-        penalty = (ridge * len(h)) ** 0.5 * torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+        penalty = (ridge * total).sqrt() * torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
         rows, targets = torch.cat([rows, penalty]), torch.cat([targets, targets.new_zeros(h.shape[1], y.shape[1])])
     # Of several solutions the smallest. The solvers of a GPU want full rank, so it is solved on the CPU.
-    weight = torch.linalg.lstsq(rows.cpu(), targets.cpu(), driver="gelsd").solution.to(h.device)
-    last.weight.copy_(weight.t())
-    last.bias.copy_(mean_y - mean_h @ weight)
+    solution = torch.linalg.lstsq(rows.cpu(), targets.cpu(), driver="gelsd").solution.to(h.device)
+    last.weight.copy_(solution.t())
+    last.bias.copy_(mean_y - mean_h @ solution)
     return network
 
 

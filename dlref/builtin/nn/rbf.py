@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -38,32 +40,43 @@ class RBF(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.rbf(input, self.centers, self.widths, self.kernel)
 
-    @torch.no_grad()
-    def fit_centers(self, x: Tensor, neighbours: int = 2, scale: float = 1.0, seed: int = 0) -> RBF:
-        r"""Put the centres where scikit-learn's KMeans finds the data's, and the widths at `scale` times the root mean
-        square distance to the nearest `neighbours` centres.
+    def fit_centers(self, x: Any, neighbours: int = 2, scale: float = 1.0, seed: int = 0, weight: Any = None) -> RBF:
+        r"""Put the centres where scikit-learn's KMeans finds the data's, and the widths as `fit_widths` does.
 
-        x (N, in_features), at least as many as there are units. Returns the module. Moody & Darken 1989 (Neural
-        Computation 1), section 2.
+        x (N, in_features), at least as many as there are units: a tensor, or an array that KMeans takes. weight (N,): what
+        each row counts, an array; without it 1. Returns the module. Moody & Darken 1989 (Neural Computation 1), section 2.
         """
         from sklearn.cluster import KMeans
 
-        if x.dim() != 2 or len(x) < self.units or x.shape[1] != self.in_features:
+        if x.ndim != 2 or x.shape[0] < self.units or x.shape[1] != self.in_features:
             raise ValueError(f"x must be (N, {self.in_features}) with at least {self.units} rows, one a unit, it is "
                              f"{tuple(x.shape)}")  # fmt: skip
-        if neighbours < 1 or not scale > 0:
-            raise ValueError(
-                f"neighbours must be at least 1 and scale greater than 0, they are {neighbours} and {scale}"
-            )
-        found = KMeans(self.units, n_init=1, random_state=seed).fit(x.double().cpu().numpy())
-        centers = torch.as_tensor(found.cluster_centers_, dtype=torch.float64)
-        self.centers.copy_(centers)
+        check_near(neighbours, scale)
+        rows = x.detach().double().cpu().numpy() if isinstance(x, Tensor) else x
+        found = KMeans(self.units, n_init=1, random_state=seed).fit(rows, sample_weight=weight)
+        with torch.no_grad():
+            self.centers.copy_(torch.as_tensor(found.cluster_centers_))
+        return self.fit_widths(neighbours, scale)
+
+    @torch.no_grad()
+    def fit_widths(self, neighbours: int = 2, scale: float = 1.0) -> RBF:
+        """Put each width at `scale` times the root mean square distance of its centre to the nearest `neighbours` others.
+
+        Of two equal centres it is the width that the module was made with; that of a single unit stays. Returns the module.
+        """
+        check_near(neighbours, scale)
         if self.units > 1:
-            apart = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
+            centers = self.centers.double()
+            apart = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
             near = apart.topk(min(neighbours, self.units - 1), largest=False).values.square().mean(1).sqrt() * scale
-            # Of two equal centres: the width that it was made with.
             self.widths.copy_(torch.where(near > 0, near, self.width))
         return self
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.units}, kernel={self.kernel!r}"
+
+
+def check_near(neighbours: int, scale: float) -> None:
+    """ValueError where no widths can be had of so many neighbours and such a scale."""
+    if neighbours < 1 or not scale > 0:
+        raise ValueError(f"neighbours must be at least 1 and scale greater than 0, they are {neighbours} and {scale}")
