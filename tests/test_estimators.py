@@ -175,6 +175,23 @@ def test_float32(backend):
         assert np.abs(found.predict_proba(data) - exact).max() < 2 * bound + 1e-6
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_products_by_onednn(backend, monkeypatch):
+    """Large products may be another kernel's: they are float32 in full, and torch's setting is what it was."""
+    from dlref.estimators import backpropagation
+
+    X, y = digits(np.float32)
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    found = []
+    for large in (2**60, 1):
+        monkeypatch.setattr(backpropagation, "LARGE", large)
+        model = MLPClassifier(backend=backend, device="cpu", random_state=0, max_iter=5).fit(X, y)
+        found.append((model.loss_curve_, model.predict_proba(X)))
+        assert torch.backends.mkldnn.matmul.fp32_precision == before
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
 @pytest.mark.parametrize("container", [scipy.sparse.csr_matrix, scipy.sparse.csc_array])
 @pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
 def test_sparse(container, solver):
@@ -554,6 +571,31 @@ def test_onnx(case, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
     if case == "two classes":
         assert session.get_modelmeta().custom_metadata_map == {"classes": '["benign", "malign"]'}
+
+
+OTHERS = {
+    "Perceptron": lambda model, X: model.decision_function(X),
+    "RBFNetworkClassifier": lambda model, X: model.predict_proba(X),
+    "RBFNetworkRegressor": lambda model, X: model.predict(X),
+    "AutoencoderTransformer": lambda model, X: model.inverse_transform(model.transform(X)),
+}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", OTHERS)
+def test_onnx_of_the_others(name, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    X, y = digits()
+    model = getattr(estimators, name)(random_state=0, max_iter=5).fit(X, y)
+    model.to_onnx(tmp_path / "model.onnx")
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    expected = OTHERS[name](model, X)
+    np.testing.assert_allclose(session.run(None, {"X": X})[0], expected, atol=1e-5)
+    program = torch.export.export(
+        model.export_torch(), (torch.from_numpy(X[:3]),), dynamic_shapes=({0: torch.export.Dim("N")},)
+    )
+    np.testing.assert_allclose(program.module()(torch.from_numpy(X)).numpy(), expected, atol=1e-5)
 
 
 def test_documented():

@@ -213,7 +213,7 @@ def test_float32(backend):
         found = Perceptron(max_iter=1, tol=None, backend=backend, dtype=dtype).fit(given, y)
         assert found.coef_.dtype == found.intercept_.dtype == np.float32
         np.testing.assert_allclose(found.coef_, exact.coef_, atol=1e-4)
-        assert found.export_torch().weight.dtype == torch.float32
+        assert found.export_torch()[0].weight.dtype == torch.float32
     found = Perceptron(max_iter=1, tol=None, backend=backend, dtype="float64").fit(X.astype(np.float32), y)
     assert found.coef_.dtype == np.float64
 

@@ -20,7 +20,7 @@ ABOUT = f"""
 
     backend: "manual", by explicit gradients, or "builtin", by torch.nn and autograd.
     device: "auto" (a CUDA device where there is one), "cpu", "cuda". dtype: "float32", "float64", None: that of the data.
-    compile: True: each step as one compiled graph; False: never; "auto": after 200 steps by hand they are recorded and played
+    compile: True: each step as one compiled graph; False: never; "auto": after 20 steps by hand they are recorded and played
         back, to the same numbers.
 {HIDDEN}\
     optimizer: in place of the solver, the name of one of dlref.manual.optim, or what is called as optimizer(groups, lr=...).
