@@ -23,7 +23,6 @@ import torch
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import shuffle
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import check_non_negative, validate_data
@@ -307,12 +306,14 @@ class Backpropagation(Exports, Extended):
         def batches() -> Iterator[tuple]:
             nonlocal indices
             if shuffled:
-                indices = shuffle(indices, random_state=self._random_state)
+                order = np.arange(n)
+                self._random_state.shuffle(order)
+                indices = indices[order]  # as sklearn.utils.shuffle draws them
             weights, totals = weighed(indices)
-            order = tensor_of(indices, device) if shuffled else None
+            drawn = tensor_of(indices, device) if shuffled else None
             for start in range(0, n, piece):
                 part = slice(start, start + piece)
-                here = part if order is None else order[part]
+                here = part if drawn is None else drawn[part]
                 parts = [t.split(batch) for t in (rows[here], targets[here])]
                 extra = None if constant is None else constant[here].split(batch)
                 for i, (x, t) in enumerate(zip(*parts, strict=True)):
