@@ -18,7 +18,6 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.optimize
 import torch
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 
 from ..builtin.nn import GaussianNoise
 from ..convert import convert
-from ..manual.flat import coalesce, flatten
+from ..manual.flat import flatten
 from ..manual.lbfgs import minimize_lbfgs
 from ..models import mlp, module_named
 from ..names import called, optimizer_named
@@ -38,6 +37,7 @@ from ..products import onednn_rounds_as_float32, products
 from .common import CONSTRAINTS, Rows, device_of, dtype_of, namespace, tensor_of
 from .export import Exports
 from .objective import Objective, factor, objective
+from .steps import Warming, put, scipy_lbfgs, whole
 from .updates import Updates
 
 ACTIVATIONS = {"logistic": "Sigmoid"}  # scikit-learn's names that are not torch's
@@ -45,7 +45,6 @@ RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU, GaussianNoise)  # modules tha
 NUMBERS = 2**22  # that a piece of the data may hold
 CACHED = 2**19  # of them that a CPU's cache holds
 LARGE = 2**22  # multiplications of a product that are worth the choice of its kernel
-WARM = 20  # steps by hand after which the step is recorded, to be played back without Python between its kernels
 
 # The parameters beside scikit-learn's own.
 OWN: dict[str, Any] = dict(backend="manual", device="auto", dtype=None, compile="auto", dropout=0.0, optimizer=None,
@@ -432,7 +431,7 @@ class Backpropagation(Exports, Extended):
         reached = flat.clone()
         self.n_iter_ = 0
         limits = {"max_iter": self.max_iter, "max_fun": self.max_fun, "gtol": self.tol}
-        minimize = minimize_lbfgs if self.backend == "manual" else _scipy
+        minimize = minimize_lbfgs if self.backend == "manual" else scipy_lbfgs
         try:
             with self._bar() as told:
 
@@ -563,51 +562,3 @@ class Backpropagation(Exports, Extended):
         if self.out_activation_ == "identity":
             return z
         return torch.sigmoid(z) if self.out_activation_ == "logistic" else torch.exp(z)
-
-
-class Warming:
-    """The explicit step, which after some steps is recorded and played back: the same numbers, sooner."""
-
-    def __init__(self, network: Any, goal: Any, optimizer: Any):
-        from ..manual.training import step
-
-        self.arguments, self.steps = (network, goal, optimizer), 0
-        self.take: Any = lambda x, target: step(network, goal, optimizer, x, target)
-
-    def __call__(self, x: Tensor, target: Any) -> Tensor:
-        self.steps += 1
-        if self.steps == WARM:
-            from ..compile_step import compile_step
-
-            self.take = compile_step(*self.arguments, backend="eager")
-        return self.take(x, target)
-
-
-def whole(tensors: list[Any]) -> Tensor:
-    """The tensors of a flattened network as one."""
-    found = coalesce(tensors)
-    assert found is not None
-    return found
-
-
-def put(module: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
-    """Let the new parameter stand where the old one stood."""
-    for part in module.modules():
-        for name, p in part._parameters.items():
-            if p is old:
-                part._parameters[name] = new
-
-
-def _scipy(
-    value_and_gradient: Callable, start: Tensor, *, max_iter: int, max_fun: int, gtol: float, callback: Callable
-) -> Any:
-    """scipy's L-BFGS-B of a function of a tensor."""
-
-    def of_array(values: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = value_and_gradient(torch.from_numpy(values))
-        return value, gradient.cpu().numpy()
-
-    options = {"maxiter": max_iter, "maxfun": max_fun, "gtol": gtol}
-    return scipy.optimize.minimize(
-        of_array, start.cpu().numpy(), jac=True, method="L-BFGS-B", callback=callback, options=options
-    )
