@@ -24,16 +24,6 @@ FORM = set(
 SHAPED_BY_VALUES = {"nonzero", "masked_select", "unique", "unique_consecutive", "_unique2", "argwhere", "bincount"}
 
 
-class Player:
-    """What plays the kernels back: its `graph` takes the inputs and the known tensors, and returns what was to be returned."""
-
-    def __init__(self, graph: Callable, fixed: list[Tensor]):
-        self.graph, self.fixed = graph, fixed
-
-    def __call__(self, inputs: Iterable[Tensor]) -> tuple:
-        return self.graph(*inputs, *self.fixed)
-
-
 class Recorder(TorchFunctionMode):
     """While it is entered, what is computed of the inputs and of the known tensors is noted.
 
@@ -48,13 +38,13 @@ class Recorder(TorchFunctionMode):
         self.nodes = {id(t): self.graph.placeholder(f"t{i}") for i, t in enumerate(self.alive)}
 
     def __enter__(self) -> Recorder:
-        self.values_hidden = recorded()
-        self.values_hidden.__enter__()
+        self.hidden = recorded()
+        self.hidden.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        self.values_hidden.__exit__(*error)
+        self.hidden.__exit__(*error)
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -62,13 +52,16 @@ class Recorder(TorchFunctionMode):
             self.note(function, args, kwargs or {}, result)
         return result
 
-    def player(self, results: list[Tensor]) -> Player | None:
+    def player(self, results: list[Tensor]) -> Callable[[Iterable[Tensor]], tuple] | None:
         """What computes the results again, of other inputs; None where that was refused."""
         if self.refused:
             return None
         self.graph.output(tuple([self.node(t) for t in results]))
         self.graph.eliminate_dead_code(_has_effect)
-        return None if self.refused else Player(fx.GraphModule({}, self.graph).forward, self.known)
+        if self.refused:
+            return None
+        play, known = fx.GraphModule({}, self.graph).forward, self.known
+        return lambda inputs: play(*inputs, *known)
 
     def note(self, function: Any, args: tuple, kwargs: dict, result: Any) -> None:
         name = getattr(function, "__name__", str(function))

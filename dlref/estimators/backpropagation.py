@@ -142,7 +142,6 @@ class Backpropagation(Exports, Extended):
             if learning:
                 flatten(network, [p for part in self._parameters(network) for p in part])
                 self._show()
-                live.arrays = self._arrays()
         elif device.type != "cpu":  # somebody may have changed them in place
             weights, others = self._parameters(live.network)
             with torch.no_grad():
@@ -286,10 +285,7 @@ class Backpropagation(Exports, Extended):
         piece = batch * max(1, NUMBERS // (batch * max(1, X.shape[1])))
         indices, starts = np.arange(n), np.arange(0, n, batch)
         sizes = np.diff(starts, append=n)
-        even = {
-            size: torch.full((size,), scale / size, dtype=rows.torch_dtype, device=device)
-            for size in set(sizes.tolist())
-        }
+        even = {size: tensor_of(np.full(size, scale / size, dtype), device) for size in set(sizes.tolist())}
 
         def weighed(order: np.ndarray) -> tuple[list[Tensor], list[float]]:
             """The normalised weights of each batch, and their sum before."""
@@ -340,9 +336,7 @@ class Backpropagation(Exports, Extended):
         if self.optimizer is None:
             fused = {"fused": True} if self.backend == "builtin" else {}
             if self.solver == "sgd":
-                nesterov = (
-                    self.nesterovs_momentum and self.momentum > 0
-                )  # without momentum there is nothing to look ahead
+                nesterov = self.nesterovs_momentum and self.momentum > 0  # torch refuses it without momentum
                 return ns.optim.SGD(groups, lr=rate, momentum=self.momentum, nesterov=nesterov, **fused)
             return ns.optim.Adam(groups, lr=rate, betas=(self.beta_1, self.beta_2), **fused)
         if isinstance(self.optimizer, str):
@@ -351,13 +345,9 @@ class Backpropagation(Exports, Extended):
 
     def _ended(self, loss: float, n: int, held: tuple | None, told: Callable[[str], Any]) -> bool:
         """Note an epoch as scikit-learn does, and tell whether it was the last."""
-        self.n_iter_ += 1
-        self.loss_ = loss
         self.t_ += n
         self.loss_curve_.append(loss)
-        talks = bool(self.verbose) and self.verbose != "bar"
-        if talks:
-            print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
+        self._noted(loss)
         if held is not None or self.callbacks:
             self._show()
         best = None if held is None else self.best_validation_score_
@@ -372,15 +362,27 @@ class Backpropagation(Exports, Extended):
             message = (
                 f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
             )
-            if self._optimizer.trigger_stopping(message, talks):
+            if self._optimizer.trigger_stopping(message, self._talks):
                 return True
             self._no_improvement_count: int = 0
         return stopped
 
+    @property
+    def _talks(self) -> bool:
+        return bool(self.verbose) and self.verbose != "bar"
+
+    def _noted(self, loss: float) -> None:
+        """Count an iteration, and say what it came to where somebody listens."""
+        self.n_iter_ += 1
+        self.loss_ = loss
+        if self._talks:
+            print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
+
     def _called_back(self) -> bool:
-        """Call the callbacks; whether one of them wants the training to end."""
+        """Call all the callbacks; whether one of them wants the training to end."""
         callbacks = [self.callbacks] if callable(self.callbacks) else self.callbacks or ()
-        return bool(sum([bool(callback(self)) for callback in callbacks]))
+        wanted = [callback(self) for callback in callbacks]
+        return any(wanted)
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
@@ -389,16 +391,14 @@ class Backpropagation(Exports, Extended):
             yield
             return
         device = device_of(self.device)
-        generators = [
-            torch.default_generator
-        ]  # by themselves: torch.manual_seed notes the stack, which takes a millisecond
+        generators = [torch.default_generator]
         if device.type == "cuda":
-            generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+            index = torch.cuda.current_device() if device.index is None else device.index
+            generators.append(torch.cuda.default_generators[index])
         before = [generator.get_state() for generator in generators]
-        seed = (
-            int(copy.deepcopy(self._random_state).randint(2**31 - 1)) + self.t_
-        )  # its own numbers go on as in scikit-learn
-        try:
+        # Of a copy, as the random state's own numbers go on as in scikit-learn.
+        seed = int(copy.deepcopy(self._random_state).randint(2**31 - 1)) + self.t_
+        try:  # one by one, as torch.manual_seed notes the stack, which takes a millisecond
             for generator in generators:
                 generator.manual_seed(seed)
             yield
@@ -436,11 +436,8 @@ class Backpropagation(Exports, Extended):
             with self._bar() as told:
 
                 def callback(intermediate_result: Any) -> None:
-                    self.n_iter_ += 1
-                    self.loss_ = float(intermediate_result.fun)
+                    self._noted(float(intermediate_result.fun))
                     reached.copy_(torch.as_tensor(intermediate_result.x))
-                    if self.verbose and self.verbose != "bar":
-                        print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                     told(f"loss {self.loss_:.6f}")
                     if self.callbacks:
                         flat.copy_(reached)
@@ -492,9 +489,10 @@ class Backpropagation(Exports, Extended):
         """The same of scikit-learn's packed parameters, each weight (in, out)."""
         flat, value_and_gradient = self._whole(X, y, sample_weight)
         start = 0
-        for a in self._arrays():  # the network's own memory
+        for a in self._arrays():
             a[...] = packed_coef_inter[start : start + a.size].reshape(a.shape)
             start += a.size
+        self._network(learning=True)  # which on the CPU has them already, as they are its memory
         loss, _ = value_and_gradient(flat.clone())
         parts: Any = self._parameters(self._live.network)
         grads = [p.grad_slot.cpu().numpy().T for part in parts for p in part]

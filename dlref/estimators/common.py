@@ -107,7 +107,6 @@ class Rows:
         self.sparse = X.tocsr() if hasattr(X, "tocsr") else None
         self.dense = None if self.sparse is not None else tensor_of(X, device, dtype)
         self.device, self.dtype, self.shape = device, dtype, X.shape
-        self.torch_dtype = tensor_of(np.empty(0, dtype), device).dtype
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         if self.dense is not None:

@@ -347,29 +347,29 @@ def fusing() -> bool:
 
 
 @contextlib.contextmanager
-def for_a_compiler() -> Iterator[None]:
-    """Say so while a graph is recorded for one."""
-    token = _fusing.set(True)
+def _said(what: ContextVar[bool]) -> Iterator[None]:
+    token = what.set(True)
     try:
         yield
     finally:
-        _fusing.reset(token)
+        what.reset(token)
+
+
+def for_a_compiler() -> contextlib.AbstractContextManager:
+    """Say so while a graph is recorded for one."""
+    return _said(_fusing)
 
 
 _recorded: ContextVar[bool] = ContextVar("recorded", default=False)
 
 
-@contextlib.contextmanager
-def recorded() -> Iterator[None]:
+def recorded() -> contextlib.AbstractContextManager:
     """Say that what is computed now will be played back with other values, at which nobody may look."""
-    token = _recorded.set(True)
-    try:
-        yield
-    finally:
-        _recorded.reset(token)
+    return _said(_recorded)
 
 
 def values_hidden() -> bool:
+    """Whether nobody may look at the values, as what is computed now stands for what is computed of others."""
     return _recorded.get() or torch.compiler.is_compiling()
 
 

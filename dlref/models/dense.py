@@ -121,9 +121,13 @@ def least_squares(
     return network
 
 
-@functools.cache
 def activations() -> list[str]:
     """The names that `mlp` takes: the elementwise activations of dlref.manual.nn, and Identity."""
+    return list(_activations())
+
+
+@functools.cache
+def _activations() -> tuple[str, ...]:
     from ..manual import nn
 
     def elementwise(name: str) -> bool:
@@ -139,12 +143,12 @@ def activations() -> list[str]:
         ]
         return all(p.default is not p.empty for p in needed)
 
-    return sorted([name for name in vars(nn) if elementwise(name)] + ["Identity"])
+    return tuple(sorted([name for name in vars(nn) if elementwise(name)] + ["Identity"]))
 
 
 def module_named(ns: Any, name: str) -> Any:
     """The activation of ns.nn of that name, in any case; ValueError with the nearest names where there is none."""
-    found = {key.lower(): key for key in activations()}
+    found = {key.lower(): key for key in _activations()}
     key = str(name).lower().replace("_", "")
     if key not in found:
         near = difflib.get_close_matches(key, found, n=3, cutoff=0.4) or sorted(found)
