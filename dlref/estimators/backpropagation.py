@@ -547,7 +547,7 @@ class Backpropagation(Exports, Extended):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _products(self, rows: int) -> contextlib.AbstractContextManager:
-        """Large float32 products on the CPU by oneDNN, which on some takes half of MKL's time, and never longer."""
+        """Large float32 products on the CPU by oneDNN, which on some takes half of MKL's time."""
         large = rows * max(c.size for c in self.coefs_) >= LARGE and self.coefs_[0].dtype == np.float32
         here = large and device_of(self.device).type == "cpu" and onednn_rounds_as_float32()
         return products("onednn" if here else "default")
