@@ -2,100 +2,146 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import inspect
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._contextlib import context_decorator
 
-# The functions in torch, and the methods of Tensor, that are called as those of torch.nn.functional are.
-TORCH = """relu sigmoid tanh celu selu rrelu threshold prelu hardshrink conv1d conv2d conv3d conv_transpose1d
-conv_transpose2d conv_transpose3d bilinear cosine_similarity pairwise_distance pixel_shuffle pixel_unshuffle
-channel_shuffle max_pool1d max_pool2d max_pool3d avg_pool1d adaptive_avg_pool1d rms_norm""".split()
-METHODS = "relu sigmoid tanh prelu hardshrink".split()
-INPLACE = "relu celu elu hardtanh leaky_relu rrelu selu threshold".split()
-POOLS = [f"{kind}_pool{n}d" for kind in ("max", "adaptive_max") for n in (1, 2, 3)]
+from .manual import functional as M
+
+# The library, whose own steps are what the operations are made of.
+LIBRARY = ("dlref.manual.", "dlref.estimators.")
+# Names that mean another thing in torch and Tensor, or a view, which has no gradient of ours there.
+OTHERS = {"flatten", "unflatten", "unfold"}
+# torch's own names of arguments, numpy's that it takes too, and those of kernels, which do not matter here (None).
+NAMES = {"self": "input", "a": "input", "x": "input", "x1": "input", "axis": "dim", "keepdims": "keepdim",
+         "train": "training", "cudnn_enable": None, "cudnn_enabled": None}  # fmt: skip
+REDUCTIONS = ("none", "mean", "sum")
 
 
 class manual_mode(TorchFunctionMode):  # named as torch.no_grad is
     """Route torch.nn.functional, and the torch functions and Tensor methods that mean the same, to the manual ones.
 
-    For any code inside, in this thread: modules of torch.nn, other libraries, models that call functions in their forward.
-    What has no counterpart by hand (recurrent kernels of torch.nn.LSTM, arithmetic) is torch's own.
+    For any code inside, in this thread: modules of torch.nn, other libraries, models that call functions in their forward;
+    as a decorator, `@dlref.manual_mode()`, for a function or a generator. Every call that torch takes is taken (`out=`,
+    keywords, numpy's names). What has no counterpart by hand is torch's own: recurrent kernels of torch.nn.LSTM, arithmetic,
+    tensors that are sparse, quantised or nested, and subclasses that say themselves what a function means.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return table().get(func, func)(*args, **(kwargs or {}))
+        ours, kwargs = TABLE.get(func), kwargs or {}
+        # A compiler sees the library's steps routed too, which takes it longer and gives the same.
+        if ours is None or not torch.compiler.is_compiling() and (
+            _called_by_the_library() or _only_torchs(types, args, kwargs)
+        ):
+            return func(*args, **kwargs)
+        return ours(*args, **kwargs)
+
+    def __call__(self, function: Callable) -> Callable:
+        return context_decorator(lambda: type(self)(), function)
 
 
-@functools.cache
-def table() -> dict[Any, Callable]:
+def _called_by_the_library() -> bool:
+    """Whether torch's function was called by a step of an operation, a manual module or an optimizer."""
+    return sys._getframe(2).f_globals.get("__name__", "").startswith(LIBRARY)
+
+
+def _only_torchs(types: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether there is a tensor with which only torch, or a class of its own, can compute."""
+    default = Tensor.__torch_function__.__func__  # type: ignore[attr-defined]
+    return any(getattr(t.__torch_function__, "__func__", None) is not default for t in types) or any(
+        isinstance(a, Tensor) and (a.layout is not torch.strided or a.is_quantized or a.is_nested)
+        for a in (*args, *kwargs.values())
+    )
+
+
+def _table() -> dict[Any, Callable]:
     """torch's function: the manual one under its signature."""
-    from .manual import functional as M
-    from .manual.op import OPS
-
-    found: dict[Any, Callable] = {}
-    for name in dir(F):
-        ours = getattr(M, name, None)
-        if callable(ours) and callable(getattr(F, name)) and not isinstance(ours, type):
-            found[getattr(F, name)] = ours
-    for name, op in OPS.items():
-        if op.builtin is not None and getattr(F, name, None) is op.builtin:
-            found[op.builtin] = op
-    for name in TORCH:
-        found[getattr(torch, name)] = OPS[name]
-    for name in METHODS:
-        found[getattr(Tensor, name)] = OPS[name]
-    for name in INPLACE:
-        inplace = getattr(M, f"{name}_")
-        for space in (F, torch):
-            if (theirs := getattr(space, f"{name}_", None)) is not None:
-                found[theirs] = inplace
-    found[Tensor.relu_] = M.relu_
-    for name in ("sigmoid", "tanh"):
-        overwrite = functools.partial(_overwritten, OPS[name])
-        found |= {getattr(torch, f"{name}_"): overwrite, getattr(Tensor, f"{name}_"): overwrite}
-    for name in POOLS:
-        found[getattr(F, f"{name}_with_indices")] = functools.partial(OPS[name], return_indices=True)
-        found[getattr(F, f"_{name}", None)] = OPS[name]
-    for name in ("softmax", "log_softmax"):
-        by_dim = functools.partial(_softmax, OPS[name])
-        found |= {getattr(torch, name): by_dim, getattr(Tensor, name): by_dim}
-    for name in ("layer_norm", "group_norm"):
-        found[getattr(torch, name)] = functools.partial(_without_flag, OPS[name])
-    found[torch.batch_norm] = _batch_norm
-    found[torch.embedding] = _embedding
-    found[torch.dropout] = lambda input, p, train: OPS["dropout"](input, p, train)
-    found[torch.alpha_dropout] = lambda input, p, train: OPS["alpha_dropout"](input, p, train)
+    ours = {name: f for name, f in vars(M).items() if callable(f) and not isinstance(f, type) and name[-1] != "_"}
+    found: dict[Any, Callable] = {getattr(F, name): f for name, f in ours.items() if hasattr(F, name)}
+    for name, function in ours.items():
+        for space in (F, torch, torch.special, torch._C._nn, Tensor):
+            for theirs in _written_in_c(space, name) if name not in OTHERS else ():
+                found[theirs] = _of_schema(theirs, function)
+        if "max_pool" in name:
+            found[getattr(F, f"{name}_with_indices")] = _with_indices(function, True)
+            found[getattr(F, f"_{name}")] = _with_indices(function, False)
+    found[torch.special.expit] = found[torch.sigmoid]
     return found
 
 
-def _overwritten(op: Callable, input: Tensor) -> Tensor:
-    return input.copy_(op(input.clone()))
+def _written_in_c(space: Any, name: str) -> Iterator[Callable]:
+    """The function of the name and its form in place, where torch parses their arguments by a schema."""
+    for theirs in (getattr(space, name, None), getattr(space, f"{name}_", None)):
+        if theirs is not None and not inspect.isfunction(theirs) and not name.startswith("max_unpool"):
+            yield theirs
 
 
-def _softmax(op: Callable, input: Tensor, dim: int, dtype: Any = None) -> Tensor:
-    return op(input, dim, dtype=dtype)
+def _with_indices(function: Callable, indices: bool) -> Callable:
+    """One of the two functions that torch makes of `return_indices`."""
+
+    def pool(*args: Any, return_indices: bool = indices, **kwargs: Any) -> Any:
+        return function(*args, return_indices=indices, **kwargs)
+
+    return pool
 
 
-def _without_flag(op: Callable, input: Tensor, size: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-                  cudnn_enabled: bool = True) -> Tensor:  # fmt: skip
-    return op(input, size, weight, bias, eps)
+def _of_schema(theirs: Any, function: Callable) -> Callable:
+    """The manual function called as torch's, whose names, order and defaults its schema tells.
+
+    A call that fits not, or has an argument that the manual function lacks, is torch's to answer.
+    """
+    name, known = theirs.__name__, inspect.signature(function).parameters
+    arguments = torch._C._jit_get_schemas_for_operator(f"aten::{name}")[0].arguments
+    first = next(iter(known))
+
+    def renamed(argument: str) -> str | None:
+        argument = NAMES.get(argument, argument) if argument not in known else argument
+        if name == "embedding" and argument == "indices":
+            return "input"
+        return first if argument == "input" and argument not in known else argument
+
+    order = [renamed(a.name) for a in arguments if not a.kwarg_only]
+    required = {renamed(a.name) for a in arguments if not a.has_default_value()} - {None}
+
+    def routed(*args: Any, **kwargs: Any) -> Any:
+        named: dict[Any, Any] = dict(zip(order, args))  # noqa: B905  (too many are torch's to refuse)
+        for key, value in kwargs.items():
+            named |= {(renamed(key) if key != "out" else key): value}
+        number = len(named)
+        out = named.pop("out", None)
+        named.pop(None, None)
+        fits = number == len(args) + len(kwargs) and required <= named.keys() <= known.keys()
+        if not fits or isinstance(out, tuple) :
+            return theirs(*args, **kwargs)
+        if isinstance(named.get("reduction"), int):
+            named["reduction"] = REDUCTIONS[named["reduction"]]
+        if "kernel_size" in named and named.get("stride") in ((), []):
+            named["stride"] = None  # the kernel's size
+        if named.get("padding_idx", 0) is not None and named.get("padding_idx", 0) < 0:
+            named["padding_idx"] = None
+        if name.startswith("adaptive_max_pool"):
+            named["return_indices"] = True
+        if name.endswith("_"):
+            overwritten = named[first]
+            return overwritten.copy_(function(**{**named, first: overwritten.clone()}))
+        result = function(**named)
+        return result if out is None else _written(out, result, name)
+
+    return routed
 
 
-def _batch_norm(input: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, momentum: float,
-                eps: float, cudnn_enabled: bool) -> Tensor:  # fmt: skip
-    from .manual.functional import batch_norm
+def _written(out: Tensor, result: Tensor, name: str) -> Tensor:
+    if torch.is_grad_enabled() and (result.requires_grad or out.requires_grad):
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of "
+                           "the arguments requires grad: call it under torch.no_grad()")  # fmt: skip
+    return torch.mul(result, 1, out=out)  # of the size, the dtypes and the warning of every `out`
 
-    return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
-
-def _embedding(weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False,
-               sparse: bool = False) -> Tensor:  # fmt: skip
-    from .manual.functional import embedding
-
-    return embedding(indices, weight, None if padding_idx < 0 else padding_idx, scale_grad_by_freq=scale_grad_by_freq,
-                     sparse=sparse)  # fmt: skip
+TABLE = _table()
