@@ -15,8 +15,8 @@ from torch.utils._contextlib import context_decorator
 
 from .manual import functional as M
 
-# The library, whose own steps are what the operations are made of.
-LIBRARY = ("dlref.manual.", "dlref.estimators.")
+# The library, whose own steps are what the operations are made of, and a mode that has left a call to torch.
+LIBRARY = ("dlref.manual.", "dlref.estimators.", __name__)
 # Names that mean another thing in torch and Tensor, or a view, which has no gradient of ours there.
 OTHERS = {"flatten", "unflatten", "unfold"}
 # torch's own names of arguments, numpy's that it takes too, and those of kernels, which do not matter here (None).
@@ -120,8 +120,8 @@ def _of_schema(theirs: Any, function: Callable) -> Callable:
         fits = number == len(args) + len(kwargs) and required <= named.keys() <= known.keys()
         if not fits or isinstance(out, tuple) :
             return theirs(*args, **kwargs)
-        if isinstance(named.get("reduction"), int):
-            named["reduction"] = REDUCTIONS[named["reduction"]]
+        if "reduction" in order:  # torch's parser reads the default, at::Reduction::Mean, as 0
+            named["reduction"] = REDUCTIONS[named.get("reduction", 0)]
         if "kernel_size" in named and named.get("stride") in ((), []):
             named["stride"] = None  # the kernel's size
         if named.get("padding_idx", 0) is not None and named.get("padding_idx", 0) < 0:

@@ -160,7 +160,8 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="me
     """
     input = _rows(input)
     z, w, _ = _hinges(input, target, margin, weight)
-    return reduce_loss((w * z.clamp(min=0).pow(p)).sum(-1) / input.shape[-1], reduction)
+    loss = (w * z.clamp(min=0).pow(p)).sum(-1) / input.shape[-1]
+    return reduce_loss(loss.reshape(target.shape), reduction)
 
 
 def _rows(input):
@@ -200,7 +201,7 @@ def _(dy, input, target, p, margin, weight, reduction):
     input = _rows(input)
     z, w, index = _hinges(input, target, margin, weight)
     s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
-    s = s.unsqueeze(-1) if reduction == "none" else s
+    s = s.reshape(input.shape[:-1]).unsqueeze(-1) if reduction == "none" else s
     g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z if p == 2 else 1)
     return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
 
@@ -214,6 +215,9 @@ def _(tensor):
             yield call(x, y, p, reduction=reduction)
             yield call(x, y, p, 0.5, w, reduction=reduction)
     yield call(x[0], y[0])
+    for reduction in ("none", "mean"):
+        yield call(x[0], y[:1], 2, reduction=reduction)  # the target's shape decides whether a dimension stays
+        yield call(x[:1], y[0], reduction=reduction)
 
 
 class MultiMarginLoss(Manual, torch.nn.MultiMarginLoss):
