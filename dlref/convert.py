@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from typing import Any, TypeVar
 
@@ -42,15 +43,18 @@ def convert(model: M, to: str = "manual", strict: bool = False) -> M:
 
     to: "manual" or "builtin". Parameters, buffers, hooks, parametrizations, shared modules and tied weights stay what they
     are, so that optimizers, state_dicts and checkpoints go on working. A subclass of a torch module is converted where it
-    changes nothing that is computed (it stays an instance of its class), and left alone where it does. Modules that compute
-    and have no counterpart (quantised, scripted, somebody's own layers) are left alone and named: in a warning, or with
-    `strict` in a ValueError before anything is changed. Modules that only call others, or functions, are not meant.
+    changes nothing that is computed (it stays an instance of its class), and left alone where it does, or where it has an
+    attribute of a name that the manual class needs. Modules that compute and have no counterpart (quantised, scripted,
+    somebody's own layers) are left alone and named: in a warning, or with `strict` in a ValueError before anything is changed.
+    Modules that only call others, or functions, are not meant.
     """
     one_of("to", to, ("manual", "builtin"))
     changes, left = [], []
     for name, module in model.named_modules():
         target = (by_hand if to == "manual" else builtin)(type(module))
-        if target is not None:
+        if target is not None and to == "manual" and (taken := its_own(module) & needed(target)):
+            left.append(f"{name or 'the model'} ({type(module).__name__}, which has {', '.join(sorted(taken))} of its own)")
+        elif target is not None:
             changes.append((module, target))
         elif to == "manual" and computes(module):
             left.append(f"{name or 'the model'} ({type(module).__name__})")
@@ -60,12 +64,29 @@ def convert(model: M, to: str = "manual", strict: bool = False) -> M:
             raise ValueError(f"every module must have a counterpart with strict=True; {text}")
         warnings.warn(text, stacklevel=2)
     for module, target in changes:
+        module.__dict__.pop("__module__", None)
         module.__class__ = target
+        if to == "manual":
+            manual.module.stands_for_torchs(module)
     for module in model.modules():
         activation = getattr(module, "activation", None)  # of a transformer's layer: a function, which is no module
         if activation is not None and not isinstance(activation, nn.Module):
             module.activation = counterpart(activation, to)
     return model
+
+
+def its_own(module: nn.Module) -> set[str]:
+    """The names that the module, or its class where that is not torch's, has its own things under."""
+    theirs = [vars(cls) for cls in type(module).__mro__ if not cls.__module__.startswith(("torch.", "dlref.", "builtins"))]
+    return {name for names in (vars(module), module._parameters, module._buffers, module._modules, *theirs) for name in names}
+
+
+@functools.cache
+def needed(cls: type) -> set[str]:
+    """The names that a manual class adds to torch's."""
+    ours = {name for base in cls.__mro__ if base.__module__.startswith("dlref.manual.") for name in vars(base)}
+    torchs = {name for base in cls.__mro__ if base.__module__.startswith("torch.") for name in vars(base)}
+    return {name for name in ours - torchs if not name.startswith("__")} - {"op", "attributes"}
 
 
 def counterpart(function: Any, to: str) -> Any:
@@ -126,7 +147,9 @@ def parametrized(cls: type, base: type) -> type:
 @functools.cache
 def joined(ours: type, theirs: type) -> type:
     """The user's subclass with the manual mathematics in front: an instance of both, which pickles."""
+    free = {name: inspect.getattr_static(theirs, name) for name in ("op", "attributes") if hasattr(theirs, name)}
     content = {
+        **free,
         "joined_to": theirs,
         "__module__": theirs.__module__,
         "__doc__": theirs.__doc__,

@@ -27,35 +27,60 @@ Pullback = Callable[..., tuple]
 NEVER_ATTRIBUTES = {"size_average", "reduce", "_stacklevel", "dtype"}
 
 
+class Declared:
+    """What a class line of a definition says, to be read of the class: the module has the name free for its own attribute."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __get__(self, module: Any, owner: type) -> Any:
+        if module is None:
+            return self.value
+        raise AttributeError  # nn.Module goes on among parameters, buffers and submodules
+
+
 class Manual:
     """Mixin in front of a torch.nn class: its mathematics by an operation, explicit gradients by `vjp`.
 
     op: the operation.
     attributes: {argument of the operation: attribute of the module}; by default every argument that torch's forward
         does not take, under its own name.
+
+    Both are lines of a class's definition; a module keeps them as `__op__` and `__attributes__`, names that nobody has.
     """
 
-    op: ClassVar[Op]
-    attributes: ClassVar[dict[str, str]]
+    op: ClassVar[Any]
+    attributes: ClassVar[Any]
+    __op__: ClassVar[Op]
+    __attributes__: ClassVar[dict[str, str]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        shared = any("attributes" in vars(base) and "op" not in vars(base) for base in cls.__mro__[1:])  # by a mixin
-        if "op" in cls.__dict__ and "attributes" not in cls.__dict__ and not shared:
+        declares = isinstance(vars(cls).get("op"), Op)
+        if declares:
+            cls.__op__, cls.op = cls.op, Declared(cls.op)
+        if "attributes" in vars(cls) and (declares or not issubclass(cls, nn.Module)):
+            cls.__attributes__, cls.attributes = cls.attributes, Declared(cls.attributes)
+        shared = any("__attributes__" in vars(base) and "__op__" not in vars(base) for base in cls.__mro__)  # by a mixin
+        if declares and "attributes" not in vars(cls) and not shared:
             theirs = next(base for base in cls.__mro__[1:] if not issubclass(base, Manual) and "forward" in vars(base))
             inputs = tuple(inspect.signature(theirs.forward).parameters)[1:]  # type: ignore[attr-defined]
-            names = tuple(cls.op.__signature__.parameters)
+            names = tuple(cls.__op__.__signature__.parameters)
             if names[: len(inputs)] != inputs:
                 raise TypeError(f"{cls.__name__}.forward takes {inputs}, its operation {names}")
-            cls.attributes = {name: name for name in names[len(inputs) :] if name not in NEVER_ATTRIBUTES}
+            found = {name: name for name in names[len(inputs) :] if name not in NEVER_ATTRIBUTES}
+            cls.__attributes__, cls.attributes = found, Declared(found)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return stands_for_torchs(super().__new__(cls))
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        return self.op(*inputs, **kwargs, **self.arguments())
+        return self.__op__(*inputs, **kwargs, **self.arguments())
 
     def arguments(self) -> dict[str, Any]:
         """What the operation gets beside the inputs; a module whose call decides on some of them overrides this."""
         own: dict[str, nn.Parameter | None] = self._parameters  # type: ignore[attr-defined]
-        return {name: own[at] if at in own else getattr(self, at) for name, at in self.attributes.items()}
+        return {name: own[at] if at in own else getattr(self, at) for name, at in self.__attributes__.items()}
 
     def vjp(self, *inputs: Any, per_sample: bool = False, **kwargs: Any) -> tuple[Any, Pullback]:
         """Output and pullback of the module, without autograd; hooks run as they do in a call.
@@ -80,13 +105,13 @@ class Manual:
 
     def vjp_with(self, bound: dict[str, Any], inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """The operation's output and pullback with these arguments beside the inputs."""
-        op, learnt = self.op, []
+        op, learnt = self.__op__, []
         for name, value in bound.items():
             if isinstance(value, Tensor):
                 if isinstance(value, nn.Parameter):
                     if value.requires_grad and (i := op.indices[name]) is not None:
                         learnt.append((i, value))
-                elif name in self.attributes and self._computed(value):
+                elif name in self.__attributes__ and self._computed(value):
                     raise RuntimeError(
                         f"{name} of {type(self).__name__} is computed from other parameters (a parametrization), which vjp "
                         "does not see: call the module under autograd instead"
@@ -118,6 +143,18 @@ class Manual:
 
     def _computed(self, value: Tensor) -> bool:
         return all(value is not buffer for buffer in self._buffers.values())  # type: ignore[attr-defined]
+
+
+def stands_for_torchs(module: Any) -> Any:
+    """Let the object, asked for its module, name that of the torch class it stands for; its class names its own.
+
+    That is how torch.fx, and others after it, tell torch's layers, whose names they keep, from code to be looked into.
+    """
+    cls = type(module)
+    theirs = next((base for base in cls.__mro__ if base.__module__.startswith("torch.nn.")), nn.Module)
+    if theirs is not nn.Module and cls.__module__.startswith("dlref.manual."):
+        module.__dict__["__module__"] = theirs.__module__
+    return module
 
 
 def by_name(explicit: Callable) -> Callable:

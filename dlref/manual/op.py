@@ -41,6 +41,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import _reduction
+from torch.overrides import _get_overloaded_args, handle_torch_function, has_torch_function
 
 BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 RESERVED = ("dy", "saved", "needs", "shapes", "place")
@@ -161,6 +162,8 @@ class Op:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         public, inplace = self.bind(*args, **kwargs)
+        if has_torch_function(public) and not torch.compiler.is_compiling() and _get_overloaded_args(public):
+            return handle_torch_function(self, public, *args, **kwargs)
         values, original = public, public[0]
         if inplace:  # what is overwritten below must not be what the gradient reads
             values = (original.clone(), *values[1:])

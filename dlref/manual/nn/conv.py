@@ -402,7 +402,7 @@ class Transposed(Manual):
         return {**self.arguments(), "output_padding": self._output_padding(input, output_size, *options)}
 
     def forward(self, input, output_size=None):
-        return self.op(input, **self.bound(input, output_size))
+        return self.__op__(input, **self.bound(input, output_size))
 
     def explicit(self, input, output_size=None):
         output, pull = self.vjp_with(self.bound(input, output_size), (input,), {})

@@ -286,12 +286,12 @@ class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
         return {**super().arguments(), "linear_weight": linear.weight.view(*shape, -1), "linear_bias": bias}
 
     def forward(self, input, target):
-        return self.op(input, target=target, **self.arguments())
+        return self.__op__(input, target=target, **self.arguments())
 
     def explicit(self, input, target):
         arguments = self.arguments()
         parameters: tuple[torch.nn.Parameter | None, ...] = (self.linear.weight, self.linear.bias)  # type: ignore[assignment]
-        output, pull = self.op.vjp(
+        output, pull = self.__op__.vjp(
             input, arguments.pop("linear_weight"), target, linear_bias=arguments.pop("linear_bias"), **arguments
         )
         trained = tuple(p is not None and p.requires_grad for p in parameters)

@@ -523,7 +523,7 @@ class MaxUnpool(Manual):
     """What the three share: output_size comes with the call."""
 
     def forward(self, input, indices, output_size=None):
-        return self.op(input, indices, **self.arguments(), output_size=output_size)
+        return self.__op__(input, indices, **self.arguments(), output_size=output_size)
 
     def explicit(self, input, indices, output_size=None):
         output, pull = self.vjp_with({**self.arguments(), "output_size": output_size}, (input, indices), {})

@@ -303,26 +303,29 @@ class Recurrent(Manual):
     """What RNN, LSTM and GRU share: layers and directions, packing, dropout between layers."""
 
     attributes: dict[str, str] = {}
-    carries_cell = False
+    _carries_cell = False
 
-    def layer(self, rows, state, names, sizes, reverse):
+    def _layer(self, rows, state, names, sizes, reverse):
         """The arguments of the operation for one layer in one direction."""
-        weights = [getattr(self, name) for name in names]
-        biases = weights[2:4] if self.bias else (None, None)
-        return rows, *state, *weights[:2], *biases, *weights[4 if self.bias else 2 :], sizes, reverse
+        w_ih, w_hh, *rest = [getattr(self, name) for name in names]
+        biases, projection = (rest[:2], rest[2:]) if self.bias else ((None, None), rest)
+        if self._carries_cell:
+            return rows, *state, w_ih, w_hh, *biases, *(projection or (None,)), sizes, reverse
+        kind = (self.nonlinearity == "relu",) if self.__op__ is rnn_layer else ()
+        return rows, *state, w_ih, w_hh, *biases, sizes, reverse, *kind
 
-    def opened(self, input, hx):
+    def _opened(self, input, hx):
         """Rows, sizes and the initial states in the rows' order, and how the call's tensors stand."""
         name = type(self).__name__
         if isinstance(input, PackedSequence):
             packing, n = Packing(input, len(input.batch_sizes), self.batch_first, True), int(input.batch_sizes[0])
             rows, sizes = input.data, tuple(input.batch_sizes.tolist())
-            states = self.zeros(rows, n) if hx is None else hx
+            states = self._zeros(rows, n) if hx is None else hx
             self.check_forward_args(rows, states, input.batch_sizes)
         else:
             if input.dim() not in (2, 3):
                 raise ValueError(f"{name}(): the input must have 2 or 3 dimensions, it has {input.dim()}")
-            for state in () if hx is None else self.as_tuple(hx):
+            for state in () if hx is None else self._as_tuple(hx):
                 if state.dim() != input.dim():
                     raise RuntimeError(f"{name}(): the initial state must have {input.dim()} dimensions as the input has, it "
                                        f"has {state.dim()}")  # fmt: skip
@@ -335,29 +338,29 @@ class Recurrent(Manual):
                     f"{name}(): a sequence must have at least one step, the input has {tuple(input.shape)}"
                 )
             packing, sizes = Packing(None, steps, self.batch_first, batched), (n,) * steps
-            states = self.zeros(input, n) if hx is None else hx
+            states = self._zeros(input, n) if hx is None else hx
             if hx is not None and not batched:
-                states = self.as_given([s.unsqueeze(1) for s in self.as_tuple(hx)])
+                states = self._as_given([s.unsqueeze(1) for s in self._as_tuple(hx)])
             x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
             self.check_forward_args(x, states, None)
             rows = packing.rows(input)
-        states = self.as_tuple(states)
+        states = self._as_tuple(states)
         if hx is not None and packing.batched:
             states = tuple(packing.sort(s) for s in states)
         return rows, sizes, states, packing
 
-    def zeros(self, input, n):
+    def _zeros(self, input, n):
         layers = self.num_layers * (2 if self.bidirectional else 1)
         h = input.new_zeros(layers, n, self.proj_size or self.hidden_size)
-        return (h, input.new_zeros(layers, n, self.hidden_size)) if self.carries_cell else h
+        return (h, input.new_zeros(layers, n, self.hidden_size)) if self._carries_cell else h
 
-    def as_tuple(self, hx):
-        return tuple(hx) if self.carries_cell else (hx,)
+    def _as_tuple(self, hx):
+        return tuple(hx) if self._carries_cell else (hx,)
 
-    def as_given(self, states):
-        return tuple(states) if self.carries_cell else states[0]
+    def _as_given(self, states):
+        return tuple(states) if self._carries_cell else states[0]
 
-    def through(self, rows, sizes, states, run):
+    def _through(self, rows, sizes, states, run):
         """The layers from the first to the last: `run(op, *args)` returns the outputs of an operation."""
         directions, last = 2 if self.bidirectional else 1, []
         for k in range(0, self.num_layers * directions, directions):
@@ -366,19 +369,27 @@ class Recurrent(Manual):
             outputs = []
             for d in range(directions):
                 state = [s[k + d] for s in states]
-                output, *final = run(self.op, *self.layer(rows, state, self._all_weights[k + d], sizes, bool(d)))
+                output, *final = run(self.__op__, *self._layer(rows, state, self._all_weights[k + d], sizes, bool(d)))
                 outputs.append(output)
                 last.append(final)
             rows = torch.cat(outputs, 1) if directions == 2 else outputs[0]
         return rows, [torch.stack(s) for s in zip(*last, strict=True)]
 
     def forward(self, input, hx=None):
-        rows, sizes, states, packing = self.opened(input, hx)
-        output, last = self.through(rows, sizes, states, lambda op, *args: op(*args))
-        return packing.sequences(output), self.as_given([packing.sort(s, back=True) for s in last])
+        # Dynamo refuses to look into a torch.nn.RNN, LSTM or GRU, whose kernels it does not know; these are made of steps it
+        # knows. It passes over this frame (see below), and traces the next.
+        if not torch.compiler.is_compiling() and torch._C._dynamo.eval_frame.get_eval_frame_callback():
+            with torch._dynamo.config.patch(allow_rnn=True):
+                return self._layers(input, hx)
+        return self._layers(input, hx)
+
+    def _layers(self, input, hx):
+        rows, sizes, states, packing = self._opened(input, hx)
+        output, last = self._through(rows, sizes, states, lambda op, *args: op(*args))
+        return packing.sequences(output), self._as_given([packing.sort(s, back=True) for s in last])
 
     def explicit(self, input, hx=None):
-        rows, sizes, states, packing = self.opened(input, hx)
+        rows, sizes, states, packing = self._opened(input, hx)
         calls = []
 
         def run(op, *args):
@@ -386,14 +397,14 @@ class Recurrent(Manual):
             calls.append((args, pull))
             return output
 
-        output, last = self.through(rows, sizes, states, run)
+        output, last = self._through(rows, sizes, states, run)
         directions = 2 if self.bidirectional else 1
 
         def pullback(dy=None, needs=None):
             """dy: the output's gradient, or (output's, last states'), None for what nobody used."""
             doutput, dlast = dy if type(dy) is tuple else (dy, None)
             drows = None if doutput is None else packing.rows(doutput)
-            dlast = (None,) * len(states) if dlast is None else self.as_tuple(dlast)
+            dlast = (None,) * len(states) if dlast is None else self._as_tuple(dlast)
             dlast = [None if d is None else packing.sort(d) for d in dlast]
             left, dfirst = list(calls), []
             for k in range(self.num_layers * directions - directions, -1, -directions):
@@ -417,25 +428,24 @@ class Recurrent(Manual):
                 return (dinput,)
             parts = [group[::-1] for group in zip(*dfirst, strict=True)]
             dstates = [None if p[0] is None else torch.stack(p) for p in parts]
-            return dinput, self.as_given([None if d is None else packing.sort(d, back=True) for d in dstates])
+            return dinput, self._as_given([None if d is None else packing.sort(d, back=True) for d in dstates])
 
         pullback.trains = any(isinstance(a, Parameter) and a.requires_grad for args, _ in calls for a in args)
-        return (packing.sequences(output), self.as_given([packing.sort(s, back=True) for s in last])), pullback
+        return (packing.sequences(output), self._as_given([packing.sort(s, back=True) for s in last])), pullback
+
+
+_dynamo = torch._C._dynamo.eval_frame
+_dynamo.set_code_exec_strategy(
+    Recurrent.forward.__code__, _dynamo._FrameExecStrategy(_dynamo._FrameAction.SKIP, _dynamo._FrameAction.DEFAULT)
+)
 
 
 class RNN(Recurrent, torch.nn.RNN):
     op = rnn_layer
 
-    def layer(self, *args):
-        return *super().layer(*args), self.nonlinearity == "relu"
-
 
 class LSTM(Recurrent, torch.nn.LSTM):
-    op, carries_cell = lstm_layer, True
-
-    def layer(self, *args):
-        made = super().layer(*args)
-        return made if self.proj_size else (*made[:7], None, *made[7:])
+    op, _carries_cell = lstm_layer, True
 
 
 class GRU(Recurrent, torch.nn.GRU):
@@ -446,9 +456,9 @@ class Cell(Manual):
     """What the cells share: one step of the layer's operation."""
 
     attributes: dict[str, str] = {}
-    carries_cell = False
+    _carries_cell = False
 
-    def opened(self, input, hx):
+    def _opened(self, input, hx):
         name = type(self).__name__
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}(): the input must have 1 or 2 dimensions, it has {input.dim()}")
@@ -456,9 +466,9 @@ class Cell(Manual):
         x = input if batched else input.unsqueeze(0)
         if hx is None:
             h = x.new_zeros(len(x), self.hidden_size)
-            states = (h, h) if self.carries_cell else (h,)
+            states = (h, h) if self._carries_cell else (h,)
         else:
-            states = tuple(hx) if self.carries_cell else (hx,)
+            states = tuple(hx) if self._carries_cell else (hx,)
             for s in states:
                 if s.dim() not in (1, 2):
                     raise ValueError(f"{name}(): the hidden state must have 1 or 2 dimensions, it has {s.dim()}")
@@ -469,52 +479,52 @@ class Cell(Manual):
             if tuple(s.shape) != (len(x), self.hidden_size):
                 raise RuntimeError(f"{name}(): the hidden state must have shape {(len(x), self.hidden_size)}, it has "
                                    f"{tuple(s.shape)}")  # fmt: skip
-        args = (x, *states, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, *self.options(len(x)))
+        args = (x, *states, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, *self._options(len(x)))
         return args, batched
 
-    def options(self, n):
+    def _options(self, n):
         return (n,), False
 
-    def given(self, final, batched):
+    def _given(self, final, batched):
         final = [f if batched else f.squeeze(0) for f in final]
-        return tuple(final) if self.carries_cell else final[0]
+        return tuple(final) if self._carries_cell else final[0]
 
     def forward(self, input, hx=None):
-        args, batched = self.opened(input, hx)
-        return self.given(self.op(*args)[1:], batched)
+        args, batched = self._opened(input, hx)
+        return self._given(self.__op__(*args)[1:], batched)
 
     def explicit(self, input, hx=None):
-        args, batched = self.opened(input, hx)
-        (_, *final), pull = self.op.vjp(*args)
+        args, batched = self._opened(input, hx)
+        (_, *final), pull = self.__op__.vjp(*args)
         states = len(final)
         learns = [a.requires_grad if isinstance(a, Parameter) else isinstance(a, Tensor) for a in args]
 
         def pullback(dy=None, needs=None):
-            dfinal = dy if self.carries_cell else (dy,)
+            dfinal = dy if self._carries_cell else (dy,)
             grads = pull((None, *(d if d is None or batched else d.unsqueeze(0) for d in dfinal)), learns)
             for arg, grad in zip(args, grads, strict=True):
                 if isinstance(arg, Parameter) and grad is not None:
                     accumulate(arg, grad)
             dinput, *dstates = [g if g is None or batched else g.squeeze(0) for g in grads[: 1 + states]]
-            return (dinput,) if hx is None else (dinput, tuple(dstates) if self.carries_cell else dstates[0])
+            return (dinput,) if hx is None else (dinput, tuple(dstates) if self._carries_cell else dstates[0])
 
         pullback.trains = any(isinstance(a, Parameter) and a.requires_grad for a in args)
-        return self.given(final, batched), pullback
+        return self._given(final, batched), pullback
 
 
 class RNNCell(Cell, torch.nn.RNNCell):
     op = rnn_layer
 
-    def options(self, n):
+    def _options(self, n):
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"RNNCell(): nonlinearity must be 'tanh' or 'relu', it is {self.nonlinearity!r}")
         return (n,), False, self.nonlinearity == "relu"
 
 
 class LSTMCell(Cell, torch.nn.LSTMCell):
-    op, carries_cell = lstm_layer, True
+    op, _carries_cell = lstm_layer, True
 
-    def options(self, n):
+    def _options(self, n):
         return None, (n,), False
 
 

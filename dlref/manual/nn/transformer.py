@@ -59,7 +59,7 @@ class Adopting(Manual):
 class Layer(Adopting):
     """What encoder and decoder layer share: their branches."""
 
-    def feed_forward(self, dropout) -> Branch:
+    def _feed_forward(self, dropout) -> Branch:
         r"""$f(x) = W_2\, \phi(W_1 x + b_1) + b_2$, with dropout after each map."""
 
         def branch(x):
@@ -71,7 +71,7 @@ class Layer(Adopting):
 
         return branch
 
-    def attend(self, attention, dropout, memory, mask, padding, causal) -> Branch:
+    def _attend(self, attention, dropout, memory, mask, padding, causal) -> Branch:
         """Attention to the layer's own sequence, or to memory, whose gradient then comes second."""
 
         def branch(x):
@@ -106,9 +106,9 @@ class TransformerEncoderLayer(Layer, torch.nn.TransformerEncoderLayer):
     @by_name
     def explicit(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
         mask, padding = _mask(src_mask, "src_mask", src), _mask(src_key_padding_mask, "src_key_padding_mask", src)
-        attend = self.attend(self.self_attn, self.dropout1, None, mask, padding, is_causal)
+        attend = self._attend(self.self_attn, self.dropout1, None, mask, padding, is_causal)
         x, pull_attend = residual(src, self.norm1, attend, self.norm_first)
-        x, pull_feed = residual(x, self.norm2, self.feed_forward(self.dropout2), self.norm_first)
+        x, pull_feed = residual(x, self.norm2, self._feed_forward(self.dropout2), self.norm_first)
 
         def pullback(dy):
             return {"src": pull_attend(pull_feed(dy)[0])[0]}
@@ -125,13 +125,13 @@ class TransformerDecoderLayer(Layer, torch.nn.TransformerDecoderLayer):
     @by_name
     def explicit(self, tgt, memory, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None,
                  memory_key_padding_mask=None, tgt_is_causal=False, memory_is_causal=False):  # fmt: skip
-        own = self.attend(self.self_attn, self.dropout1, None, tgt_mask, tgt_key_padding_mask, tgt_is_causal)
-        cross = self.attend(
+        own = self._attend(self.self_attn, self.dropout1, None, tgt_mask, tgt_key_padding_mask, tgt_is_causal)
+        cross = self._attend(
             self.multihead_attn, self.dropout2, memory, memory_mask, memory_key_padding_mask, memory_is_causal
         )
         x, pull_own = residual(tgt, self.norm1, own, self.norm_first)
         x, pull_cross = residual(x, self.norm2, cross, self.norm_first)
-        x, pull_feed = residual(x, self.norm3, self.feed_forward(self.dropout3), self.norm_first)
+        x, pull_feed = residual(x, self.norm3, self._feed_forward(self.dropout3), self.norm_first)
 
         def pullback(dy):
             dx, dmemory = pull_cross(pull_feed(dy)[0])
@@ -143,20 +143,20 @@ class TransformerDecoderLayer(Layer, torch.nn.TransformerDecoderLayer):
 class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
     """The layers one after the other, without torch's nested tensors: what is padded is computed, as in training."""
 
-    def prepared(self, src, mask, src_key_padding_mask, is_causal):
+    def _prepared(self, src, mask, src_key_padding_mask, is_causal):
         padding, mask = _mask(src_key_padding_mask, "src_key_padding_mask", src), _mask(mask, "mask", src)
         causal = _detect_is_causal_mask(mask, is_causal, _get_seq_len(src, self.layers[0].self_attn.batch_first))
         return {"src_mask": mask, "is_causal": causal, "src_key_padding_mask": padding}
 
     def forward(self, src, mask=None, src_key_padding_mask=None, is_causal=None):
-        options = self.prepared(src, mask, src_key_padding_mask, is_causal)
+        options = self._prepared(src, mask, src_key_padding_mask, is_causal)
         for layer in self.layers:
             src = layer(src, **options)
         return src if self.norm is None else self.norm(src)
 
     @by_name
     def explicit(self, src, mask=None, src_key_padding_mask=None, is_causal=None):
-        options, pulls = self.prepared(src, mask, src_key_padding_mask, is_causal), []
+        options, pulls = self._prepared(src, mask, src_key_padding_mask, is_causal), []
         for layer in self.layers:
             src, pull = vjp_of(layer)(src, **options)
             pulls.append(pull)
