@@ -33,6 +33,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import linecache
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -44,6 +45,7 @@ from torch.nn import _reduction
 from torch.overrides import _get_overloaded_args, handle_torch_function, has_torch_function
 
 BATCHED: Any = torch._C._parse_dispatch_key("Batched")
+TENSORS = frozenset((Tensor, torch.nn.Parameter))  # almost all there are: isinstance is slow for a parameter
 RESERVED = ("dy", "saved", "needs", "shapes", "place")
 OPS: dict[str, Op] = {}
 
@@ -112,14 +114,18 @@ class Op:
         names = ", ".join(uses)
         arguments = "".join(f"{name}, " for name in self.names)
         outputs = "".join(f"{name}, " for name in self.outputs)
-        self.call_pull = _compile(f"lambda pull, dy, {outputs}saved, needs, shapes, place, {arguments}: pull({names})")
+        _name(function, f"{self.__name__}_gradient")
+        self.call_pull = _define(
+            f"def {self.__name__}_pull(pull, dy, {outputs}saved, needs, shapes, place, {arguments}):\n    return pull({names})\n"
+        )
         kept = "".join(f"o[{i}], " if uses else "None, " for i, uses in enumerate(self.uses_outputs))
         read = "".join(f"v[{i}], " if reads else "None, " for i, reads in enumerate(self.reads))
-        self.call_keep = _compile(f"lambda o, v: (({kept}), ({read}))")
+        self.call_keep = _define(f"def {self.__name__}_keep(o, v):\n    return ({kept}), ({read})\n")
         return function
 
     def prepare(self, function: Callable) -> Callable:
         """Register what checks the public arguments and makes the arguments of the forward of them."""
+        _name(function, f"{self.__name__}_prepare")
         self.set_prepare(function)
         return function
 
@@ -128,9 +134,9 @@ class Op:
         names = ", ".join(inspect.signature(function).parameters)
         outputs = "".join(f"{name}, " for name in self.outputs)
         public = "".join(f"{name}, " for name in self.public)
-        self.call_finish = functools.partial(
-            _compile(f"lambda finish, {outputs}saved, {public}: finish({names})"), function
-        )
+        _name(function, f"{self.__name__}_finish")
+        source = f"def {self.__name__}_public(finish, {outputs}saved, {public}):\n    return finish({names})\n"
+        self.call_finish = functools.partial(_define(source), function)
         return function
 
     def hard_samples(self, function: Callable) -> Callable:
@@ -147,7 +153,7 @@ class Op:
         self.prepared = function
         self.__signature__ = _signature(self.builtin) or inspect.signature(function or self.forward)
         self.public = tuple(inspect.signature(function or self.forward).parameters)
-        self.bind = _binder(self.__signature__, self.public)
+        self.bind = _binder(self.__name__, self.__signature__, self.public, _tensors(self.builtin, self.__signature__))
         # Where each public argument stands among the forward's: the pullback answers in the order of the call.
         self.indices = {n: self.names.index(n) if n in self.names else None for n in self.__signature__.parameters}
         self.positions = tuple(self.indices.values())
@@ -574,12 +580,26 @@ def _signature(builtin: Callable | None) -> inspect.Signature | None:
     return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
 
-def _binder(signature: inspect.Signature, wanted: tuple[str, ...]) -> Callable:
+def _tensors(builtin: Callable | None, signature: inspect.Signature) -> dict[str, bool]:
+    """The arguments that torch says are tensors, and whether they may be None; none of an operation that only ours call."""
+    if builtin is None:
+        return {}
+    first = next(iter(signature.parameters))
+    try:
+        said = {name: str(p.annotation) for name, p in inspect.signature(builtin).parameters.items()}
+    except ValueError:  # written in C++: its schema says
+        schemas = torch._C._jit_get_schemas_for_operator(f"aten::{builtin.__name__}")
+        said = {a.name: str(a.type) for a in schemas[0].arguments}
+    said = {name: kind for name, kind in said.items() if "Tensor" in kind and "float" not in kind}
+    return {first: False} | {n: "None" in said[n] or "Opt" in said[n] for n in signature.parameters if n in said}
+
+
+def _binder(name: str, signature: inspect.Signature, wanted: tuple[str, ...], tensors: dict[str, bool]) -> Callable:
     """A function of the public signature that returns the wanted arguments as a tuple, and whether to work in place.
 
     The arguments that mean the same in every operation of torch's end here: size_average and reduce are folded into
-    reduction, inplace is told apart, _stacklevel is dropped. It is compiled once, as a call through
-    inspect.Signature.bind takes longer than a small operation.
+    reduction, inplace is told apart, _stacklevel is dropped. It has the operation's name, which a wrong call's error then
+    says, and is compiled once, as a call through inspect.Signature.bind takes longer than a small operation.
     """
     public = signature.parameters
     folded = {"size_average", "reduce", "inplace", "_stacklevel"} - set(wanted)
@@ -592,18 +612,34 @@ def _binder(signature: inspect.Signature, wanted: tuple[str, ...]) -> Callable:
         return refuse
     values = {name: name for name in wanted}
     if "size_average" in folded and "size_average" in public:
-        values["reduction"] = "fold(size_average, reduce, reduction)"
+        values["reduction"] = "_fold_reduction(size_average, reduce, reduction)"
     inplace = "inplace" if "inplace" in public else "False"
     namespace: dict[str, Any] = {f"_{name}": p.default for name, p in public.items()}
-    namespace["fold"] = _fold_reduction
+    optional = {argument for argument, may_be_none in tensors.items() if may_be_none}
+    refuse_others = functools.partial(_refuse, name, tuple(public), optional)
+    namespace |= {"_fold_reduction": _fold_reduction, "_TENSORS": TENSORS, "_refuse": refuse_others}
     parts, star = [], False
-    for name, p in public.items():
+    for parameter, p in public.items():
         if p.kind is p.KEYWORD_ONLY and not star:
             parts.append("*")
             star = True
-        parts.append(name if p.default is p.empty else f"{name}=_{name}")
-    values_source = "".join(f"{values[name]}, " for name in wanted)
-    return _compile(f"lambda {', '.join(parts)}: (({values_source}), {inplace})", namespace)
+        parts.append(parameter if p.default is p.empty else f"{parameter}=_{parameter}")
+    lines = [f"def {name}({', '.join(parts)}):"]
+    if tensors:
+        checks = [f"({t} is None or type({t}) in _TENSORS)" if t in optional else f"type({t}) in _TENSORS"
+                  for t in tensors]  # fmt: skip
+        lines += [f"    if not ({' and '.join(checks)}):", f"        _refuse({', '.join(f'{t}={t}' for t in tensors)})"]
+    lines += [f"    return ({''.join(f'{values[n]}, ' for n in wanted)}), {inplace}"]
+    return _define("\n".join(lines) + "\n", namespace)
+
+
+def _refuse(name: str, order: tuple[str, ...], optional: set[str], **tensors: Any) -> None:
+    """Say which argument is no tensor, in torch's words; what answers for itself (a proxy of torch.fx) may pass."""
+    for argument, value in tensors.items():
+        if not (isinstance(value, Tensor) or (value is None and argument in optional)
+                or hasattr(type(value), "__torch_function__")):  # fmt: skip
+            raise TypeError(f"{name}(): argument '{argument}' (position {order.index(argument) + 1}) must be Tensor, not "
+                            f"{type(value).__name__}")  # fmt: skip
 
 
 def _fold_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
@@ -613,5 +649,18 @@ def _fold_reduction(size_average: bool | None, reduce: bool | None, reduction: s
     return _reduction.legacy_get_string(size_average, reduce)
 
 
-def _compile(source: str, namespace: dict[str, Any] | None = None) -> Callable:
-    return eval(source, {} if namespace is None else namespace)
+def _define(source: str, namespace: dict[str, Any] | None = None) -> Callable:
+    """The function that the source defines, with a name and lines that a traceback, a profile and a debugger show."""
+    name = source[len("def ") : source.index("(")]
+    file = f"<generated: {name}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    namespace = {} if namespace is None else namespace
+    exec(compile(source, file, "exec"), namespace)
+    return namespace[name]
+
+
+def _name(function: Any, name: str) -> None:
+    """Give a function that was written as `_` the name that a traceback and a profile show."""
+    if getattr(function, "__name__", "") == "_":
+        function.__name__ = function.__qualname__ = name
+        function.__code__ = function.__code__.replace(co_name=name)
