@@ -184,7 +184,8 @@ def _(tensor, num_classes=-1):
     if concrete(tensor) and tensor.numel():
         low, high = tensor.min(), tensor.max()
         if low < 0 or (num_classes > 0 and high >= num_classes):
-            raise RuntimeError(f"one_hot(): classes must lie in [0, {num_classes}), they lie in [{low}, {high}]")
+            bounds = f"lie in [0, {num_classes})" if num_classes > 0 else "not be negative"
+            raise RuntimeError(f"one_hot(): classes must {bounds}, they lie in [{low}, {high}]")
     return tensor, int(tensor.max()) + 1 if num_classes == -1 else num_classes
 
 
