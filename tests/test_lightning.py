@@ -33,7 +33,7 @@ def trained(backend: str, epochs: int = 2, **arguments) -> tuple[Classifier, lig
     return module, fitted(module, DigitsDataModule(batch_size=200, images=not flat), epochs)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*cannot be pickled")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -41,8 +41,11 @@ def trained(backend: str, epochs: int = 2, **arguments) -> tuple[Classifier, lig
         {"gradient_clip_val": 0.5, "accumulate_grad_batches": 3},
         {"schedule": "StepLR", "schedule_args": {"step_size": 2, "gamma": 0.5}, "schedule_every": "step"},
         {"schedule": "ReduceLROnPlateau", "schedule_args": {"patience": 0, "threshold": 10.0}, "label_smoothing": 0.1},
+        {"schedule": "ReduceLROnPlateau", "schedule_args": {"patience": 4, "factor": 0.7, "threshold": 10.0},
+         "schedule_every": "step"},
+        {"schedule": "LambdaLR", "schedule_args": {"lr_lambda": lambda n: 0.9**n}, "schedule_every": "step"},
     ],
-    ids=["plain", "clipped and accumulated", "schedule by step", "schedule by plateau"],
+    ids=["plain", "clipped and accumulated", "schedule by step", "by plateau", "by plateau of steps", "by a function"],
 )
 def test_backends_agree(arguments):
     modules = {backend: trained(backend, **arguments) for backend in ("manual", "bridged", "builtin")}
@@ -52,7 +55,9 @@ def test_backends_agree(arguments):
         module, trainer = modules[backend]
         for (name, a), (_, b) in zip(module.named_parameters(), reference.named_parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
-        assert trainer.optimizers[0].param_groups[0]["lr"] == reference_trainer.optimizers[0].param_groups[0]["lr"]
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        assert lr == reference_trainer.optimizers[0].param_groups[0]["lr"]
+        assert (lr < module.hp.lr) == ("schedule" in arguments)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")

@@ -361,3 +361,35 @@ def test_documented(name):
     op = harness.operation(name)
     assert "$" in (op.__doc__ or ""), f"{name}: the forward's docstring gives no equation"
     assert "$" in (op.pull.__doc__ or ""), f"{name}: the gradient's docstring gives no equation"
+
+
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_format(name, record_property):
+    """Channels last in the first or the second argument, or in all: the output stands as torch's, whoever asks."""
+    number = 0
+    for dtype in (torch.float32, torch.float64):
+        for sample in harness.samples(name, dtype):
+            tensors = sample.tensors()
+            last = [t for t in tensors if t.dim() in LAYOUTS and t.numel()]
+            for chosen in (last[:1], last[1:2], last):
+                if not chosen or (chosen is last and len(last) < 2):
+                    continue
+                laid = sample.map(lambda t, chosen=chosen: (t.detach().contiguous(memory_format=LAYOUTS[t.dim()])
+                                  if any(t is c for c in chosen) else t.detach()))  # fmt: skip
+                expected = harness.flat(harness.run(laid.builtin, laid))
+                with torch.enable_grad():
+                    learning = laid.map(lambda t: t.requires_grad_() if t.is_floating_point() else t)
+                    ours = harness.flat(harness.run(OPS[name], learning))
+                by_hand = harness.flat(harness.run(OPS[name].vjp, learning)[0])
+                for a, b, c in zip(ours, by_hand, expected, strict=True):
+                    # Which kernel torch takes in three dimensions hangs on sizes and threads.
+                    if c.dim() in LAYOUTS and c.numel() and not (c.dim() == 5 and name.startswith("conv")):
+                        number += 1
+                        for form in (torch.contiguous_format, LAYOUTS[c.dim()]):
+                            right = c.is_contiguous(memory_format=form)
+                            assert a.is_contiguous(memory_format=form) == right, (laid, a.stride(), c.stride())
+                            assert b.is_contiguous(memory_format=form) == right, (laid, b.stride(), c.stride())
+    record_property("outputs", number)

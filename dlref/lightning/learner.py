@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ class Learner(lightning.LightningModule):
         (torch.nn and autograd).
     optimizer, lr, optimizer_args: name, learning rate and further arguments of the backend's `optim`.
     schedule, schedule_args: name and arguments of the backend's `optim.lr_scheduler`; schedule_every: "epoch" or "step".
-        ReduceLROnPlateau watches the validation loss, and the training loss where there is no validation.
+        ReduceLROnPlateau watches the validation loss, and the training loss where there is no validation; stepped at every
+        update it watches that of the batch, as nothing else is known there.
     gradient_clip_val, accumulate_grad_batches: the largest norm of all gradients together, and the batches that make one
         update. They stand here, since Lightning leaves both to the module where the module does the optimization.
     compile: with "manual", make one graph of each step (dlref.compile_step); with the others, compile the network.
@@ -66,7 +68,7 @@ class Learner(lightning.LightningModule):
                              f"{accumulate_grad_batches}")  # fmt: skip
         self.save_hyperparameters()
         self.compiled: Any = None
-        self.hp: Any = self.hparams
+        self.hp: Any = copy.copy(self.hparams)  # of theirs, Lightning removes what cannot be pickled (LambdaLR's function)
         self.automatic_optimization = False
         self.ns: Any = BACKENDS[backend]
 
@@ -111,7 +113,8 @@ class Learner(lightning.LightningModule):
         every = self.hp.accumulate_grad_batches
         x, y = self.task(batch)
         if self.compiled is not None:
-            self._log("train", *self._compiled_step(optimizer, x, y), y)
+            z, error = self._compiled_step(optimizer, x, y)
+            self._log("train", z, error, y)
         else:
             z, error = self.gradients(x, y)
             self._log("train", z, error, y)
@@ -122,7 +125,7 @@ class Learner(lightning.LightningModule):
             optimizer.step()  # d. update
             optimizer.zero_grad()
         if self.hp.schedule_every == "step":
-            self._step_schedule()
+            self._step_schedule(error)
 
     def _compiled_step(self, optimizer: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
         """All of a step, as the closure of the optimizer's step, by which Lightning counts; it leaves nothing to update by."""
@@ -184,11 +187,14 @@ class Learner(lightning.LightningModule):
             return optimizer, None
         return optimizer, schedule_named(self.ns, hp.schedule, optimizer, **(hp.schedule_args or {}))
 
-    def _step_schedule(self) -> None:
+    def _step_schedule(self, error: Tensor | None = None) -> None:
+        """Step the schedule, of the epoch, or of an update, whose batch had this error."""
         schedule: Any = self.lr_schedulers()
         if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            seen = self.trainer.callback_metrics
-            schedule.step(seen["validation_loss" if "validation_loss" in seen else "train_loss"])
+            if error is None:
+                seen = self.trainer.callback_metrics
+                error = seen["validation_loss" if "validation_loss" in seen else "train_loss"]
+            schedule.step(error)
         elif schedule is not None:
             schedule.step()
 

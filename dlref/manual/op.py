@@ -59,6 +59,7 @@ def op(
     autocast: str | dict[str, str] | None = None,
     view: bool = False,
     outputs: tuple[str, ...] = ("output",),
+    layout: Callable[..., torch.memory_format] | None = None,
 ) -> Callable[[Callable], Op]:
     """Make an operation of a pure forward.
 
@@ -67,8 +68,9 @@ def op(
     view: the output is a view of the input; under autograd it stays one (an autograd.Function's output could not be
         changed in place), so there torch's rule for views carries the gradient.
     outputs: the names of what the forward returns.
+    layout: of the forward's arguments, the memory format in which torch's function gives its outputs.
     """
-    return lambda forward: Op(forward, builtin, autocast, view, outputs)
+    return lambda forward: Op(forward, builtin, autocast, view, outputs, layout)
 
 
 class Op:
@@ -83,8 +85,10 @@ class Op:
         autocast: str | dict[str, str] | None,
         view: bool,
         outputs: tuple[str, ...],
+        layout: Callable[..., torch.memory_format] | None = None,
     ):
         functools.update_wrapper(self, forward)
+        forward = forward if layout is None else laid_out(forward, layout)
         self.forward, self.builtin, self.policy, self.view, self.outputs = forward, builtin, autocast, view, outputs
         self.single = len(outputs) == 1
         self.names = tuple(inspect.signature(forward).parameters)
@@ -335,6 +339,30 @@ class Op:
         else:  # promote: to the widest that came
             dtype = functools.reduce(torch.promote_types, (v.dtype for v in castable), torch.get_autocast_dtype(device))
         return tuple(v.to(dtype) if any(v is c for c in castable) else v for v in values)
+
+
+def laid_out(forward: Callable, layout: Callable[..., torch.memory_format]) -> Callable:
+    """The forward with its outputs in a memory format, which is said of ordinary tensors: a transform sees others."""
+
+    @functools.wraps(forward)
+    def formatted(*values: Any) -> Any:
+        result = forward(*values)
+        if torch._C._functorch.maybe_current_level() is not None:
+            return result
+        outputs, *saved = result if type(result) is tuple else (result,)
+        form = layout(*values)
+        if type(outputs) is tuple:
+            outputs = tuple([_contiguous(o, form) for o in outputs])
+        else:
+            outputs = _contiguous(outputs, form)
+        return (outputs, *saved) if saved else outputs
+
+    return formatted
+
+
+def _contiguous(t: Tensor, form: torch.memory_format) -> Tensor:
+    fits = t.dim() == {torch.channels_last: 4, torch.channels_last_3d: 5}.get(form, t.dim())
+    return t.contiguous(memory_format=form) if fits else t
 
 
 def _registered(name: str) -> Op:

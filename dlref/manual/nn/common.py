@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+import torch._prims_common
 from torch import Tensor
 
 from ..op import fusing, values_hidden
@@ -39,6 +40,18 @@ def outer(dy: Tensor, x: Tensor, place: Tensor | None = None) -> Tensor:
     if x.shape[-1] < min(dy.shape[-1], 32):
         return (x.mT @ dy).mT
     return torch.matmul(dy.mT, x, out=place if place is not None and dy.dtype == x.dtype == place.dtype else None)
+
+
+def channels_last(t: Tensor, *_) -> torch.memory_format:
+    """The memory format of what torch makes of a tensor whose channels stand last: theirs too; else contiguous."""
+    if t.dim() not in (4, 5) or (t.stride(1) != 1 and t.is_contiguous()):
+        return torch.contiguous_format
+    return torch._prims_common.suggest_memory_format(t)
+
+
+def contiguous(*_) -> torch.memory_format:
+    """That of what torch makes contiguous, whatever came."""
+    return torch.contiguous_format
 
 
 def plain() -> bool:

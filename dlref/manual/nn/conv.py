@@ -18,7 +18,7 @@ from ..module import Manual
 from ..op import Op, call, fusing, op
 from ..windows import ntuple, overlap_add, padded, windows
 from . import common
-from .common import plain, widened
+from .common import channels_last, plain, widened
 from .padding import pad
 
 Ints = tuple[int, ...]
@@ -125,6 +125,14 @@ def _batched(x: Tensor, n: int) -> Tensor:
     return x if x.dim() == n + 2 else x.unsqueeze(0)
 
 
+def _layout(input, weight, *_):
+    """Channels last where the input or the weight has them last; not in float64 in three dimensions, as in torch's kernels."""
+    if input.dtype == torch.float64 and weight.dim() == 5:
+        return torch.contiguous_format
+    form = channels_last(input)
+    return channels_last(weight) if form is torch.contiguous_format else form
+
+
 def _checked(name, n, input, weight, bias, stride, dilation, groups, out, channels):
     """The errors of both, and the options as tuples. out, channels: of what the weight maps."""
     options = []
@@ -186,7 +194,7 @@ def _convolution(n: int) -> Op:
     RuntimeError where channels, groups, dtypes or options do not fit or the kernel is larger than the padded input.
     LeCun et al. 1998 (Proc. IEEE 86), section II.
     """
-    conv = op(builtin=getattr(F, name), autocast="low")(forward)
+    conv = op(builtin=getattr(F, name), autocast="low", layout=_layout)(forward)
 
     @conv.gradient
     def _(dy, needs, input, weight, stride, pads, dilation, groups):
@@ -277,7 +285,7 @@ def _transposed(n: int) -> Op:
     $O = (L - 1) s - 2 p + d (K - 1) + 1 + e$, e the output_padding. RuntimeError as in conv{n}d, and where e is not smaller
     than stride or dilation. Dumoulin & Visin 2016, arXiv:1603.07285, chapter 4.
     """
-    conv = op(builtin=getattr(F, name), autocast="low")(forward)
+    conv = op(builtin=getattr(F, name), autocast="low", layout=_layout)(forward)
 
     @conv.gradient
     def _(dy, needs, input, weight, stride, pads, groups, dilation):

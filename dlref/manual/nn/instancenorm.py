@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from ..module import Manual
 from ..op import call, op
 from .batchnorm import BatchNorm, channels_first, check_channels
-from .common import wide
+from .common import contiguous, wide
 
 
-@op(builtin=F.instance_norm)
+@op(builtin=F.instance_norm, layout=contiguous)
 def instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps):
     r"""Instance normalisation: $y = \hat x \gamma + \beta,\ \hat x = (x - \mu)\,\rho,\ \rho = (\sigma^2 + \epsilon)^{-1/2}$.
 

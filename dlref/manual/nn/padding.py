@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import widened
+from .common import channels_last, widened
 
 
 def _index(mode: str, length: int, before: int, after: int, device: torch.device) -> torch.Tensor:
@@ -38,7 +38,11 @@ def _inside(shape, pad):
     return tuple(size), tuple(outer), tuple(inner)
 
 
-@op(builtin=F.pad)
+def _layout(input, pad, mode, value):
+    return torch.contiguous_format if mode == "circular" else channels_last(input)
+
+
+@op(builtin=F.pad, layout=_layout)
 def pad(input, pad, mode, value):
     r"""The input with `pad[0]` places before and `pad[1]` after its last dimension, `pad[2:4]` for the one before it, ...
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
+from .common import channels_last
 
 
 def _shuffled(x, r):
@@ -125,7 +126,7 @@ def _exchanged(x, groups):
     return parts.clone(memory_format=torch.contiguous_format).flatten(1, 2)
 
 
-@op(builtin=F.channel_shuffle)
+@op(builtin=F.channel_shuffle, layout=channels_last)
 def channel_shuffle(input, groups):
     r"""Channels dealt out over the groups: $y_{j g + i} = x_{i C / g + j}$.
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..module import Manual
 from ..op import Op, call, op
 from ..windows import ntuple
-from .common import own, plain, wide, widened
+from .common import channels_last, contiguous, own, plain, wide, widened
 
 Ints = tuple[int, ...]
 
@@ -188,7 +188,8 @@ def _ramp(tensor, *shape):
 def _max_pool(n: int) -> Op:
     name = f"max_pool{n}d"
 
-    @op(builtin=getattr(F, name), outputs=("output", "indices"), autocast={"cpu": "float32"} if n == 3 else None)
+    @op(builtin=getattr(F, name), outputs=("output", "indices"), autocast={"cpu": "float32"} if n == 3 else None,
+        layout=channels_last)  # fmt: skip
     @_named(name, rf"""The largest element of each window in {n} dimensions: $y_o = \max_k x_{{o s + k d - p}}$.
 
     input (N, C, *L) or (C, *L); output (N, C, *O) with $O = \lfloor (L + 2 p - d (K - 1) - 1) / s \rfloor + 1$, or with
@@ -262,7 +263,8 @@ def _adaptive_by(input, size):
 def _adaptive_max_pool(n: int) -> Op:
     name = f"adaptive_max_pool{n}d"
 
-    @op(builtin=getattr(F, name), outputs=("output", "indices"), autocast={"cpu": "float32"} if n == 3 else None)
+    @op(builtin=getattr(F, name), outputs=("output", "indices"), autocast={"cpu": "float32"} if n == 3 else None,
+        layout=contiguous if n == 3 else channels_last)  # fmt: skip
     @_named(name, rf"""The largest element of each of O windows that cover the input in {n} dimensions, $y_o = \max_l x_l$ over
     $\lfloor o L / O \rfloor \le l < \lceil (o + 1) L / O \rceil$.
 
@@ -319,7 +321,8 @@ def _counts(input, options, ceil_mode, include, divisor):
 def _avg_pool(n: int) -> Op:
     name = f"avg_pool{n}d"
 
-    @op(builtin=getattr(F, name), autocast={"cpu": "float32"} if n == 3 else None)
+    @op(builtin=getattr(F, name), autocast={"cpu": "float32"} if n == 3 else None,
+        layout=contiguous if n == 3 else channels_last)  # fmt: skip
     @_named(name, rf"""The mean of each window in {n} dimensions: $y_o = \frac{{1}}{{c_o}} \sum_k x_{{o s + k - p}}$.
 
     input (N, C, *L) or (C, *L); output (N, C, *O) as of max_pool{n}d. $c_o$: the window's size with its padding, without it
@@ -383,7 +386,8 @@ def _adaptive_avg_pool(n: int) -> Op:
             operator.mul, [h if isinstance(h, int) else _along(h, i - n) for i, h in enumerate(held)]
         )
 
-    @op(builtin=getattr(F, name), autocast={"cpu": "float32"} if n == 3 else None)
+    @op(builtin=getattr(F, name), autocast={"cpu": "float32"} if n == 3 else None,
+        layout=contiguous if n == 3 else channels_last)  # fmt: skip
     @_named(
         name,
         rf"""The mean of each of O windows that cover the input in {n} dimensions: $y_o = \overline{{x_l}}$ over
@@ -427,7 +431,7 @@ def _lp_pool(n: int) -> Op:
         whole = functools.reduce(operator.mul, (k for k, *_ in options))
         return whole / _counts(input, options, ceil_mode, True, None) if ceil_mode else 1
 
-    @op(builtin=getattr(F, name))
+    @op(builtin=getattr(F, name), layout=contiguous if n == 3 else channels_last)
     @_named(name, rf"""The p-norm of each window in {n} dimensions: $y_o = \left( \sum_k x_{{o s + k}}^p \right)^{{1/p}}$.
 
     input (N, C, *L) or (C, *L); norm_type p; output (N, C, *O) as of max_pool{n}d without padding. NaN where the sum is
@@ -466,7 +470,7 @@ def _lp_pool(n: int) -> Op:
 def _max_unpool(n: int) -> Op:
     name = f"max_unpool{n}d"
 
-    @op(builtin=getattr(F, name), autocast={"cpu": "float32"})
+    @op(builtin=getattr(F, name), autocast={"cpu": "float32"}, layout=contiguous if n == 3 else channels_last)
     @_named(name, rf"""The partial inverse of max_pool{n}d: $y_{{i_o}} = x_o$, zero elsewhere.
 
     input (N, C, *L) or (C, *L), indices as max_pool{n}d returns them; output (N, C, *O), O of output_size or

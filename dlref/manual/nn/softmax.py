@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import own, warn, wide
+from .common import contiguous, own, warn, wide
 
 INF, NAN = float("inf"), float("nan")
 
@@ -55,7 +55,7 @@ def _softmax_samples(tensor):
         yield call(tensor([1.0, 2.0, -1.0, 0.5]).reshape(shape))  # no dimension
 
 
-@op(builtin=F.softmax, autocast={"cuda": "float32"})
+@op(builtin=F.softmax, autocast={"cuda": "float32"}, layout=contiguous)
 def softmax(input, dim, dtype):
     r"""Softmax: $y_i = e^{x_i} / \sum_j e^{x_j}$ over the dimension.
 
@@ -102,7 +102,7 @@ class Softmax2d(Manual, torch.nn.Softmax2d):
         return input
 
 
-@op(builtin=F.softmin, autocast={"cuda": "float32"})
+@op(builtin=F.softmin, autocast={"cuda": "float32"}, layout=contiguous)
 def softmin(input, dim, dtype):
     r"""Softmax of the negative: $y_i = e^{-x_i} / \sum_j e^{-x_j}$ over the dimension; all else as in `softmax`."""
     return _normalized(_shifted(-input, dim, dtype), dim).to(dtype or input.dtype)
@@ -129,7 +129,7 @@ class Softmin(Manual, torch.nn.Softmin):
     op = softmin
 
 
-@op(builtin=F.log_softmax, autocast={"cuda": "float32"})
+@op(builtin=F.log_softmax, autocast={"cuda": "float32"}, layout=contiguous)
 def log_softmax(input, dim, dtype):
     r"""Logarithm of softmax: $y_i = x_i - \log \sum_j e^{x_j}$ over the dimension; all else as in `softmax`."""
     x = _shifted(input, dim, dtype)

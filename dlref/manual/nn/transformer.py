@@ -141,7 +141,8 @@ class TransformerDecoderLayer(Layer, torch.nn.TransformerDecoderLayer):
 
 
 class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
-    """The layers one after the other, without torch's nested tensors: what is padded is computed, as in training."""
+    """The layers one after the other. What stands at padded places is computed, in evaluation as in training: there torch's
+    encoder may take its fused path, of nested tensors, which writes zeros at them; the other places are the same."""
 
     def _prepared(self, src, mask, src_key_padding_mask, is_causal):
         padding, mask = _mask(src_key_padding_mask, "src_key_padding_mask", src), _mask(mask, "mask", src)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..module import Manual
 from ..op import call, op
-from .common import widened
+from .common import channels_last, widened
 
 # Mode: the number of dimensions that it is for, where that is one.
 MODES = {"nearest": None, "nearest-exact": None, "area": None, "linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3,
@@ -82,7 +82,12 @@ def taps(
     return index, torch.stack([1 - second, second], 1)
 
 
-@op(builtin=F.interpolate, autocast={"cuda": "float32"})
+def _layout(input, size, scale_factor, mode, align_corners, antialias):
+    # The area of a pixel in three dimensions is torch's adaptive mean, which is contiguous.
+    return torch.contiguous_format if mode == "area" and input.dim() == 5 else channels_last(input)
+
+
+@op(builtin=F.interpolate, autocast={"cuda": "float32"}, layout=_layout)
 def interpolate(input, size, scale_factor, mode, align_corners, antialias):
     r"""Another number of pixels: $y_o = \sum_k w_{o k}\, x_{i_{o k}}$, one dimension after the other.
 
