@@ -64,10 +64,7 @@ def convert(model: M, to: str = "manual", strict: bool = False) -> M:
             raise ValueError(f"every module must have a counterpart with strict=True; {text}")
         warnings.warn(text, stacklevel=2)
     for module, target in changes:
-        module.__dict__.pop("__module__", None)
         module.__class__ = target
-        if to == "manual":
-            manual.module.stands_for_torchs(module)
     for module in model.modules():
         activation = getattr(module, "activation", None)  # of a transformer's layer: a function, which is no module
         if activation is not None and not isinstance(activation, nn.Module):

@@ -261,3 +261,171 @@ def test_per_sample_refuses():
         pullback(torch.randn_like(output))
     with pytest.raises(ValueError, match="shape"):
         pullback()
+
+
+class Stubborn(nn.Module):
+    """Plain tensors as attributes and dtypes that are asked for inside: as it stands it does not run in float64."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm, self.linear = nn.Embedding(7, 4), nn.LayerNorm(4), nn.Linear(4, 3)
+        self.scale = torch.rand(4)
+
+    def forward(self, *, input_ids, mask=None):
+        x = self.norm(self.embed(input_ids) * self.scale).float() @ torch.eye(4, dtype=torch.float32)
+        return {"logits": self.linear(x), "mask": mask}
+
+
+class Single(nn.Linear):
+    """A layer whose kernel knows no float64."""
+
+    def forward(self, input):
+        if input.dtype == torch.float64:
+            raise NotImplementedError("no kernel for float64")
+        return super().forward(input)
+
+
+def test_compare_models_as_they_are():
+    torch.manual_seed(0)
+    ids, classes = torch.randint(0, 7, (2, 5)), torch.randint(0, 3, (2, 5))
+    model = Stubborn()
+    with pytest.raises(RuntimeError):
+        copy.deepcopy(model).double()(input_ids=ids)
+    for batch, loss in (
+        ({"input_ids": ids}, None),
+        ({"input_ids": ids, "mask": None}, lambda output: output["logits"].square().mean()),
+        (({"input_ids": ids}, classes), lambda o, y: nn.functional.cross_entropy(o["logits"].flatten(0, 1), y.flatten())),
+    ):
+        found = dlref.compare_models(model, batch, loss)
+        assert found.ok and not found.note and set(found.outputs) >= {"embed", "norm", "linear"}, str(found)
+        assert set(found.parameters) == {n for n, _ in model.named_parameters()}
+        assert max(e.theirs for e in found.parameters.values()) > 0, "the truth is more exact than the model"
+    other = copy.deepcopy(model)
+    other.scale = other.scale * (1 + 1e-4)
+    assert dlref.compare_models(model, {"input_ids": ids}, None, other).first == "norm"
+    assert torch.get_default_dtype() == torch.float32
+
+    model, x = nn.Sequential(Single(4, 4), nn.Tanh()), torch.randn(3, 4)
+    twin = nn.Sequential(Single(4, 4), nn.Tanh())
+    twin.load_state_dict(model.state_dict())
+    found = dlref.compare_models(model, x, None, twin)
+    assert found.ok and "no kernel for float64" in str(found)
+    twin[1].forward = lambda x: torch.tanh(x) * (1 + 1e-4)
+    assert dlref.compare_models(model, x, None, twin).first == "1"
+
+
+class Backwards(nn.PReLU):
+    """The same layer, whose weight's gradient is summed from the other end."""
+
+    def forward(self, input):
+        return torch.where(input > 0, input, self.weight * input.flatten().flip(0).view_as(input).flatten().flip(0).view_as(input))
+
+
+def test_what_cancels_is_no_departure():
+    """A gradient that its terms leave of each other, or that is 0 in mathematics, is measured by the size of its terms."""
+    torch.manual_seed(0)
+    for seed in range(5):
+        x = torch.randn(64, 256, generator=torch.Generator().manual_seed(seed))
+        found = dlref.compare_models(nn.PReLU(), x, None, Backwards())
+        assert found.ok, str(found)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU(), nn.Conv2d(8, 4, 3))
+    found = dlref.compare_models(model, torch.randn(4, 3, 16, 16))
+    assert found.ok and max(e.ours for e in found.parameters.values()) < 100, str(found)  # the first bias has no gradient
+    twin = copy.deepcopy(model)
+    twin[0].bias.register_hook(lambda g: g + 1e-3)
+    found = dlref.compare_models(model, torch.randn(4, 3, 16, 16), None, twin)
+    assert found.ok  # hooks are not copied
+    twin[1].eps *= 1.01
+    assert dlref.compare_models(model, torch.randn(4, 3, 16, 16), None, twin).first == "1"
+
+
+class Op(nn.Linear):
+    """A user's layer that has names of ours, as attributes of its class."""
+
+    op, attributes = "mine", ["a"]
+
+
+class Part(nn.Linear):
+    """... as a submodule, a parameter and a plain attribute."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.op = nn.ReLU()
+        self.attributes = nn.Parameter(torch.ones(2))
+        self.layer = self.options = 3
+
+
+class Steps(nn.LSTM):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.op, self.layer, self.options, self.zeros, self.opened = nn.ReLU(), nn.Linear(2, 2), 1, 2, 3
+
+
+class Clash(nn.Linear):
+    """A name that a manual module needs: it is left alone, and named."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.vjp = "mine"
+
+
+def test_names_of_the_users_own():
+    x = torch.randn(2, 3)
+    for cls in (Op, Part, Steps):
+        model = cls(3, 3)
+        twin = dlref.convert(copy.deepcopy(model), strict=True)
+        assert isinstance(twin, (dlref.manual.nn.Linear, dlref.manual.nn.LSTM)) and isinstance(twin, cls)
+        for name in ("op", "attributes", "layer", "options", "zeros", "opened"):
+            assert hasattr(twin, name) == hasattr(model, name)
+            assert repr(getattr(twin, name, None)) == repr(getattr(model, name, None)), name
+        for m in (twin, pickle.loads(pickle.dumps(twin)), copy.deepcopy(twin)):
+            for a, b in zip(torch.utils._pytree.tree_leaves(m(x)), torch.utils._pytree.tree_leaves(model(x)), strict=True):
+                assert torch.allclose(a, b, atol=1e-6)
+            m.vjp(x)
+        assert type(dlref.convert(twin, "builtin")) is cls
+    with pytest.raises(ValueError, match="Clash, which has vjp of its own"):
+        dlref.convert(nn.Sequential(Clash(3, 3)), strict=True)
+
+    class Mine(dlref.manual.nn.Linear):
+        def __init__(self):
+            super().__init__(3, 3)
+            self.op, self.attributes = nn.ReLU(), {"mine": 1}
+
+    module = Mine()
+    assert isinstance(module.op, nn.ReLU) and module.attributes == {"mine": 1}
+    assert torch.equal(module(x), nn.functional.linear(x, module.weight, module.bias)) or module(x).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "swin_t"])
+def test_symbolic_tracing(name):
+    """torch.fx sees the graph of the built-in model, and its value; so does torchvision's feature extractor."""
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+    model, (images, _), _ = vision(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what has no counterpart stays
+        twin = dlref.convert(copy.deepcopy(model))
+    assert get_graph_node_names(twin) == get_graph_node_names(model)
+    chosen = get_graph_node_names(model)[1][5::20]
+    theirs, ours = (create_feature_extractor(m, chosen)(images) for m in (model, twin))
+    for key in theirs:
+        assert torch.allclose(ours[key], theirs[key], rtol=1e-3, atol=1e-4), key
+    if name != "swin_t":  # whose forward torch.fx cannot trace by itself
+        theirs, ours = torch.fx.symbolic_trace(model), torch.fx.symbolic_trace(twin)
+        assert str(theirs.graph) == str(ours.graph)
+        assert torch.allclose(ours(images), theirs(images), rtol=1e-3, atol=1e-4)
+        assert any(type(m).__module__.startswith("dlref.manual") for m in ours.modules())
+
+
+def test_symbolic_tracing_of_functions():
+    from dlref.manual import functional as F
+
+    def function(x, weight):
+        return F.softmax(F.layer_norm(F.relu(input=x), (4,), weight=weight), dim=-1)
+
+    graph = torch.fx.symbolic_trace(function)
+    assert [n.target for n in graph.graph.nodes if n.op == "call_function"] == [F.relu, F.layer_norm, F.softmax]
+    x, weight = torch.randn(3, 4), torch.randn(4)
+    assert torch.equal(graph(x, weight), function(x, weight))
+    module = type("Mine", (dlref.manual.nn.Linear,), {})(4, 2)  # a subclass is looked into, as torch's is
+    assert {n.op for n in torch.fx.symbolic_trace(nn.Sequential(module)).graph.nodes} >= {"call_function", "get_attr"}

@@ -27,6 +27,26 @@ Pullback = Callable[..., tuple]
 NEVER_ATTRIBUTES = {"size_average", "reduce", "_stacklevel", "dtype"}
 
 
+class ModuleName(str):
+    """Where a class is defined; its objects, asked for it, name the module of the torch class that they stand for.
+
+    That is how torch.fx, and others after it, tell torch's layers, whose names they keep, from code to be looked into.
+    """
+
+    theirs: str
+
+    def __new__(cls, ours: str, theirs: str) -> ModuleName:
+        name = super().__new__(cls, ours)
+        name.theirs = theirs
+        return name
+
+    def __get__(self, module: Any, owner: type | None = None) -> str:
+        return self if module is None else self.theirs
+
+    def __reduce__(self) -> tuple:
+        return str, (str(self),)
+
+
 class Declared:
     """What a class line of a definition says, to be read of the class: the module has the name free for its own attribute."""
 
@@ -56,6 +76,9 @@ class Manual:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        theirs = next((base for base in cls.__mro__ if base.__module__.startswith("torch.nn.")), nn.Module)
+        if theirs is not nn.Module and cls.__module__.startswith(__name__.rpartition(".")[0]):
+            cls.__module__ = ModuleName(cls.__module__, theirs.__module__)
         declares = isinstance(vars(cls).get("op"), Op)
         if declares:
             cls.__op__, cls.op = cls.op, Declared(cls.op)
@@ -70,9 +93,6 @@ class Manual:
                 raise TypeError(f"{cls.__name__}.forward takes {inputs}, its operation {names}")
             found = {name: name for name in names[len(inputs) :] if name not in NEVER_ATTRIBUTES}
             cls.__attributes__, cls.attributes = found, Declared(found)
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return stands_for_torchs(super().__new__(cls))
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         return self.__op__(*inputs, **kwargs, **self.arguments())
@@ -143,18 +163,6 @@ class Manual:
 
     def _computed(self, value: Tensor) -> bool:
         return all(value is not buffer for buffer in self._buffers.values())  # type: ignore[attr-defined]
-
-
-def stands_for_torchs(module: Any) -> Any:
-    """Let the object, asked for its module, name that of the torch class it stands for; its class names its own.
-
-    That is how torch.fx, and others after it, tell torch's layers, whose names they keep, from code to be looked into.
-    """
-    cls = type(module)
-    theirs = next((base for base in cls.__mro__ if base.__module__.startswith("torch.nn.")), nn.Module)
-    if theirs is not nn.Module and cls.__module__.startswith("dlref.manual."):
-        module.__dict__["__module__"] = theirs.__module__
-    return module
 
 
 def by_name(explicit: Callable) -> Callable:

@@ -191,7 +191,7 @@ class Op:
 
     def apply(self, values: tuple) -> tuple[Tensor, ...]:
         """The outputs, then what was saved."""
-        if self.view or not torch.is_grad_enabled():
+        if self.view or not torch.is_grad_enabled() or torch._C._is_tracing():  # a traced graph can hold no Python function
             return self.evaluate(values)
         if torch.compiler.is_compiling():
             return Bridge.apply(self, *values)
@@ -380,7 +380,7 @@ _fusing: ContextVar[bool] = ContextVar("fusing", default=False)
 
 def fusing() -> bool:
     """Whether a compiler will make what is computed now into kernels of its own, so that the number of steps costs nothing."""
-    return _fusing.get() or torch.compiler.is_compiling()
+    return _fusing.get() or torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
 @contextlib.contextmanager
