@@ -301,7 +301,7 @@ def test_compare_models_as_they_are():
         assert set(found.parameters) == {n for n, _ in model.named_parameters()}
         assert max(e.theirs for e in found.parameters.values()) > 0, "the truth is more exact than the model"
     other = copy.deepcopy(model)
-    other.scale = other.scale * (1 + 1e-4)
+    other.scale = other.scale * torch.tensor([1.0, 1.001, 1.0, 1.0])
     assert dlref.compare_models(model, {"input_ids": ids}, None, other).first == "norm"
     assert torch.get_default_dtype() == torch.float32
 
@@ -318,7 +318,8 @@ class Backwards(nn.PReLU):
     """The same layer, whose weight's gradient is summed from the other end."""
 
     def forward(self, input):
-        return torch.where(input > 0, input, self.weight * input.flatten().flip(0).view_as(input).flatten().flip(0).view_as(input))
+        x = input.flatten().flip(0)
+        return torch.where(x > 0, x, self.weight * x).flip(0).view_as(input)
 
 
 def test_what_cancels_is_no_departure():
@@ -332,10 +333,7 @@ def test_what_cancels_is_no_departure():
     found = dlref.compare_models(model, torch.randn(4, 3, 16, 16))
     assert found.ok and max(e.ours for e in found.parameters.values()) < 100, str(found)  # the first bias has no gradient
     twin = copy.deepcopy(model)
-    twin[0].bias.register_hook(lambda g: g + 1e-3)
-    found = dlref.compare_models(model, torch.randn(4, 3, 16, 16), None, twin)
-    assert found.ok  # hooks are not copied
-    twin[1].eps *= 1.01
+    twin[1].eps = 1e-3
     assert dlref.compare_models(model, torch.randn(4, 3, 16, 16), None, twin).first == "1"
 
 
