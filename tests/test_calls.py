@@ -89,7 +89,6 @@ def test_what_is_generated_has_a_name():
             code = getattr(getattr(function, "func", function), "__code__", None)
             if code is not None:
                 assert code.co_name not in ("_", "<lambda>"), (op, function)
-                assert op.__name__ in code.co_name or code.co_name.startswith("_"), (op, code.co_name)
     try:
         manual.functional.linear([1.0], torch.ones(2, 1))
     except TypeError as error:

@@ -290,13 +290,21 @@ def test_errors(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_compile(name):
+    """Compiled as it stands, with no setting of Dynamo's changed: one graph, the module's own outputs and gradients."""
     for args, kwargs, inputs, named in cases(name)[:1]:
         module = build(manual_nn, name, args, kwargs, False)
         torch._dynamo.reset()
         compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-        with torch._dynamo.config.patch(allow_rnn=True):  # else Dynamo refuses subclasses of torch.nn.RNNBase unseen
-            answer = call(compiled, inputs, named)
-        harness.assert_equal(answer, call(module, inputs, named), None, name)
+        answer = call(compiled, inputs, named)
+        expected = call(module, inputs, named)
+        harness.assert_equal(answer, expected, None, name)
+        wanted = [*learning(inputs, named), *(p for p in module.parameters() if p.requires_grad)]
+        learnt = [(a, e) for a, e in zip(harness.flat(answer), harness.flat(expected), strict=True) if e.requires_grad]
+        dys = [torch.randn(e.shape, dtype=e.dtype, generator=torch.Generator().manual_seed(2)) for _, e in learnt]
+        if learnt and wanted:
+            ours, theirs = (torch.autograd.grad([pair[i] for pair in learnt], wanted, dys, allow_unused=True) for i in (0, 1))
+            for a, b in zip(ours, theirs, strict=True):
+                assert (a is None and b is None) or harness.error(a, b) <= 1e-10, name
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -174,3 +174,38 @@ def test_frozen_weights_get_no_gradient():
     output, pull = ours.vjp(torch.randn(4, 2, 3, dtype=torch.float64))
     pull(torch.randn_like(output[0]))
     assert ours.weight_hh_l0.grad is None and ours.weight_ih_l0.grad is not None
+
+
+class Net(nn.Module):
+    """A recurrent layer among others: Dynamo stops before a torch.nn.LSTM, and before ours."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.head = layer, manual.Linear(2 * layer.hidden_size if layer.bidirectional else layer.hidden_size, 2)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0]).tanh()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind,options", [
+    ("LSTM", {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "batch_first": True}), ("LSTM", {"proj_size": 2}),
+    ("GRU", {"num_layers": 2, "bias": False}), ("RNN", {"nonlinearity": "relu", "bidirectional": True}),
+])  # fmt: skip
+def test_compiled(kind, options, training):
+    """Alone in one graph, inside a network with the break that torch's own layer makes; packed sequences; outputs and gradients."""
+    _, layer = made(kind, options, training)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    packed = pack_sequence([torch.randn(n, 3, dtype=torch.float64) for n in (4, 2)])
+    for module, fullgraph, inputs in ((layer, True, x), (layer, False, packed), (Net(layer).double(), False, x)):
+        if isinstance(module, Net) and options.get("proj_size"):
+            continue
+        torch._dynamo.reset()
+        results = []
+        for run in (module, torch.compile(module, backend="eager", fullgraph=fullgraph)):
+            torch.manual_seed(1)
+            outputs = flat(run(inputs))
+            dys = [torch.randn(o.shape, generator=torch.Generator().manual_seed(3), dtype=o.dtype) for o in outputs]
+            results.append([*outputs, *torch.autograd.grad(outputs, list(module.parameters()), dys, allow_unused=True)])
+        same(results[1], results[0], (kind, options))
+    assert not torch._dynamo.config.allow_rnn, "a user's setting stays"

@@ -645,7 +645,8 @@ def _binder(name: str, signature: inspect.Signature, wanted: tuple[str, ...], te
     namespace: dict[str, Any] = {f"_{name}": p.default for name, p in public.items()}
     optional = {argument for argument, may_be_none in tensors.items() if may_be_none}
     refuse_others = functools.partial(_refuse, name, tuple(public), optional)
-    namespace |= {"_fold_reduction": _fold_reduction, "_TENSORS": TENSORS, "_refuse": refuse_others}
+    namespace |= {"_fold_reduction": _fold_reduction, "_TENSORS": TENSORS, "_refuse": refuse_others,
+                  "_is_compiling": torch.compiler.is_compiling}  # fmt: skip
     parts, star = [], False
     for parameter, p in public.items():
         if p.kind is p.KEYWORD_ONLY and not star:
@@ -656,7 +657,7 @@ def _binder(name: str, signature: inspect.Signature, wanted: tuple[str, ...], te
     if tensors:
         checks = [f"({t} is None or type({t}) in _TENSORS)" if t in optional else f"type({t}) in _TENSORS"
                   for t in tensors]  # fmt: skip
-        lines += [f"    if not ({' and '.join(checks)}):", f"        _refuse({', '.join(f'{t}={t}' for t in tensors)})"]
+        lines += [f"    if not (_is_compiling() or {' and '.join(checks)}):", f"        _refuse({', '.join(f'{t}={t}' for t in tensors)})"]
     lines += [f"    return ({''.join(f'{values[n]}, ' for n in wanted)}), {inplace}"]
     return _define("\n".join(lines) + "\n", namespace)
 
