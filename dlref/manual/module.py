@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from .op import Op, any_inference, graphless, held, inference_mode, overwrite, shares_memory, unwrapped, watching, without_graph
+from .in_place import any_inference, held, inference_mode, overwrite, shares_memory, unwrapped, watching
+from .op import Op, graphless, without_graph
 
 Pullback = Callable[..., tuple]
 # Arguments of torch's functions that no torch module has as an attribute.
