@@ -101,9 +101,11 @@ def compare_models(
             truth = record(wide, tree_map(widened, batch), loss, shared)
             moved = [record(wide, tree_map(widened, batch), loss, shared, DELTA, turn) for turn in range(TURNS)]
         delta = DELTA
-    except Exception as error:  # of whatever code the model has
-        found.note = f"the first model is its own truth, as it does not run in float64: {error}"[:200]
-        delta = max(torch.finfo(p.dtype).eps for p in (*reference.parameters(), torch.empty(0)) if p.is_floating_point())
+    except Exception as refusal:  # of whatever code the model has
+        found.note = f"the first model is its own truth, as it does not run in float64: {refusal}"[:200]
+        delta = max(
+            torch.finfo(p.dtype).eps for p in (*reference.parameters(), torch.empty(0)) if p.is_floating_point()
+        )
         truth, moved = theirs, [record(reference, batch, loss, shared, delta, turn) for turn in range(TURNS)]
     for at, part in enumerate((found.outputs, found.gradients, found.parameters)):
         a, b, t = mine[at], theirs[at], truth[at]

@@ -53,7 +53,9 @@ def convert(model: M, to: str = "manual", strict: bool = False) -> M:
     for name, module in model.named_modules():
         target = (by_hand if to == "manual" else builtin)(type(module))
         if target is not None and to == "manual" and (taken := its_own(module) & needed(target)):
-            left.append(f"{name or 'the model'} ({type(module).__name__}, which has {', '.join(sorted(taken))} of its own)")
+            left.append(
+                f"{name or 'the model'} ({type(module).__name__}, which has {', '.join(sorted(taken))} of its own)"
+            )
         elif target is not None:
             changes.append((module, target))
         elif to == "manual" and computes(module):
@@ -74,8 +76,14 @@ def convert(model: M, to: str = "manual", strict: bool = False) -> M:
 
 def its_own(module: nn.Module) -> set[str]:
     """The names that the module, or its class where that is not torch's, has its own things under."""
-    theirs = [vars(cls) for cls in type(module).__mro__ if not cls.__module__.startswith(("torch.", "dlref.", "builtins"))]
-    return {name for names in (vars(module), module._parameters, module._buffers, module._modules, *theirs) for name in names}
+    theirs = [
+        vars(cls) for cls in type(module).__mro__ if not cls.__module__.startswith(("torch.", "dlref.", "builtins"))
+    ]
+    return {
+        name
+        for names in (vars(module), module._parameters, module._buffers, module._modules, *theirs)
+        for name in names
+    }
 
 
 @functools.cache

@@ -37,8 +37,8 @@ class manual_mode(TorchFunctionMode):  # named as torch.no_grad is
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         ours, kwargs = TABLE.get(func), kwargs or {}
         # A compiler sees the library's steps routed too, which takes it longer and gives the same.
-        if ours is None or not torch.compiler.is_compiling() and (
-            _called_by_the_library() or _only_torchs(types, args, kwargs)
+        if ours is None or (
+            not torch.compiler.is_compiling() and (_called_by_the_library() or _only_torchs(types, args, kwargs))
         ):
             return func(*args, **kwargs)
         return ours(*args, **kwargs)
@@ -101,8 +101,8 @@ def _of_schema(theirs: Any, function: Callable) -> Callable:
     arguments = torch._C._jit_get_schemas_for_operator(f"aten::{name}")[0].arguments
     first = next(iter(known))
 
-    def renamed(argument: str) -> str | None:
-        argument = NAMES.get(argument, argument) if argument not in known else argument
+    def renamed(theirs: str) -> str | None:
+        argument = theirs if theirs in known else NAMES.get(theirs, theirs)
         if name == "embedding" and argument == "indices":
             return "input"
         return first if argument == "input" and argument not in known else argument
@@ -118,7 +118,7 @@ def _of_schema(theirs: Any, function: Callable) -> Callable:
         out = named.pop("out", None)
         named.pop(None, None)
         fits = number == len(args) + len(kwargs) and required <= named.keys() <= known.keys()
-        if not fits or isinstance(out, tuple) :
+        if not fits or isinstance(out, tuple):
             return theirs(*args, **kwargs)
         if "reduction" in order:  # torch's parser reads the default, at::Reduction::Mean, as 0
             named["reduction"] = REDUCTIONS[named.get("reduction", 0)]

@@ -50,7 +50,9 @@ def test_wrong_arguments(name):
             for kind, value in OTHERS.items():
                 if not (value is None and tensors[argument]):
                     kinds = {"list": "list", "None": "NoneType", "str": "str", "int": "int", "array": "ndarray"}
-                    refused(function, (), {**given, argument: value}, name=name, match=f"'{argument}'.*not {kinds[kind]}")
+                    refused(
+                        function, (), {**given, argument: value}, name=name, match=f"'{argument}'.*not {kinds[kind]}"
+                    )
 
 
 @pytest.mark.parametrize("name", NAMES)

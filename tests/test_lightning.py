@@ -41,8 +41,11 @@ def trained(backend: str, epochs: int = 2, **arguments) -> tuple[Classifier, lig
         {"gradient_clip_val": 0.5, "accumulate_grad_batches": 3},
         {"schedule": "StepLR", "schedule_args": {"step_size": 2, "gamma": 0.5}, "schedule_every": "step"},
         {"schedule": "ReduceLROnPlateau", "schedule_args": {"patience": 0, "threshold": 10.0}, "label_smoothing": 0.1},
-        {"schedule": "ReduceLROnPlateau", "schedule_args": {"patience": 4, "factor": 0.7, "threshold": 10.0},
-         "schedule_every": "step"},
+        {
+            "schedule": "ReduceLROnPlateau",
+            "schedule_args": {"patience": 4, "factor": 0.7, "threshold": 10.0},
+            "schedule_every": "step",
+        },
         {"schedule": "LambdaLR", "schedule_args": {"lr_lambda": lambda n: 0.9**n}, "schedule_every": "step"},
     ],
     ids=["plain", "clipped and accumulated", "schedule by step", "by plateau", "by plateau of steps", "by a function"],

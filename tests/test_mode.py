@@ -14,7 +14,7 @@ from torch import Tensor
 
 import dlref
 from dlref.manual import nn
-from dlref.manual.op import OPS, Op
+from dlref.manual.op import OPS
 from dlref.mode import TABLE
 from dlref.oracle.care import Trace
 from dlref.samples import NAMES, flat, run, samples
@@ -26,7 +26,9 @@ REDUCTION = {"none": 0, "mean": 1, "sum": 2}
 
 
 def operation(name: str) -> str:
-    return {"log_sigmoid": "logsigmoid", "special_expit": "sigmoid"}.get(name, name.removeprefix("special_")).rstrip("_")
+    return {"log_sigmoid": "logsigmoid", "special_expit": "sigmoid"}.get(name, name.removeprefix("special_")).rstrip(
+        "_"
+    )
 
 
 def forms(theirs, name: str, values: dict) -> list[tuple[tuple, dict]]:
@@ -93,7 +95,11 @@ def test_every_form_of_a_call(name, record_property):
         for sample in found:
             bound = inspect.signature(op).bind(*sample.args, **sample.kwargs).arguments
             defaults = {n: p.default for n, p in inspect.signature(op).parameters.items()}
-            values = {n: v for n, v in bound.items() if n not in ("inplace", "return_indices", "_stacklevel", "size_average", "reduce")}
+            values = {
+                n: v
+                for n, v in bound.items()
+                if n not in ("inplace", "return_indices", "_stacklevel", "size_average", "reduce")
+            }
             if any(n not in known and n != next(iter(defaults)) and v is not defaults[n] for n, v in values.items()):
                 continue  # torch's schema lacks the option
             values = {n: v for n, v in values.items() if v is not None or n in ("bias",)}
@@ -211,7 +217,9 @@ def test_the_librarys_own_steps_are_not_seen(monkeypatch):
         network = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
         dlref.manual.init.xavier_uniform_(network[0].weight)
         y = torch.tensor([0, 1, 2, 0, 1])
-        dlref.manual.training.fit(network, nn.CrossEntropyLoss(), dlref.manual.optim.Adam(network.parameters()), (rows, y), epochs=2)
+        dlref.manual.training.fit(
+            network, nn.CrossEntropyLoss(), dlref.manual.optim.Adam(network.parameters()), (rows, y), epochs=2
+        )
     assert not seen, seen
 
 

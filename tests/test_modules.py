@@ -302,7 +302,9 @@ def test_compile(name):
         learnt = [(a, e) for a, e in zip(harness.flat(answer), harness.flat(expected), strict=True) if e.requires_grad]
         dys = [torch.randn(e.shape, dtype=e.dtype, generator=torch.Generator().manual_seed(2)) for _, e in learnt]
         if learnt and wanted:
-            ours, theirs = (torch.autograd.grad([pair[i] for pair in learnt], wanted, dys, allow_unused=True) for i in (0, 1))
+            ours, theirs = (
+                torch.autograd.grad([pair[i] for pair in learnt], wanted, dys, allow_unused=True) for i in (0, 1)
+            )
             for a, b in zip(ours, theirs, strict=True):
                 assert (a is None and b is None) or harness.error(a, b) <= 1e-10, name
 

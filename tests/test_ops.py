@@ -382,8 +382,8 @@ def test_memory_format(name, record_property):
                 expected = harness.flat(harness.run(laid.builtin, laid))
                 with torch.enable_grad():
                     learning = laid.map(lambda t: t.requires_grad_() if t.is_floating_point() else t)
-                    ours = harness.flat(harness.run(OPS[name], learning))
-                by_hand = harness.flat(harness.run(OPS[name].vjp, learning)[0])
+                    ours = harness.flat(harness.run(harness.operation(name), learning))
+                by_hand = harness.flat(harness.run(harness.operation(name).vjp, learning)[0])
                 for a, b, c in zip(ours, by_hand, expected, strict=True):
                     # Which kernel torch takes in three dimensions hangs on sizes and threads.
                     if c.dim() in LAYOUTS and c.numel() and not (c.dim() == 5 and name.startswith("conv")):

@@ -294,7 +294,10 @@ def test_compare_models_as_they_are():
     for batch, loss in (
         ({"input_ids": ids}, None),
         ({"input_ids": ids, "mask": None}, lambda output: output["logits"].square().mean()),
-        (({"input_ids": ids}, classes), lambda o, y: nn.functional.cross_entropy(o["logits"].flatten(0, 1), y.flatten())),
+        (
+            ({"input_ids": ids}, classes),
+            lambda o, y: nn.functional.cross_entropy(o["logits"].flatten(0, 1), y.flatten()),
+        ),
     ):
         found = dlref.compare_models(model, batch, loss)
         assert found.ok and not found.note and set(found.outputs) >= {"embed", "norm", "linear"}, str(found)
@@ -331,7 +334,9 @@ def test_what_cancels_is_no_departure():
         assert found.ok, str(found)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU(), nn.Conv2d(8, 4, 3))
     found = dlref.compare_models(model, torch.randn(4, 3, 16, 16))
-    assert found.ok and max(e.ours for e in found.parameters.values()) < 100, str(found)  # the first bias has no gradient
+    assert found.ok and max(e.ours for e in found.parameters.values()) < 100, str(
+        found
+    )  # the first bias has no gradient
     twin = copy.deepcopy(model)
     twin[1].eps = 1e-3
     assert dlref.compare_models(model, torch.randn(4, 3, 16, 16), None, twin).first == "1"
@@ -377,7 +382,9 @@ def test_names_of_the_users_own():
             assert hasattr(twin, name) == hasattr(model, name)
             assert repr(getattr(twin, name, None)) == repr(getattr(model, name, None)), name
         for m in (twin, pickle.loads(pickle.dumps(twin)), copy.deepcopy(twin)):
-            for a, b in zip(torch.utils._pytree.tree_leaves(m(x)), torch.utils._pytree.tree_leaves(model(x)), strict=True):
+            for a, b in zip(
+                torch.utils._pytree.tree_leaves(m(x)), torch.utils._pytree.tree_leaves(model(x)), strict=True
+            ):
                 assert torch.allclose(a, b, atol=1e-6)
             m.vjp(x)
         assert type(dlref.convert(twin, "builtin")) is cls

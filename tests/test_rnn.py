@@ -181,19 +181,23 @@ class Net(nn.Module):
 
     def __init__(self, layer):
         super().__init__()
-        self.layer, self.head = layer, manual.Linear(2 * layer.hidden_size if layer.bidirectional else layer.hidden_size, 2)
+        self.layer, self.head = (
+            layer,
+            manual.Linear(2 * layer.hidden_size if layer.bidirectional else layer.hidden_size, 2),
+        )
 
     def forward(self, x):
         return self.head(self.layer(x)[0]).tanh()
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo's own, behind every break of a graph
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind,options", [
     ("LSTM", {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "batch_first": True}), ("LSTM", {"proj_size": 2}),
     ("GRU", {"num_layers": 2, "bias": False}), ("RNN", {"nonlinearity": "relu", "bidirectional": True}),
 ])  # fmt: skip
 def test_compiled(kind, options, training):
-    """Alone in one graph, inside a network with the break that torch's own layer makes; packed sequences; outputs and gradients."""
+    """Alone in one graph; in a network with the break that torch's own layer makes; packed sequences; all gradients."""
     _, layer = made(kind, options, training)
     x = torch.randn(5, 2, 3, dtype=torch.float64)
     packed = pack_sequence([torch.randn(n, 3, dtype=torch.float64) for n in (4, 2)])

@@ -68,7 +68,9 @@ class Learner(lightning.LightningModule):
                              f"{accumulate_grad_batches}")  # fmt: skip
         self.save_hyperparameters()
         self.compiled: Any = None
-        self.hp: Any = copy.copy(self.hparams)  # of theirs, Lightning removes what cannot be pickled (LambdaLR's function)
+        self.hp: Any = copy.copy(
+            self.hparams
+        )  # of theirs, Lightning removes what cannot be pickled (LambdaLR's function)
         self.automatic_optimization = False
         self.ns: Any = BACKENDS[backend]
 

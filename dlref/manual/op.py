@@ -44,6 +44,8 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import _get_overloaded_args, handle_torch_function, has_torch_function
 
+from .in_place import Held, any_inference, inference_mode, overwrite
+
 BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 TENSORS = frozenset((Tensor, torch.nn.Parameter))  # almost all there are: isinstance is slow for a parameter
 RESERVED = ("dy", "saved", "needs", "shapes", "place")
@@ -119,9 +121,8 @@ class Op:
         arguments = "".join(f"{name}, " for name in self.names)
         outputs = "".join(f"{name}, " for name in self.outputs)
         _name(function, f"{self.__name__}_gradient")
-        self.call_pull = _define(
-            f"def {self.__name__}_pull(pull, dy, {outputs}saved, needs, shapes, place, {arguments}):\n    return pull({names})\n"
-        )
+        every = f"pull, dy, {outputs}saved, needs, shapes, place, {arguments}"
+        self.call_pull = _define(f"def {self.__name__}_pull({every}):\n    return pull({names})\n")
         kept = "".join(f"o[{i}], " if uses else "None, " for i, uses in enumerate(self.uses_outputs))
         read = "".join(f"v[{i}], " if reads else "None, " for i, reads in enumerate(self.reads))
         self.call_keep = _define(f"def {self.__name__}_keep(o, v):\n    return ({kept}), ({read})\n")
@@ -172,7 +173,7 @@ class Op:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         public, inplace = self.bind(*args, **kwargs)
-        if has_torch_function(public) and not torch.compiler.is_compiling() and _get_overloaded_args(public):
+        if not torch.compiler.is_compiling() and has_torch_function(public) and _get_overloaded_args(public):
             return handle_torch_function(self, public, *args, **kwargs)
         values, original = public, public[0]
         if inplace:  # what is overwritten below must not be what the gradient reads
@@ -191,7 +192,9 @@ class Op:
 
     def apply(self, values: tuple) -> tuple[Tensor, ...]:
         """The outputs, then what was saved."""
-        if self.view or not torch.is_grad_enabled() or torch._C._is_tracing():  # a traced graph can hold no Python function
+        if (
+            self.view or not torch.is_grad_enabled() or torch._C._is_tracing()
+        ):  # a traced graph can hold no Python function
             return self.evaluate(values)
         if torch.compiler.is_compiling():
             return Bridge.apply(self, *values)
@@ -218,6 +221,9 @@ class Op:
         for what nobody used, where there are several outputs) and returns one gradient per argument that was passed, None
         where there is none. `needs`, one bool per argument passed, leaves out what nobody wants.
         """
+        if inference_mode() and not any_inference((*args, *kwargs.values())):
+            with torch.inference_mode(False):  # whose tensors count no versions
+                return self.vjp(*args, **kwargs)
         if torch.is_grad_enabled():
             with torch.no_grad():
                 return self.vjp(*args, **kwargs)
@@ -232,6 +238,7 @@ class Op:
             grads = pull(dy, self.wanted(passed, needs))
             return tuple([None if i is None else grads[i] for i in passed])
 
+        pullback.held = (pull,)  # type: ignore[attr-defined]
         return output, pullback
 
     def wanted(self, passed: tuple[int | None, ...], needs: tuple[bool, ...] | None) -> list[bool]:
@@ -251,6 +258,7 @@ class Op:
         """Output, and pull(dy, wants, place) with one gradient per argument of the forward; both without autograd.
 
         wants: which of them want one. place: where a gradient may be written, None where it must be a new tensor.
+        `pull` raises torch's RuntimeError where what it reads was written over meanwhile; `pull.held` is what it reads.
         """
         values, original = public, public[0]
         if inplace:
@@ -270,26 +278,32 @@ class Op:
             output = self.call_finish(*outputs, saved, *public)
         else:
             output = outputs[0] if self.single else outputs
+        later: list[Tensor] = []
         if inplace:
-            output = original.copy_(output)
+            later = overwrite(original, output)
+            output = original
             outputs = (output, *outputs[1:])
         elif self.single and output.requires_grad:  # a view of a leaf is known to autograd
             output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
         kinds = None if self.single else _likes(outputs)
         like_one = _like_one(outputs[0]) if self.single else None
-        kept, values = self.call_keep(outputs, values)
-        del outputs
+        held = Held(self, *self.call_keep(outputs, values), saved)
+        del outputs, values, saved
 
         def pull(dy: Any, wants: list[bool], place: tuple | None = None) -> list[Tensor | None]:
+            kept, values, saved = held.read()
             if dy is None:
                 dy = ones(like_one)
+            if later:
+                dy = sum(later, dy)
             if kinds is not None:
                 dy = upstream(dy, kinds)
                 if dy is None:
                     return [None] * len(like)
             return self.gradients(dy, kept, saved, wants, values, like, place)
 
+        pull.held = (held,)  # type: ignore[attr-defined]
         return output, pull
 
     def split(self, result: Any) -> tuple[tuple, tuple]:
@@ -351,10 +365,8 @@ def laid_out(forward: Callable, layout: Callable[..., torch.memory_format]) -> C
             return result
         outputs, *saved = result if type(result) is tuple else (result,)
         form = layout(*values)
-        if type(outputs) is tuple:
-            outputs = tuple([_contiguous(o, form) for o in outputs])
-        else:
-            outputs = _contiguous(outputs, form)
+        several = type(outputs) is tuple
+        outputs = tuple([_contiguous(o, form) for o in outputs]) if several else _contiguous(outputs, form)
         return (outputs, *saved) if saved else outputs
 
     return formatted
@@ -657,7 +669,10 @@ def _binder(name: str, signature: inspect.Signature, wanted: tuple[str, ...], te
     if tensors:
         checks = [f"({t} is None or type({t}) in _TENSORS)" if t in optional else f"type({t}) in _TENSORS"
                   for t in tensors]  # fmt: skip
-        lines += [f"    if not (_is_compiling() or {' and '.join(checks)}):", f"        _refuse({', '.join(f'{t}={t}' for t in tensors)})"]
+        lines += [
+            f"    if not (_is_compiling() or {' and '.join(checks)}):",
+            f"        _refuse({', '.join(f'{t}={t}' for t in tensors)})",
+        ]
     lines += [f"    return ({''.join(f'{values[n]}, ' for n in wanted)}), {inplace}"]
     return _define("\n".join(lines) + "\n", namespace)
 

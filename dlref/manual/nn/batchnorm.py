@@ -80,7 +80,9 @@ def _(input, running_mean, running_var, weight=None, bias=None, training=False, 
         raise ValueError(f"batch_norm(): a channel must have more than one value in training, the input has shape "
                          f"{tuple(input.shape)}: take a larger batch, or evaluation mode")  # fmt: skip
     if (running_mean is None) != (running_var is None):
-        raise ValueError("batch_norm(): running_mean and running_var must both be given, or neither; one of them is None")
+        raise ValueError(
+            "batch_norm(): running_mean and running_var must both be given, or neither; one of them is None"
+        )
     if not training and running_mean is None:
         raise RuntimeError("batch_norm(): running_mean and running_var must be given in evaluation, they are None")
     check_channels(
