@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import wide
+from .common import own, wide
+from .standardise import restandardised, standardised, statistics
 
 
 def channels_first(t, input):
@@ -33,39 +34,45 @@ def batch_norm(input, running_mean, running_var, weight, bias, training, momentu
     ValueError where a channel has one value in training. Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
     x = wide(input)
-    # Clone: what is saved must not be the running statistics themselves, which move.
-    mean = x.mean((0, *range(2, input.dim()))) if training else wide(running_mean).clone()
-    x = x - channels_first(mean, input)
-    var = x.square().mean((0, *range(2, input.dim()))) if training else wide(running_var).clone()
-    rho = (var + eps).rsqrt()
-    y = x * channels_first(rho if weight is None else rho * weight, input)
+    if training:
+        y, kept = standardised(x, _over(input), eps)
+    else:  # clone: what is saved must not be the running statistics themselves, which move
+        mean, rho = wide(running_mean).clone(), (wide(running_var) + eps).rsqrt()
+        y, kept = (x - channels_first(mean, input)) * channels_first(rho, input), (mean, rho)
+    if weight is not None:
+        y = torch.mul(y, channels_first(weight, input), out=own(y))
     if bias is not None:
-        y = y + channels_first(bias, input)
-    return y.to(input.dtype), (mean, var)
+        y = torch.add(y, channels_first(bias, input), out=own(y))
+    return y.to(input.dtype), kept
+
+
+def _over(input):
+    """All dimensions but the channels'."""
+    return (0, *range(2, input.dim()))
 
 
 @batch_norm.gradient
-def _(dy, saved, needs, input, weight, training, eps):
+def _(dy, saved, needs, input, weight, training):
     r"""In training $dx = \gamma\rho\,(dy - \overline{dy} - \hat x\,\overline{dy \odot \hat x})$, means over a channel; after
     it $dx = \gamma\rho\,dy$. $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$.
 
     As in layer norm: $\hat x$ is x projected off the constants and onto a sphere.
     """
-    mean, var = saved
-    rho = (var + eps).rsqrt()
-    dims = (0, *range(2, input.dim()))
-    g, x = wide(dy), wide(input) - channels_first(mean, input)
-    dbias = g.sum(dims)
-    dweight = (g * x).sum(dims) * rho if input.numel() else torch.zeros_like(dbias)  # of nothing, rho is NaN
+    dy, dims, x = wide(dy), _over(input), wide(input)
+    if training:
+        scale, mean, rest, _, rho = saved
+        x_hat, rho = restandardised(x, scale, mean, rest, rho), rho * scale
+    else:
+        mean, rho = (channels_first(t, input) for t in saved)
+        x_hat = (x - mean) * rho
+    dbias, dweight = dy.sum(dims), (dy * x_hat).sum(dims)
     if not needs.input:
         return None, None, None, dweight, dbias
-    scale = rho if weight is None else rho * weight
-    if not training:
-        return g * channels_first(scale, input), None, None, dweight, dbias
-    n = max(input.numel() // max(input.shape[1], 1), 1)
-    slope = channels_first(-rho * dweight / n, input)
-    dx = (g - channels_first(dbias / n, input) + x * slope) * channels_first(scale, input)
-    return dx, None, None, dweight, dbias
+    dx = dy
+    if training:
+        n = max(input.numel() // max(input.shape[1], 1), 1)
+        dx = dy - channels_first(dbias / n, input) - x_hat * channels_first(dweight / n, input)
+    return dx * (rho if weight is None else rho * channels_first(weight, input)), None, None, dweight, dbias
 
 
 @batch_norm.prepare
@@ -92,11 +99,11 @@ def _(input, running_mean, running_var, weight=None, bias=None, training=False, 
 @batch_norm.finish
 def _(output, saved, input, running_mean, running_var, training, momentum):
     if training and running_mean is not None and input.numel():
-        mean, var = saved
         n = input.numel() // input.shape[1]
+        mean, variance = statistics(saved)
         with torch.no_grad():
-            running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
-            running_var.copy_((1 - momentum) * running_var + momentum * (var * (n / (n - 1))))
+            running_mean.copy_((1 - momentum) * running_mean + momentum * mean.flatten())
+            running_var.copy_((1 - momentum) * running_var + momentum * (variance * (n / (n - 1))).flatten())
     return output
 
 
