@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ..module import Manual
 from ..op import call, op
 from .common import own, wide
-from .standardise import restandardised, standardised, statistics
+from .standardise import restandardised, standardised, statistics, summed
 
 
 def channels_first(t, input):
@@ -65,7 +65,7 @@ def _(dy, saved, needs, input, weight, training):
     else:
         mean, rho = (channels_first(t, input) for t in saved)
         x_hat = (x - mean) * rho
-    dbias, dweight = dy.sum(dims), (dy * x_hat).sum(dims)
+    dbias, dweight = summed(dy, dims), summed(dy, dims, x_hat)
     if not needs.input:
         return None, None, None, dweight, dbias
     dx = dy
@@ -83,7 +83,7 @@ def _(input, running_mean, running_var, weight=None, bias=None, training=False, 
         return None
     if input.dim() < 2:
         raise RuntimeError(f"batch_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
-    if training and input.numel() == input.shape[1]:
+    if training and len(input) * input.shape[2:].numel() == 1:
         raise ValueError(f"batch_norm(): a channel must have more than one value in training, the input has shape "
                          f"{tuple(input.shape)}: take a larger batch, or evaluation mode")  # fmt: skip
     if not training and (running_mean is None or running_var is None):

@@ -9,7 +9,7 @@ from ..module import Manual
 from ..op import call, op
 from .batchnorm import BatchNorm, channels_first, check_channels
 from .common import own, wide
-from .standardise import restandardised, standardised, statistics
+from .standardise import restandardised, standardised, statistics, summed
 
 
 @op(builtin=F.instance_norm)
@@ -54,9 +54,8 @@ def _(dy, saved, needs, input, weight, use_input_stats):
     if use_input_stats:
         dx = g - g.mean(places, keepdim=True) - x_hat * (g * x_hat).mean(places, keepdim=True)
     dims = (0, *places)
-    return (
-        rho * dx, None, None, (dy * x_hat).sum(dims) if needs.weight else None, dy.sum(dims) if needs.bias else None
-    )  # fmt: skip
+    dweight, dbias = summed(dy, dims, x_hat) if needs.weight else None, summed(dy, dims) if needs.bias else None
+    return rho * dx, None, None, dweight, dbias
 
 
 @instance_norm.prepare

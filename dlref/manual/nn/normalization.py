@@ -9,7 +9,7 @@ from ..module import Manual
 from ..op import call, op
 from ..windows import padded, windows
 from .batchnorm import check_channels
-from .common import own, wide
+from .common import own, wide, widened
 from .standardise import restandardised, standardised, unit
 
 
@@ -235,7 +235,8 @@ def local_response_norm(input, size, alpha, beta, k):
     input (N, C, *); output as input. size: n; the window of channel c begins at $c - \lfloor n / 2 \rfloor$. ValueError
     where the input has fewer than 3 dimensions. Krizhevsky et al. 2012 (NIPS 25), section 3.3.
     """
-    return input * _response(input, size, alpha, k).pow(-beta)
+    x = widened(input)
+    return (x * _response(x, size, alpha, k).pow(-beta)).to(input.dtype)
 
 
 def _response(x, size, alpha, k):
@@ -251,9 +252,10 @@ def _round(x, before, after):
 def _(dy, input, size, alpha, beta, k):
     r"""$dx_c = dy_c d_c^{-\beta} - \frac{2 \alpha \beta}{n} x_c \sum_{c'} dy_{c'} x_{c'} d_{c'}^{-\beta - 1}$, the sum over
     the channels c' whose window holds c."""
-    d = _response(input, size, alpha, k)
-    past = _round(dy * input * d.pow(-beta - 1), (size - 1) // 2, size // 2)
-    return dy * d.pow(-beta) - 2 * alpha * beta / size * input * past
+    dy, x = widened(dy), widened(input)
+    d = _response(x, size, alpha, k)
+    past = _round(dy * x * d.pow(-beta - 1), (size - 1) // 2, size // 2)
+    return dy * d.pow(-beta) - 2 * alpha * beta / size * x * past
 
 
 @local_response_norm.prepare

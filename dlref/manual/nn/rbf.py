@@ -47,8 +47,9 @@ def rbf(input, centers, widths, kernel):
 def _(dy, output, saved, needs, input, centers, widths, kernel):
     r"""$ds = dy\,\phi'(s),\quad w = 2\,ds / \sigma^2$, and so
     $dx = \sum_j w_j (x - c_j),\quad dc_j = \sum_n w_{nj} (c_j - x_n),\quad d\sigma_j = -2 \sum_n ds_{nj} s_{nj} / \sigma_j$."""
-    s, phi = (v.reshape(-1, v.shape[-1]) for v in (*saved, wide(output)))
-    x, c, sigma = wide(input).reshape(-1, input.shape[-1]), wide(centers), wide(widths)
+    n = input.shape[:-1].numel()
+    s, phi = (v.reshape(n, v.shape[-1]) for v in (*saved, wide(output)))
+    x, c, sigma = wide(input).reshape(n, input.shape[-1]), wide(centers), wide(widths)
     ds = wide(dy).reshape(s.shape) * KERNELS[kernel][1](s, phi)
     w = 2 * ds / sigma.square()
     dx = dcenters = dwidths = None

@@ -25,7 +25,7 @@ def embedding(input, weight, padding_idx, scale_grad_by_freq, sparse):
 @embedding.gradient
 def _(dy, input, weight, padding_idx, scale_grad_by_freq, sparse):
     r"""$dW_k = \sum_{i : x_i = k} dy_i$, divided by the number of these i with scale_grad_by_freq; 0 for padding_idx."""
-    rows, d = input.flatten(), widened(dy).reshape(-1, weight.shape[1])
+    rows, d = input.flatten(), widened(dy).reshape(input.numel(), weight.shape[1])
     if scale_grad_by_freq:
         counts = d.new_zeros(len(weight)).index_add(0, rows, d.new_ones(()).expand(len(rows)))
         d = d / counts.index_select(0, rows).unsqueeze(1)

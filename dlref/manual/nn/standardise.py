@@ -62,3 +62,13 @@ def statistics(saved: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """Mean and (biased) variance of x itself, of what `standardised` kept."""
     scale, mean, rest, variance, _ = saved
     return (mean + rest) / scale, variance / scale.square()
+
+
+def summed(t: Tensor, dims: Dims, times: Tensor | None = None) -> Tensor:
+    """The sum over dimensions of t, or of t times the other. Since its terms may cancel, those of float32 are multiplied and
+    added in float64, as by torch's kernels on the CPU, on every device that has it."""
+    kind = torch.float64 if t.dtype == torch.float32 and t.device.type != "mps" else t.dtype
+    if times is None:
+        return t.sum(dims, dtype=kind).to(t.dtype)
+    terms = t.to(kind)
+    return torch.mul(terms, times, out=None if terms is t else own(terms)).sum(dims).to(t.dtype)
