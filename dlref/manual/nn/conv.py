@@ -324,7 +324,7 @@ def _transposed(n: int) -> Op:
             raise RuntimeError(f"{name}(): output_padding must be smaller than stride or dilation, they are {extra}, {stride} "
                                f"and {dilation}")  # fmt: skip
         size = size_of(input, weight, stride, pads, dilation, extra)
-        if min(size) < 1:
+        if min(size) < (input.shape[0] > 0 or input.dim() == n + 1):
             raise RuntimeError(
                 f"{name}(): the output must have a size of at least 1, it would have {size}: take less padding"
             )

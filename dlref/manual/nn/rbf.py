@@ -51,12 +51,12 @@ def _(dy, output, saved, needs, input, centers, widths, kernel):
     s, phi = (v.reshape(n, v.shape[-1]) for v in (*saved, wide(output)))
     x, c, sigma = wide(input).reshape(n, input.shape[-1]), wide(centers), wide(widths)
     ds = wide(dy).reshape(s.shape) * KERNELS[kernel][1](s, phi)
-    w = 2 * ds / sigma.square()
+    w, difference = 2 * ds / sigma.square(), x.unsqueeze(1) - c  # as w x - w c would cancel
     dx = dcenters = dwidths = None
     if needs.input:
-        dx = (w.sum(1, keepdim=True) * x - w @ c).view(input.shape)
+        dx = torch.einsum("nj,njd->nd", w, difference).view(input.shape)
     if needs.centers:
-        dcenters = w.sum(0).unsqueeze(1) * c - w.t() @ x
+        dcenters = -torch.einsum("nj,njd->jd", w, difference)
     if needs.widths:
         dwidths = -2 * (ds * s).sum(0) / sigma
     return dx, dcenters, dwidths
