@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual, made_of
+from ..module import Manual, again, made_of
 from ..op import call, op
 from .batchnorm import BatchNorm, channels_first, check_channels
 from .common import own, wide
@@ -78,7 +78,7 @@ def _(input, running_mean=None, running_var=None, weight=None, bias=None, use_in
 
 @instance_norm.finish
 def _(output, saved, input, running_mean, running_var, use_input_stats, momentum):
-    if use_input_stats and running_mean is not None:
+    if use_input_stats and running_mean is not None and input.numel() and not again():
         n = input.shape[2:].numel()
         mean, variance = (t.flatten(1).mean(0) for t in statistics(saved))
         with torch.no_grad():
