@@ -204,6 +204,8 @@ def _(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=N
             raise RuntimeError(f"{name}(): with enable_gqa the heads of key must be those of value and divide those of query, "
                                f"the shapes are {[tuple(t.shape) for t in tensors]}")  # fmt: skip
         groups = heads // few if few else 1
+    if not 0 <= dropout_p <= 1:
+        raise RuntimeError(f"{name}(): dropout_p must lie in [0, 1], it is {dropout_p}")
     kept, share = None, 1.0
     if dropout_p > 0:
         batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2] if groups == 1 else query.shape[:-2])

@@ -62,10 +62,11 @@ def _(dy, saved, needs, input, weight, training):
     if training:
         scale, mean, rest, _, rho = saved
         x_hat, rho = restandardised(x, scale, mean, rest, rho), rho * scale
+        dweight = summed(dy, dims, x_hat)
     else:
         mean, rho = (channels_first(t, input) for t in saved)
-        x_hat = (x - mean) * rho
-    dbias, dweight = summed(dy, dims), summed(dy, dims, x_hat)
+        dweight = summed(dy, dims, x - mean) * rho.flatten()
+    dbias = summed(dy, dims)
     if not needs.input:
         return None, None, None, dweight, dbias
     dx = dy
@@ -77,8 +78,8 @@ def _(dy, saved, needs, input, weight, training):
 
 @batch_norm.prepare
 def _(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    if eps <= 0:
-        raise ValueError(f"batch_norm(): eps must be greater than 0, it is {eps}")
+    if eps < 0 or (training and eps == 0):
+        raise ValueError(f"batch_norm(): eps must be greater than 0 in training and at least 0 after it, it is {eps}")
     if input.dim() < 2 and not input.numel():
         return None
     if input.dim() < 2:

@@ -49,12 +49,17 @@ def _(dy, saved, needs, input, weight, use_input_stats):
         x_hat, rho = restandardised(x, scale, mean, rest, rho), rho * scale
     else:
         mean, rho = (channels_first(t, input) for t in saved)
-        x_hat = (x - mean) * rho
+        x_hat = x - mean  # but for the factor
     dx = g = dy if weight is None else dy * channels_first(weight, input)
     if use_input_stats:
         dx = g - g.mean(places, keepdim=True) - x_hat * (g * x_hat).mean(places, keepdim=True)
     dims = (0, *places)
-    dweight, dbias = summed(dy, dims, x_hat) if needs.weight else None, summed(dy, dims) if needs.bias else None
+    dweight = dbias = None
+    if needs.weight:
+        dweight = summed(dy, dims, x_hat)
+        dweight = dweight if use_input_stats else dweight * rho.flatten()
+    if needs.bias:
+        dbias = summed(dy, dims)
     return rho * dx, None, None, dweight, dbias
 
 

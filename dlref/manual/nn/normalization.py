@@ -254,8 +254,9 @@ def _(dy, input, size, alpha, beta, k):
     the channels c' whose window holds c."""
     dy, x = widened(dy), widened(input)
     d = _response(x, size, alpha, k)
-    past = _round(dy * x * d.pow(-beta - 1), (size - 1) // 2, size // 2)
-    return dy * d.pow(-beta) - 2 * alpha * beta / size * x * past
+    power = d.pow(-beta)
+    past = _round(dy * x * power / d, (size - 1) // 2, size // 2)
+    return dy * power - 2 * alpha * beta / size * x * past
 
 
 @local_response_norm.prepare

@@ -10,6 +10,7 @@ from ...builtin.nn import rbf as builtin_rbf
 from ..module import Manual
 from ..op import call, op
 from .common import wide
+from .standardise import summed
 
 
 def _thin_plate(s):
@@ -51,14 +52,14 @@ def _(dy, output, saved, needs, input, centers, widths, kernel):
     s, phi = (v.reshape(n, v.shape[-1]) for v in (*saved, wide(output)))
     x, c, sigma = wide(input).reshape(n, input.shape[-1]), wide(centers), wide(widths)
     ds = wide(dy).reshape(s.shape) * KERNELS[kernel][1](s, phi)
-    w, difference = 2 * ds / sigma.square(), x.unsqueeze(1) - c  # as w x - w c would cancel
+    w, difference = (2 * ds / sigma.square()).unsqueeze(2), x.unsqueeze(1) - c  # as w x - w c would cancel
     dx = dcenters = dwidths = None
     if needs.input:
-        dx = torch.einsum("nj,njd->nd", w, difference).view(input.shape)
+        dx = summed(difference, (1,), w).view(input.shape)
     if needs.centers:
-        dcenters = -torch.einsum("nj,njd->jd", w, difference)
+        dcenters = -summed(difference, (0,), w)
     if needs.widths:
-        dwidths = -2 * (ds * s).sum(0) / sigma
+        dwidths = -2 * summed(ds, (0,), s) / sigma
     return dx, dcenters, dwidths
 
 
