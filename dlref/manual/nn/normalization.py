@@ -256,7 +256,7 @@ def _(dy, input, size, alpha, beta, k):
     d = _response(x, size, alpha, k)
     power = d.pow(-beta)
     past = _round(dy * x * power / d, (size - 1) // 2, size // 2)
-    return dy * power - 2 * alpha * beta / size * x * past
+    return dy * power - x * (2 * alpha * beta / size * past)
 
 
 @local_response_norm.prepare
