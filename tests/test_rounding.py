@@ -43,6 +43,15 @@ def longer(sample: Sample) -> Sample | None:
     return None
 
 
+def taken(sample: Sample) -> bool:
+    """Whether torch's function takes it: a probability is no such number."""
+    try:
+        harness.run(sample.builtin, sample)
+    except RuntimeError:
+        return False
+    return True
+
+
 def hard(name: str, dtype: torch.dtype):
     found = harness.samples(name, dtype)
     yield from [s for s in found if all(t.numel() for t in s.tensors())][:40]
@@ -57,7 +66,8 @@ def hard(name: str, dtype: torch.dtype):
                     if t is first else t
                 )  # fmt: skip
                 made.where = f"{sample.where}/{how}"
-                yield made
+                if taken(made):
+                    yield made
 
 
 def furthest(actual: Tensor, truth: Tensor) -> float:

@@ -13,7 +13,7 @@ Dims = tuple[int, ...]
 
 
 def unit(x: Tensor, dims: Dims, eps: float) -> tuple[Tensor, Tensor]:
-    r"""The scale $s = 2^{-k}$ that brings the largest of $|x|$ and $\sqrt{|\epsilon|}$ into [1/2, 1), and $s^2 \epsilon$.
+    r"""The scale $s = 2^{-k}$ that brings the largest of $|x|$ and $\sqrt{|\epsilon|}$ to between 1/2 and 1, and $s^2 \epsilon$.
 
     Then no square overflows, and none that counts is lost; a product with s is exact. Dimensions are kept.
     """
@@ -24,8 +24,8 @@ def unit(x: Tensor, dims: Dims, eps: float) -> tuple[Tensor, Tensor]:
     else:
         top = size.sum(dims, keepdim=True)
     root = abs(eps) ** 0.5 if abs(eps) ** 0.5 <= kind.max else math.inf  # which is infinite in this dtype
-    top = top.clamp(min=max(root, kind.tiny)).clamp(max=kind.max)
-    scale = torch.frexp(top).mantissa / top
+    top = top.clamp(min=max(root, kind.tiny)).clamp(max=kind.max / 4)
+    scale = torch.exp2(-torch.ceil(torch.log2(top)))
     return scale, (scale * root).square() * math.copysign(1, eps)
 
 
