@@ -63,7 +63,9 @@ ANSWERED = {"batch_norm", "bilinear", "instance_norm", "normalize", "pairwise_di
 def same(actual, expected, what) -> None:
     for a, b in zip(harness.flat(actual), harness.flat(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), (what, a.shape, b.shape, a.dtype, b.dtype)
-        torch.testing.assert_close(a.detach(), b.detach(), rtol=1e-9, atol=1e-9, equal_nan=True, msg=lambda m: f"{what}: {m}")
+        torch.testing.assert_close(
+            a.detach(), b.detach(), rtol=1e-9, atol=1e-9, equal_nan=True, msg=lambda m: f"{what}: {m}"
+        )
 
 
 def outcome(function, *args):

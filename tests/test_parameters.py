@@ -8,15 +8,21 @@ import warnings
 
 import harness
 import pytest
+import test_modules
 import torch
 import torch.nn.functional as T
+from harness import MODULES
+from torch.utils._pytree import tree_map
 
 from dlref.manual import functional as F
 from dlref.manual import nn, optim
 
 ABSURD = (0.0, 1e-300, 1e-30, 1e-5, 1e5, 1e30, 1e300, -1.0, math.inf)
 X = torch.arange(60.0, dtype=torch.float64).sin().view(3, 4, 5)
-W, B = torch.tensor([0.5, -2.0, 1.0, 0.0], dtype=torch.float64), torch.tensor([1.0, 0.0, -1.0, 2.0], dtype=torch.float64)
+W, B = (
+    torch.tensor([0.5, -2.0, 1.0, 0.0], dtype=torch.float64),
+    torch.tensor([1.0, 0.0, -1.0, 2.0], dtype=torch.float64),
+)
 M, V = torch.zeros(4, dtype=torch.float64), torch.tensor([1.0, 0.5, 1e-30, 1e30], dtype=torch.float64)
 CALLS = {
     "layer_norm": lambda f, x, a: f.layer_norm(x, (5,), eps=a),
@@ -86,7 +92,10 @@ def test_response_of_nothing():
 
 def test_infinite_norms():
     x = torch.tensor([[[1.0, -2.0, 3.0, 4.0]]], requires_grad=True)
-    for p, value, slope in ((math.inf, [2.0, 4.0], [0.0, -1.0, 0.0, 1.0]), (-math.inf, [1.0, 3.0], [1.0, 0.0, 1.0, 0.0])):
+    for p, value, slope in (
+        (math.inf, [2.0, 4.0], [0.0, -1.0, 0.0, 1.0]),
+        (-math.inf, [1.0, 3.0], [1.0, 0.0, 1.0, 0.0]),
+    ):
         dy = torch.tensor([[[0.5, -3.0]]])
         right = torch.tensor([[slope]]) * dy.repeat_interleave(2, -1)
         for y in (F.lp_pool1d(x, p, 2), nn.LPPool1d(p, 2)(x)):
@@ -156,7 +165,9 @@ def test_optimizer(name):
                         assert a is b, (settings, a, b)
                     else:
                         bound = 1e-4 if dtype == torch.float32 else 1e-10
-                        torch.testing.assert_close(a, b, rtol=bound, atol=0, equal_nan=True, msg=lambda m: f"{settings} {m}")  # noqa: B023
+                        torch.testing.assert_close(
+                            a, b, rtol=bound, atol=0, equal_nan=True, msg=lambda m: f"{settings} {m}"
+                        )  # noqa: B023
 
 
 NUMBERS, COUNTS = (0.0, 1e-300, 1 - 1e-9, 1.0, 1e30, 1e300, -1.0, math.inf, math.nan), (1, 2, 10**9, 0, -1)
@@ -200,7 +211,9 @@ def test_schedule(name):
             if isinstance(a, type) or isinstance(b, type):
                 assert a is b, (setting, value, a, b)
             else:
-                torch.testing.assert_close(a, b, rtol=1e-9, atol=0, equal_nan=True, msg=lambda m: f"{setting} {value} {m}")  # noqa: B023
+                torch.testing.assert_close(
+                    a, b, rtol=1e-9, atol=0, equal_nan=True, msg=lambda m: f"{setting} {value} {m}"
+                )  # noqa: B023
 
 
 # --- what has no gradient ---------------------------------------------------------------------------------------
@@ -227,3 +240,25 @@ def test_masks(kind, weights):
             assert grad is None
         else:
             torch.testing.assert_close(grad, next(expected))
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if not n.startswith("Lazy")])
+def test_no_gradient_of_what_is_no_number(name):
+    """The pullback's entry is None for integers, bools, flags and None; where autograd gives a gradient it is a tensor."""
+    for args, kwargs, inputs, named in test_modules.cases(name)[:24]:
+        module = test_modules.build(nn, name, args, kwargs, True)
+        output, pullback = test_modules.call(module.vjp, inputs, named)
+        outputs = harness.flat(output)
+        if not outputs or not outputs[0].is_floating_point():
+            continue
+        dy = tree_map(
+            lambda o: torch.randn_like(o) if isinstance(o, torch.Tensor) and o.is_floating_point() else None, output
+        )
+        grads = pullback(dy)
+        passed = [*inputs, *named.values()]
+        assert len(grads) == len(passed)
+        for grad, value in zip(grads, passed, strict=True):
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                assert grad is None or (grad.shape, grad.dtype) == (value.shape, value.dtype), (name, args, kwargs)
+            elif not isinstance(value, (tuple, list)):
+                assert grad is None, (name, args, kwargs, value)

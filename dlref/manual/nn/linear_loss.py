@@ -96,7 +96,9 @@ def _by_chunks(
     b = None if linear_bias is None else wide(linear_bias).flatten()
     n, classes, inner = len(x), linear_weight.shape[0], linear_weight.shape[1:-1].numel()
     c = x.new_ones(classes) if weight is None else wide(weight)
-    even = label_smoothing / max(classes, 1) * c.unsqueeze(1) if label_smoothing else None  # (C, 1) each class's part of a
+    even = (
+        label_smoothing / max(classes, 1) * c.unsqueeze(1) if label_smoothing else None
+    )  # (C, 1) each class's part of a
     if indexed := not target.is_floating_point():
         if weight is not None:
             check_same_dtype(input, weight)

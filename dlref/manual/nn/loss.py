@@ -67,7 +67,7 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
         loss = loss * weight[index]
     if label_smoothing:
         even = -(log_p if weight is None else log_p * _along(weight, input)).sum(dim, keepdim=True)
-        loss = (1 - label_smoothing) * loss + label_smoothing / max(classes, 1) * even
+        loss = (1 - label_smoothing) * loss + label_smoothing / classes * even
     loss = (loss if ignored is None else loss.masked_fill(ignored, 0)).squeeze(dim)
     saved = (log_p, index) if ignored is None else (log_p, index, ignored)
     if reduction != "mean":
