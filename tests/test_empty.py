@@ -130,7 +130,7 @@ def test_module(name, record_property):
                 continue
             ours.load_state_dict(theirs.state_dict())
             dy = [torch.randn_like(o) for o in harness.flat(expected)]
-            leaves = [t for t in (*made.learning(), *theirs.parameters())]
+            leaves = [*made.learning(), *theirs.parameters()]
             wanted = outcome(torch.autograd.grad, harness.flat(expected), leaves, dy, False, False, True)
             if isinstance(wanted, Exception) or UNLIKE.get(name, lambda x: False)(made.args[0]):
                 continue

@@ -135,7 +135,7 @@ SETTINGS = {
 }  # fmt: skip
 OPTIONS = {"SGD": ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}), "Adam": ({}, {"amsgrad": True}),
            "RMSprop": ({}, {"centered": True}, {"momentum": 0.9}), "RAdam": ({}, {"decoupled_weight_decay": True})}  # fmt: skip
-OPTIMIZERS = [n for n in ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adadelta", "Adagrad")]
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adadelta", "Adagrad")
 
 
 def trained(kind, settings, dtype):
@@ -166,8 +166,8 @@ def test_optimizer(name):
                     else:
                         bound = 1e-4 if dtype == torch.float32 else 1e-10
                         torch.testing.assert_close(
-                            a, b, rtol=bound, atol=0, equal_nan=True, msg=lambda m: f"{settings} {m}"
-                        )  # noqa: B023
+                            a, b, rtol=bound, atol=0, equal_nan=True, msg=lambda m, what=settings: f"{what} {m}"
+                        )
 
 
 NUMBERS, COUNTS = (0.0, 1e-300, 1 - 1e-9, 1.0, 1e30, 1e300, -1.0, math.inf, math.nan), (1, 2, 10**9, 0, -1)
@@ -212,8 +212,8 @@ def test_schedule(name):
                 assert a is b, (setting, value, a, b)
             else:
                 torch.testing.assert_close(
-                    a, b, rtol=1e-9, atol=0, equal_nan=True, msg=lambda m: f"{setting} {value} {m}"
-                )  # noqa: B023
+                    a, b, rtol=1e-9, atol=0, equal_nan=True, msg=lambda m, what=(setting, value): f"{what} {m}"
+                )
 
 
 # --- what has no gradient ---------------------------------------------------------------------------------------
@@ -228,14 +228,14 @@ def test_masks(kind, weights):
     see = torch.tensor([[False, True, False], [False, False, False], [True, False, False]])
     pad = torch.tensor([[False, False, True], [False, False, False]])
     masks = [m if kind == torch.bool else (-2.0 * m).double().requires_grad_() for m in (pad, see)]
-    y, w = attention(x, x, x, masks[0], weights, masks[1])
+    y, _ = attention(x, x, x, masks[0], weights, masks[1])
     dy = torch.randn(y.shape, dtype=y.dtype)
     learning = [m for m in masks if m.requires_grad]
     expected = iter(torch.autograd.grad(y, learning, dy) if learning else ())
     _, pullback = attention.vjp(x, x, x, masks[0], weights, masks[1])
     grads = pullback((dy, None))
     assert len(grads) == 6 and grads[4] is None
-    for grad, mask in zip(grads[3::2], masks, strict=True):
+    for grad in grads[3::2]:
         if kind == torch.bool:
             assert grad is None
         else:

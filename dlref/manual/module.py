@@ -21,20 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from .op import (
-    Op,
-    _said,
-    any_inference,
-    graphless,
-    held,
-    inference_mode,
-    overwrite,
-    shares_memory,
-    unwrapped,
-    values_hidden,
-    watching,
-    without_graph,
-)
+from .in_place import any_inference, held, inference_mode, overwrite, shares_memory, unwrapped, watching
+from .op import Op, graphless, values_hidden, without_graph
 
 Pullback = Callable[..., tuple]
 # Arguments of torch's functions that no torch module has as an attribute.
@@ -190,6 +178,15 @@ def collecting() -> Iterator[dict[nn.Parameter, Tensor]]:
 _again: ContextVar[bool] = ContextVar("again", default=False)
 
 
+@contextlib.contextmanager
+def _repeating() -> Iterator[None]:
+    token = _again.set(True)
+    try:
+        yield
+    finally:
+        _again.reset(token)
+
+
 def again() -> bool:
     """Whether a call is computed a second time: what it changed beside its output, it has changed already."""
     return _again.get()
@@ -240,14 +237,14 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
             raise ValueError("with per_sample=True the pullback takes the upstream gradient of every sample's output, of "
                              f"shape {tuple(output.shape)}; it got {getattr(dy, 'shape', dy)}")  # fmt: skip
         buffers = [(b, b._version, b.clone()) for b in module.buffers()]
-        with torch.no_grad(), _said(_again):
+        with torch.no_grad(), _repeating():
             try:
                 alone, given, each = torch.vmap(one)(dy, *inputs)
             except (RuntimeError, ValueError, AssertionError, IndexError) as error:
                 if "random" in str(error):
                     raise ValueError("per_sample=True needs a module that draws nothing at random, as the samples are run a "
                                      "second time: use eval(), or p=0 for dropout") from error  # fmt: skip
-                raise ValueError("per_sample=True runs each sample as a batch of its own, and there the module fails: the first "
+                raise ValueError("per_sample=True runs each sample as a batch of its own, where the module fails: the first "
                                  "dimension of what is passed by position must count the samples, and what is passed by "
                                  f"keyword is the same for all ({error})") from error  # fmt: skip
             finally:

@@ -6,8 +6,9 @@ import torch
 
 from ...builtin import functional as builtin
 from ...builtin.nn import blocks
+from ..in_place import Reread
 from ..module import Manual, accumulate, made_of, vjp_of
-from ..op import Reread, call, ones, op
+from ..op import call, ones, op
 from .common import outer
 from .conv import Conv2d
 from .regression_loss import mse_loss

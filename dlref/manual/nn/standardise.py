@@ -13,7 +13,7 @@ Dims = tuple[int, ...]
 
 
 def unit(x: Tensor, dims: Dims, eps: float) -> tuple[Tensor, Tensor]:
-    r"""The scale $s = 2^{-k}$ that brings the largest of $|x|$ and $\sqrt{|\epsilon|}$ to between 1/2 and 1, and $s^2 \epsilon$.
+    r"""The scale $s = 2^{-k}$ that brings the largest $|x|$, or $\sqrt{|\epsilon|}$, between 1/2 and 1, and $s^2 \epsilon$.
 
     Then no square overflows, and none that counts is lost; a product with s is exact. Dimensions are kept.
     """

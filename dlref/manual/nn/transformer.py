@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 
+from ..in_place import Reread
 from ..module import Manual, by_name, made_of, through, vjp_of
-from ..op import Reread
 
 
 def _mask(mask: Tensor | None, name: str, x: Tensor) -> Tensor | None:
