@@ -200,3 +200,13 @@ def test_float64(kind, center, spread):
     for ours, theirs in zip(*found, strict=True):
         allowed = 4 * theirs if math.isfinite(theirs) else math.inf
         assert ours <= min(allowed + 2 * 2.2e-16, 1e-13), (ours, theirs)
+
+
+@pytest.mark.parametrize("number", [0.1, 1 / 3, 1e30, 7e-12])
+def test_of_equal_numbers_nothing_is_left(number):
+    """Exactly: their mean is rounded, and what it lacks is found."""
+    for n in (3, 7, 65, 1025):
+        x = torch.full((2, n), number)
+        assert not F.layer_norm(x, (n,)).any() and not F.group_norm(x, 1).any()
+        assert not F.instance_norm(x.unsqueeze(0)).any()
+        assert not F.batch_norm(x.t().contiguous(), None, None, training=True).any()

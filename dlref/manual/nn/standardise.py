@@ -26,22 +26,22 @@ def unit(x: Tensor, dims: Dims, eps: float) -> tuple[Tensor, Tensor]:
     root = abs(eps) ** 0.5 if abs(eps) ** 0.5 <= kind.max else math.inf  # which is infinite in this dtype
     top = top.clamp(min=max(root, kind.tiny)).clamp(max=kind.max / 4)
     scale = torch.exp2(-torch.ceil(torch.log2(top)))
-    return scale, (scale * root).square() * math.copysign(1, eps)
+    small = (scale * root).square()
+    small = small.clamp(min=kind.tiny) if eps else small  # not 0: numbers without a deviation are 0 with any epsilon
+    return scale, small * math.copysign(1, eps)
 
 
 def standardised(x: Tensor, dims: Dims, eps: float) -> tuple[Tensor, tuple[Tensor, ...]]:
     r"""$\hat x = (x - \mu)\,\rho,\ \rho = (\sigma^2 + \epsilon)^{-1/2}$ with mean and (biased) variance over `dims`; and
     (scale s, mean, rest, variance, $\rho$), all of $s x$ and with dimensions kept, of which `restandardised` makes it again.
 
-    The mean of n numbers is rounded by more than their deviation where that is small beside it: so it is kept within them,
-    and what it lacks, `rest`, is the mean of what is left when it is subtracted (Chan, Golub & LeVeque 1983, The American
+    The mean of n numbers is rounded by more than their deviation where that is small beside it: what it lacks, `rest`, is the
+    mean of what is left when it is subtracted (Chan, Golub & LeVeque 1983, The American
     Statistician 37, eq. 1.7). The derivative of the sum of the two is that of `rest` alone.
     """
     scale, small = unit(x, dims, eps)
     x = x * scale
     mean = x.detach().mean(dims, keepdim=True)
-    if x.numel():
-        mean = mean.clamp(x.detach().amin(dims, keepdim=True), x.detach().amax(dims, keepdim=True))
     x = torch.sub(x, mean, out=own(x))
     rest = x.mean(dims, keepdim=True)
     x = torch.sub(x, rest, out=own(x))
