@@ -134,6 +134,26 @@ def resized(sample: Sample, rows: bool) -> Iterator[Sample]:
         yield renamed(made, "rows")
 
 
+def emptied(sample: Sample) -> Iterator[Sample]:
+    """Any dimension of the first tensor, and any two, of size 0: of it alone, and of every tensor that shares the size."""
+    tensors = sample.tensors()
+    places = range(tensors[0].dim())
+    seen: set = set()
+    for chosen in itertools.chain(itertools.combinations(places, 1), itertools.combinations(places, 2)):
+        sizes = {tensors[0].shape[d] for d in chosen}
+        for tied in (False, True):
+
+            def change(t: Tensor, chosen=chosen, sizes=sizes, tied=tied) -> Tensor:
+                shape = [0 if (t is tensors[0] and d in chosen) or (tied and n in sizes) else n
+                         for d, n in enumerate(t.shape)]  # fmt: skip
+                return t if shape == list(t.shape) else t.detach().new_zeros(shape).requires_grad_(t.requires_grad)
+
+            made = sample.map(change)
+            if (shapes := tuple(t.shape for t in made.tensors())) not in seen:
+                seen.add(shapes)
+                yield renamed(made, f"empty{chosen}{'-tied' if tied else ''}")
+
+
 def revalued(sample: Sample) -> Iterator[Sample]:
     """The first argument's numbers changed: all equal, nought, a hundred times as large and a thousandth."""
     first = sample.learning()[0]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from .in_place import any_inference, held, inference_mode, overwrite, shares_memory, unwrapped, watching
-from .op import Op, graphless, without_graph
+from .op import Op, graphless, values_hidden, without_graph
 
 Pullback = Callable[..., tuple]
 # Arguments of torch's functions that no torch module has as an attribute.
@@ -113,8 +113,9 @@ class Manual:
         parameters' gradients to their `.grad` (frozen ones get none) and returns one gradient per input. `needs`, one
         bool per input, leaves out what nobody wants: `pullback(dy, needs=(False,))` for the first layer of a network.
 
-        per_sample: the first dimension of the inputs and of the output counts samples that do not see each other, and each
-        parameter gets, in `.grad_sample` (N, *shape) in place of `.grad`, the gradient that each of them alone gives it.
+        per_sample: the first dimension of the inputs and of the output counts samples that do not see each other (what is
+        passed by keyword is the same for all), and each parameter gets, in `.grad_sample` (N, *shape) in place of `.grad`,
+        the gradient that each of them alone gives it. ValueError where samples are found to see each other.
         """
         if inference_mode() and not any_inference(_state(self)):
             with torch.inference_mode(False):  # whose tensors count no versions
@@ -221,8 +222,46 @@ def collecting() -> Iterator[dict[nn.Parameter, Tensor]]:
         _collected.reset(token)
 
 
+_again: ContextVar[bool] = ContextVar("again", default=False)
+
+
+@contextlib.contextmanager
+def _repeating() -> Iterator[None]:
+    token = _again.set(True)
+    try:
+        yield
+    finally:
+        _again.reset(token)
+
+
+def again() -> bool:
+    """Whether a call is computed a second time: what it changed beside its output, it has changed already."""
+    return _again.get()
+
+
+def _check_separate(module: Any) -> None:
+    """ValueError where a module inside takes a batch's own statistics, by its path."""
+    for path, part in module.named_modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and (part.training or part.running_mean is None):
+            raise ValueError("per_sample=True needs samples that do not see each other, and "
+                             f"{path or 'this'} ({type(part).__name__}) takes the statistics of its batch: call eval() "
+                             "where it has running ones, or take GroupNorm in its place")  # fmt: skip
+
+
+def _check_same(alone: Tensor, output: Tensor) -> None:
+    """ValueError where the samples' outputs, each alone, are not those of the batch, by more than rounding explains."""
+    if values_hidden() or torch._C._functorch.maybe_current_level() is not None or not output.is_floating_point():
+        return
+    size = torch.nan_to_num(output).abs().amax() if output.numel() else 0
+    if not torch.allclose(alone, output, 0, float(torch.finfo(output.dtype).eps ** 0.5 * size), equal_nan=True):
+        raise ValueError("per_sample=True needs samples that do not see each other, along the first dimension of inputs and "
+                         "output, and here a sample's output depends on the others: use batch_first=True, eval(), or a "
+                         "layer that works on each sample by itself")  # fmt: skip
+
+
 def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
     """The module's output, and a pullback that runs forward and gradient once more, of every sample by itself."""
+    _check_separate(module)
     output, _ = module.vjp(*inputs, **kwargs)
     parameters = [p for p in module.parameters() if p.requires_grad]
     samples = {len(t) if isinstance(t, Tensor) and t.dim() else None for t in (*inputs, output)}
@@ -232,25 +271,34 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
 
     learns: list[bool] = []
 
-    def one(dy: Tensor, *sample: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def one(dy: Tensor, *sample: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         with collecting() as found:
-            _, pull = module.vjp(*(t.unsqueeze(0) for t in sample), **kwargs)
+            alone, pull = module.vjp(*(t.unsqueeze(0) for t in sample), **kwargs)
             grads = pull(dy.unsqueeze(0))
         learns[:] = [g is not None for g in grads]
-        return ([g.squeeze(0) for g in grads if g is not None], [found.get(p, torch.zeros_like(p)) for p in parameters])
+        return (alone.squeeze(0), [g.squeeze(0) for g in grads if g is not None],
+                [found.get(p, torch.zeros_like(p)) for p in parameters])  # fmt: skip
 
     def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
         if not isinstance(dy, Tensor) or dy.shape != output.shape:
             raise ValueError("with per_sample=True the pullback takes the upstream gradient of every sample's output, of "
                              f"shape {tuple(output.shape)}; it got {getattr(dy, 'shape', dy)}")  # fmt: skip
-        with torch.no_grad():
+        buffers = [(b, b._version, b.clone()) for b in module.buffers()]
+        with torch.no_grad(), _repeating():
             try:
-                given, each = torch.vmap(one)(dy, *inputs)
-            except RuntimeError as error:
-                if "random" not in str(error):
-                    raise
-                raise ValueError("per_sample=True needs a module that draws nothing at random, as the samples are run a "
-                                 "second time: use eval(), or p=0 for dropout") from error  # fmt: skip
+                alone, given, each = torch.vmap(one)(dy, *inputs)
+            except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+                if "random" in str(error):
+                    raise ValueError("per_sample=True needs a module that draws nothing at random, as the samples are run a "
+                                     "second time: use eval(), or p=0 for dropout") from error  # fmt: skip
+                raise ValueError("per_sample=True runs each sample as a batch of its own, where the module fails: the first "
+                                 "dimension of what is passed by position must count the samples, and what is passed by "
+                                 f"keyword is the same for all ({error})") from error  # fmt: skip
+            finally:
+                for buffer, version, before in buffers:  # changed by the first run, once
+                    if buffer._version != version:
+                        buffer.copy_(before)
+        _check_same(alone, output)
         for p, g in zip(parameters, each, strict=True):
             p.grad_sample = g  # type: ignore[attr-defined]
         rest = iter(given)

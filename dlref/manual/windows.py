@@ -21,7 +21,11 @@ def windows(x: Tensor, dim: int, kernel: Sequence[int], stride: Sequence[int], d
     $w_{o, k} = x_{o s + k d}$ with stride s and dilation d, $O = \lfloor (L - d (K - 1) - 1) / s \rfloor + 1$.
     """
     for i, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), dim):
-        x = x.unfold(i, d * (k - 1) + 1, s)
+        if x.shape[i] < (span := d * (k - 1) + 1):  # no window
+            x = x.narrow(i, 0, 0).unsqueeze(-1)
+            x = x.expand(*x.shape[:-1], k)
+            continue
+        x = x.unfold(i, span, s)
         if d > 1:
             x = x[..., ::d]
     return x

@@ -127,8 +127,8 @@ def _(dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, sc
                     total = _at(total, *place)
                     total += grad.sum_to_size(total.shape)
     dq = None if dq is None else dq * scale
-    if groups > 1:
-        dk, dv = (t if t is None else t.unflatten(-3, (t.shape[-3] // groups, groups)).sum(-3) for t in (dk, dv))
+    if groups != 1:
+        dk, dv = (t if t is None else t.unflatten(-3, (key.shape[-3], groups)).sum(-3) for t in (dk, dv))
     return dq, dk, dv, dmask
 
 
@@ -204,6 +204,8 @@ def _(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=N
             raise RuntimeError(f"{name}(): with enable_gqa the heads of key must be those of value and divide those of query, "
                                f"the shapes are {[tuple(t.shape) for t in tensors]}")  # fmt: skip
         groups = heads // few if few else 1
+    if not 0 <= dropout_p <= 1:
+        raise RuntimeError(f"{name}(): dropout_p must lie in [0, 1], it is {dropout_p}")
     kept, share = None, 1.0
     if dropout_p > 0:
         batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2] if groups == 1 else query.shape[:-2])
@@ -333,8 +335,9 @@ class Heads:
                                  f"{tuple(value.shape)}")  # fmt: skip
         n, self.steps, head = query.shape[1], key.shape[0], self.embed_dim // self.heads
         mask, causal = self.masks(query, key, key_padding_mask, attn_mask, is_causal, need_weights, n)
-        self.masked = None if attn_mask is None or mask is None else tuple(attn_mask.shape)
-        self.padded = key_padding_mask is not None
+        # A mask of bools has no gradient.
+        self.masked = None if attn_mask is None or mask is None or attn_mask.dtype == torch.bool else attn_mask.shape
+        self.padded = key_padding_mask is not None and key_padding_mask.dtype != torch.bool
         q, k, v = (run(linear, *args) for args in zip((query, key, value), self.weights, self.biases, strict=True))
         if self.bias_k is not None:
             k, v = (torch.cat([t, b.expand(1, n, -1)]) for t, b in ((k, self.bias_k), (v, self.bias_v)))

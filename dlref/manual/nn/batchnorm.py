@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual
+from ..module import Manual, again
 from ..op import call, op
-from .common import wide
+from .common import own, wide
+from .standardise import restandardised, standardised, statistics, summed
 
 
 def channels_first(t, input):
@@ -33,50 +34,57 @@ def batch_norm(input, running_mean, running_var, weight, bias, training, momentu
     ValueError where a channel has one value in training. Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
     x = wide(input)
-    # Clone: what is saved must not be the running statistics themselves, which move.
-    mean = x.mean((0, *range(2, input.dim()))) if training else wide(running_mean).clone()
-    x = x - channels_first(mean, input)
-    var = x.square().mean((0, *range(2, input.dim()))) if training else wide(running_var).clone()
-    rho = (var + eps).rsqrt()
-    y = x * channels_first(rho if weight is None else rho * weight, input)
+    if training:
+        y, kept = standardised(x, _over(input), eps)
+    else:  # clone: what is saved must not be the running statistics themselves, which move
+        mean, rho = wide(running_mean).clone(), (wide(running_var) + eps).rsqrt()
+        y, kept = (x - channels_first(mean, input)) * channels_first(rho, input), (mean, rho)
+    if weight is not None:
+        y = torch.mul(y, channels_first(weight, input), out=own(y))
     if bias is not None:
-        y = y + channels_first(bias, input)
-    return y.to(input.dtype), (mean, var)
+        y = torch.add(y, channels_first(bias, input), out=own(y))
+    return y.to(input.dtype), kept
+
+
+def _over(input):
+    """All dimensions but the channels'."""
+    return (0, *range(2, input.dim()))
 
 
 @batch_norm.gradient
-def _(dy, saved, needs, input, weight, training, eps):
+def _(dy, saved, needs, input, weight, training):
     r"""In training $dx = \gamma\rho\,(dy - \overline{dy} - \hat x\,\overline{dy \odot \hat x})$, means over a channel; after
     it $dx = \gamma\rho\,dy$. $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$.
 
     As in layer norm: $\hat x$ is x projected off the constants and onto a sphere.
     """
-    mean, var = saved
-    rho = (var + eps).rsqrt()
-    dims = (0, *range(2, input.dim()))
-    g, x = wide(dy), wide(input) - channels_first(mean, input)
-    dbias = g.sum(dims)
-    dweight = (g * x).sum(dims) * rho if input.numel() else torch.zeros_like(dbias)  # of nothing, rho is NaN
+    dy, dims, x = wide(dy), _over(input), wide(input)
+    if training:
+        scale, mean, rest, _, rho = saved
+        x_hat, rho = restandardised(x, scale, mean, rest, rho), rho * scale
+        dweight = summed(dy, dims, x_hat)
+    else:
+        mean, rho = (channels_first(t, input) for t in saved)
+        dweight = summed(dy, dims, x - mean) * rho.flatten()
+    dbias = summed(dy, dims)
     if not needs.input:
         return None, None, None, dweight, dbias
-    scale = rho if weight is None else rho * weight
-    if not training:
-        return g * channels_first(scale, input), None, None, dweight, dbias
-    n = max(input.numel() // max(input.shape[1], 1), 1)
-    slope = channels_first(-rho * dweight / n, input)
-    dx = (g - channels_first(dbias / n, input) + x * slope) * channels_first(scale, input)
-    return dx, None, None, dweight, dbias
+    dx = dy
+    if training:
+        n = max(input.numel() // max(input.shape[1], 1), 1)
+        dx = dy - channels_first(dbias / n, input) - x_hat * channels_first(dweight / n, input)
+    return dx * (rho if weight is None else rho * channels_first(weight, input)), None, None, dweight, dbias
 
 
 @batch_norm.prepare
 def _(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    if eps <= 0:
-        raise ValueError(f"batch_norm(): eps must be greater than 0, it is {eps}")
+    if eps < 0 or (training and eps == 0):
+        raise ValueError(f"batch_norm(): eps must be greater than 0 in training and at least 0 after it, it is {eps}")
     if input.dim() < 2 and not input.numel():
         return None
     if input.dim() < 2:
         raise RuntimeError(f"batch_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
-    if training and input.numel() == input.shape[1]:
+    if training and len(input) * input.shape[2:].numel() == 1:
         raise ValueError(f"batch_norm(): a channel must have more than one value in training, the input has shape "
                          f"{tuple(input.shape)}: take a larger batch, or evaluation mode")  # fmt: skip
     if (running_mean is None) != (running_var is None):
@@ -95,12 +103,12 @@ def _(input, running_mean, running_var, weight=None, bias=None, training=False, 
 
 @batch_norm.finish
 def _(output, saved, input, running_mean, running_var, training, momentum):
-    if training and running_mean is not None and input.numel():
-        mean, var = saved
+    if training and running_mean is not None and input.numel() and not again():
         n = input.numel() // input.shape[1]
+        mean, variance = statistics(saved)
         with torch.no_grad():
-            running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
-            running_var.copy_((1 - momentum) * running_var + momentum * (var * (n / (n - 1))))
+            running_mean.copy_((1 - momentum) * running_mean + momentum * mean.flatten())
+            running_var.copy_((1 - momentum) * running_var + momentum * (variance * (n / (n - 1))).flatten())
     return output
 
 

@@ -70,14 +70,6 @@ def own(t: Tensor) -> Tensor | None:
     return t if plain() else None
 
 
-def mean_square(x: Tensor, dims: tuple[int, ...] | int) -> Tensor:
-    """The mean of squares over dimensions, which are kept: as a norm it needs no tensor of the squares."""
-    if plain() and not x.is_complex():
-        size = torch.linalg.vector_norm(x, 2, dims, keepdim=True)
-        return size.square() * (size.numel() / max(x.numel(), 1))
-    return x.square().mean(dims, keepdim=True)
-
-
 def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float, out: Tensor | None = None) -> Tensor:
     """dy where test(x, bound) holds, else 0; test: torch.ne, torch.gt, ...; out: own(x), where x may be written over.
 

@@ -18,11 +18,13 @@ from ..module import Manual, made_of
 from ..op import Op, call, fusing, op
 from ..windows import ntuple, overlap_add, padded, windows
 from . import common
-from .common import channels_last, plain, widened
+from .common import HALF, channels_last, plain, widened
 from .padding import pad
+from .standardise import summed
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
+ROWS = 256  # places whose products are summed at once
 WINDOWS = 1 << 19  # numbers that are copied at once: 2 MB of float32, which a cache holds
 
 
@@ -116,9 +118,19 @@ def outer(x: Tensor, y: Tensor, kernel: Ints, stride: Ints, pads: Pads, dilation
     parts = []
     for part in _in_parts(y, kernel, x.shape[1]):
         columns, _ = _columns(x[part], kernel, stride, pads, dilation, groups)
-        parts.append(common.outer(_rows(y[part], groups), columns))  # (G, out / G, K * C / G)
+        parts.append(widened(_outer(_rows(y[part], groups), columns)))  # (G, out / G, K * C / G)
     w = functools.reduce(operator.add, parts)
     return w.view(y.shape[1], *kernel, x.shape[1] // groups).movedim(-1, 1)
+
+
+def _outer(rows: Tensor, columns: Tensor) -> Tensor:
+    """The sum of the rows' products, (G, R, out) and (G, R, K) to (G, out, K), as a sum of short sums: the rounding of one
+    grows with its length."""
+    n = 0 if fusing() or rows.dtype in HALF else rows.shape[1] // ROWS * ROWS
+    if not n:  # in half precision a product sums in float32 and is rounded once
+        return common.outer(rows, columns)
+    short = common.outer(*(t[:, :n].unflatten(1, (-1, ROWS)) for t in (rows, columns))).sum(1)
+    return short + common.outer(rows[:, n:], columns[:, n:]) if n < rows.shape[1] else short
 
 
 def _batched(x: Tensor, n: int) -> Tensor:
@@ -206,7 +218,7 @@ def _convolution(n: int) -> Op:
             dx = spread(dy, weight.conj(), tuple(x.shape[2:]), stride, pads, dilation, groups)
         if needs.weight:
             dw = outer(x.conj(), dy, tuple(weight.shape[2:]), stride, pads, dilation, groups)
-        return dx, dw, dy.flatten(2).sum(2).sum(0) if needs.bias else None
+        return dx, dw, summed(dy.flatten(2), (0, 2)) if needs.bias else None
 
     @conv.prepare
     def _(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -301,7 +313,7 @@ def _transposed(n: int) -> Op:
                 (before, (length - 1) * s + d * (k - 1) + 1 - before - m) for length, k, s, (before, _), d, m in cut
             )
             dw = outer(dy, x.conj(), tuple(weight.shape[2:]), stride, inner, dilation, groups)
-        return dx, dw, dy.flatten(2).sum(2).sum(0) if needs.bias else None
+        return dx, dw, summed(dy.flatten(2), (0, 2)) if needs.bias else None
 
     @conv.prepare
     def _(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
@@ -320,7 +332,7 @@ def _transposed(n: int) -> Op:
             raise RuntimeError(f"{name}(): output_padding must be smaller than stride or dilation, they are {extra}, {stride} "
                                f"and {dilation}")  # fmt: skip
         size = size_of(input, weight, stride, pads, dilation, extra)
-        if min(size) < 1:
+        if min(size) < (input.shape[0] > 0 or input.dim() == n + 1):
             raise RuntimeError(
                 f"{name}(): the output must have a size of at least 1, it would have {size}: take less padding"
             )

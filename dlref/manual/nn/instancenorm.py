@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual, made_of
+from ..module import Manual, again, made_of
 from ..op import call, op
 from .batchnorm import BatchNorm, channels_first, check_channels
-from .common import contiguous, wide
+from .common import contiguous, own, wide
+from .standardise import restandardised, standardised, statistics, summed
 
 
 @op(builtin=F.instance_norm, layout=contiguous)
@@ -21,49 +22,52 @@ def instance_norm(input, running_mean, running_var, weight, bias, use_input_stat
     """
     x = wide(input)
     if use_input_stats:
-        mean = x.flatten(2).mean(2)
-        centred = x - _placed(mean, input)
-        var = centred.square().flatten(2).mean(2)
+        y, kept = standardised(x, _places(input), eps)
     else:  # clone: what is saved must not be the running statistics themselves, which move
-        mean, var = wide(running_mean).clone().unsqueeze(0), wide(running_var).clone().unsqueeze(0)
-        centred = x - _placed(mean, input)
-    rho = (var + eps).rsqrt()
-    y = centred * _placed(rho, input)
+        mean, rho = wide(running_mean).clone(), (wide(running_var) + eps).rsqrt()
+        y, kept = (x - channels_first(mean, input)) * channels_first(rho, input), (mean, rho)
     if weight is not None:
-        y = y * channels_first(weight, input)
+        y = torch.mul(y, channels_first(weight, input), out=own(y))
     if bias is not None:
-        y = y + channels_first(bias, input)
-    return y.to(input.dtype), (mean, var)
+        y = torch.add(y, channels_first(bias, input), out=own(y))
+    return y.to(input.dtype), kept
 
 
-def _placed(t, input):
-    """(N or 1, C) beside (N, C, *)."""
-    return t[(..., *(None,) * (input.dim() - 2))]
+def _places(input):
+    """The dimensions behind samples and channels."""
+    return tuple(range(2, input.dim()))
 
 
 @instance_norm.gradient
-def _(dy, saved, needs, input, weight, use_input_stats, eps):
+def _(dy, saved, needs, input, weight, use_input_stats):
     r"""With $g = dy \odot \gamma$ and means over the places:
     $dx = \rho\,(g - \overline{g} - \hat x\,\overline{g \odot \hat x})$,
     $\rho\,g$ without use_input_stats; $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$."""
-    mean, var = saved
-    mean, rho = _placed(mean, input), _placed((var + eps).rsqrt(), input)
-    dy, x_hat = wide(dy), (wide(input) - mean) * rho
-    dims = (0, *range(2, input.dim()))
-    g = dy if weight is None else dy * channels_first(weight, input)
+    dy, x, places = wide(dy), wide(input), _places(input)
     if use_input_stats:
-        places = tuple(range(2, input.dim()))
-        dx = rho * (g - g.mean(places, keepdim=True) - x_hat * (g * x_hat).mean(places, keepdim=True))
+        scale, mean, rest, _, rho = saved
+        x_hat, rho = restandardised(x, scale, mean, rest, rho), rho * scale
     else:
-        dx = rho * g
-    return dx, None, None, (dy * x_hat).sum(dims) if needs.weight else None, dy.sum(dims) if needs.bias else None
+        mean, rho = (channels_first(t, input) for t in saved)
+        x_hat = x - mean  # but for the factor
+    dx = g = dy if weight is None else dy * channels_first(weight, input)
+    if use_input_stats:
+        dx = g - g.mean(places, keepdim=True) - x_hat * (g * x_hat).mean(places, keepdim=True)
+    dims = (0, *places)
+    dweight = dbias = None
+    if needs.weight:
+        dweight = summed(dy, dims, x_hat)
+        dweight = dweight if use_input_stats else dweight * rho.flatten()
+    if needs.bias:
+        dbias = summed(dy, dims)
+    return rho * dx, None, None, dweight, dbias
 
 
 @instance_norm.prepare
 def _(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
     if input.dim() < 2:
         raise RuntimeError(f"instance_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
-    if use_input_stats and input[0, 0].numel() == 1:
+    if use_input_stats and input.shape[2:].numel() == 1:
         raise ValueError(
             f"instance_norm(): a channel must have more than one place, the input has shape {tuple(input.shape)}"
         )
@@ -79,12 +83,12 @@ def _(input, running_mean=None, running_var=None, weight=None, bias=None, use_in
 
 @instance_norm.finish
 def _(output, saved, input, running_mean, running_var, use_input_stats, momentum):
-    if use_input_stats and running_mean is not None:
-        mean, var = saved
-        n = input[0, 0].numel()
+    if use_input_stats and running_mean is not None and input.numel() and not again():
+        n = input.shape[2:].numel()
+        mean, variance = (t.flatten(1).mean(0) for t in statistics(saved))
         with torch.no_grad():
-            running_mean.copy_((1 - momentum) * running_mean + momentum * mean.mean(0))
-            running_var.copy_((1 - momentum) * running_var + momentum * (var * (n / (n - 1))).mean(0))
+            running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
+            running_var.copy_((1 - momentum) * running_var + momentum * (variance * (n / (n - 1))))
     return output
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, ones, op
-from .common import outer
+from .common import outer, widened
 
 
 @op(builtin=F.linear, autocast="low")
@@ -71,8 +71,9 @@ def bilinear(input1, input2, weight, bias=None):
 
     input1 (*, in1), input2 (*, in2), weight (out, in1, in2), bias (out,); output (*, out).
     """
-    y = (torch.einsum("...i,oij->...oj", input1, weight) * input2.unsqueeze(-2)).sum(-1, dtype=weight.dtype)
-    return y if bias is None else y + bias
+    x1, x2, w = widened(input1), widened(input2), widened(weight)
+    y = (torch.einsum("...i,oij->...oj", x1, w) * x2.unsqueeze(-2)).sum(-1)
+    return (y if bias is None else y + bias).to(weight.dtype)
 
 
 @bilinear.prepare
@@ -91,6 +92,7 @@ def _(input1, input2, weight, bias=None):
 @bilinear.gradient
 def _(dy, needs, input1, input2, weight):
     r"""$dx_1 = \sum_o dy_o W_o x_2,\quad dx_2 = \sum_o dy_o W_o^\top x_1,\quad dW_o = \sum dy_o\, x_1 x_2^\top$"""
+    dy, input1, input2, weight = (widened(t) for t in (dy, input1, input2, weight))
     dx1 = torch.einsum("...o,oij,...j->...i", dy, weight, input2) if needs.input1 else None
     dx2 = torch.einsum("...o,oij,...i->...j", dy, weight, input1) if needs.input2 else None
     dweight = torch.einsum("...o,...i,...j->oij", dy, input1, input2) if needs.weight else None

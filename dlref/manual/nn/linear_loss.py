@@ -96,7 +96,9 @@ def _by_chunks(
     b = None if linear_bias is None else wide(linear_bias).flatten()
     n, classes, inner = len(x), linear_weight.shape[0], linear_weight.shape[1:-1].numel()
     c = x.new_ones(classes) if weight is None else wide(weight)
-    even = label_smoothing / classes * c.unsqueeze(1) if label_smoothing else None  # (C, 1) each class's part of a
+    even = (
+        label_smoothing / max(classes, 1) * c.unsqueeze(1) if label_smoothing else None
+    )  # (C, 1) each class's part of a
     if indexed := not target.is_floating_point():
         if weight is not None:
             check_same_dtype(input, weight)
@@ -116,7 +118,7 @@ def _by_chunks(
     losses, dxs, dw, db = [], [], None, None
     for start in range(0, max(n, 1), rows):
         part = slice(start, start + rows)
-        z = linear.forward(x[part], w, b).view(-1, classes, inner)
+        z = linear.forward(x[part], w, b).unflatten(1, (classes, inner))
         s = scale[part] if any(learn) else None
         if indexed:
             loss, dz = _chunk_of_classes(z, index[part], counted[part], share[part], even, s, own)
@@ -127,7 +129,7 @@ def _by_chunks(
         del z
         if dz is None:
             continue
-        dz = dz.view(-1, len(w))
+        dz = dz.flatten(1)
         if learn[0]:
             dxs.append(dz @ w)
         if learn[1]:

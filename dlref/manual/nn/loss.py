@@ -107,13 +107,13 @@ def _(dy, saved, needs, target, weight, reduction, label_smoothing):
         dx = torch.mul(dx, w, out=own(dx))
         return torch.scatter_add(dx, dim, index, (-w).expand(index.shape), out=own(dx))
     w = (1 - label_smoothing) * w
-    even = (scale * (label_smoothing / classes)).expand(log_p.shape)
+    even = (scale * (label_smoothing / max(classes, 1))).expand(log_p.shape)
     even = even if weight is None else even * _along(weight, log_p)
     return (log_p.exp() * (w + even.sum(dim, keepdim=True)) - even).scatter_add(dim, index, (-w).expand(index.shape))
 
 
 def _smooth(target, label_smoothing, classes):
-    return target * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else target
+    return target * (1 - label_smoothing) + label_smoothing / max(classes, 1) if label_smoothing else target
 
 
 def _along(weight, input):

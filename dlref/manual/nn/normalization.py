@@ -9,7 +9,8 @@ from ..module import Manual
 from ..op import call, op
 from ..windows import padded, windows
 from .batchnorm import check_channels
-from .common import mean_square, own, plain, wide
+from .common import own, wide, widened
+from .standardise import restandardised, standardised, unit
 
 
 def _check(name, input, normalized_shape, **affine):
@@ -33,16 +34,10 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     input (*, *S), weight $\gamma$ and bias $\beta$ of shape S, mean and (biased) variance over S; output as input.
     RuntimeError where the input does not end in S. Ba et al. 2016, arXiv:1607.06450, eq. 4.
     """
-    x = wide(input)  # statistics in at least float32
-    dims = _dims(normalized_shape)
-    mean = x.mean(dims, keepdim=True)
-    centred = x - mean
-    rstd = (mean_square(centred, dims) + eps).rsqrt()
-    y = torch.mul(centred, rstd, out=own(centred))
-    if weight is not None and bias is not None and weight.dtype == bias.dtype == y.dtype:
-        return torch.addcmul(bias, y, weight, out=own(y)).to(input.dtype), (mean, rstd)
-    y = y if weight is None else y * weight
-    return (y if bias is None else y + bias).to(input.dtype), (mean, rstd)
+    x_hat, kept = standardised(wide(input), _dims(normalized_shape), eps)
+    y = x_hat if weight is None else torch.mul(x_hat, wide(weight), out=own(x_hat))
+    y = y if bias is None else torch.add(y, wide(bias), out=own(y))
+    return y.to(input.dtype), kept
 
 
 @layer_norm.gradient
@@ -52,26 +47,16 @@ def _(dy, saved, needs, input, normalized_shape, weight):
 
     $\hat x$ is x projected off the constants and onto a sphere; the gradient is projected off both directions.
     """
-    mean, rstd = saved
-    dims = _dims(normalized_shape)
-    x_hat = input - mean
-    x_hat = torch.mul(x_hat, rstd, out=own(x_hat))
-    dweight = dy * x_hat
+    scale, mean, rest, _, rho = saved
+    dy, x_hat = wide(dy), restandardised(wide(input), scale, mean, rest, rho)
     if not needs.input:
-        return None, None, dweight, dy
-    across, along = _weighted_mean(dy, weight, dims), _weighted_mean(dweight, weight, dims)
-    g = dy if weight is None else dy * weight
-    dx = torch.sub(g, across, out=None if g is dy else own(g))
-    dx = torch.addcmul(dx, x_hat, along, value=-1, out=own(dx) if dx.dtype == x_hat.dtype else None)
-    return torch.mul(dx, rstd, out=own(dx)), None, dweight, dy
-
-
-def _weighted_mean(t, weight, dims):
-    """The mean of t times the weight, over the last dimensions, which are kept: a product of t with a vector."""
-    if weight is not None and plain() and t.dtype == weight.dtype:
-        total = t.flatten(dims[0]) @ weight.flatten()
-        return total.div_(weight.numel())[(..., *(None,) * len(dims))]
-    return (t if weight is None else t * weight).mean(dims, keepdim=True)
+        return None, None, dy * x_hat, dy
+    g = dy if weight is None else dy * wide(weight)
+    dims = _dims(normalized_shape)
+    along = (g * x_hat).mean(dims, keepdim=True)
+    dx = torch.sub(g, g.mean(dims, keepdim=True), out=None if g is dy else own(g))
+    dx = torch.addcmul(dx, x_hat, along, value=-1, out=own(dx) if dx is not dy else None)
+    return torch.mul(dx, rho * scale, out=own(dx)), None, dy * x_hat, dy
 
 
 @layer_norm.prepare
@@ -115,11 +100,12 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     what is computed in (at least float32). RuntimeError where the input does not end in S. Zhang & Sennrich 2019,
     arXiv:1910.07467, eq. 4.
     """
-    x = wide(input)
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    rstd = (x.square().mean(_dims(normalized_shape), keepdim=True) + eps).rsqrt()
-    y = x * rstd if weight is None else x * rstd * weight
-    return y.to(input.dtype), (rstd,)
+    x, dims = wide(input), _dims(normalized_shape)
+    scale, small = unit(x, dims, torch.finfo(x.dtype).eps if eps is None else eps)
+    x = x * scale
+    rho = (x.square().mean(dims, keepdim=True) + small).rsqrt()
+    y = x * rho if weight is None else x * rho * weight
+    return y.to(input.dtype), (scale, rho)
 
 
 @rms_norm.gradient
@@ -127,12 +113,12 @@ def _(dy, saved, needs, input, normalized_shape, weight):
     r"""With $g = dy \odot \gamma,\ \hat x = x \rho$, means over S: $dx = \rho\,(g - \hat x\,\overline{g \odot \hat x})$,
     $d\gamma = \sum dy \odot \hat x$, as $\partial \hat x_i / \partial x_j = \rho\,([i = j] - \hat x_i \hat x_j / n)$.
     """
-    (rstd,) = saved
-    x_hat = (wide(input) * rstd).conj()
+    scale, rho = saved
+    dy, x_hat = wide(dy), (wide(input) * scale * rho).conj()
     dx = None
     if needs.input:
-        g = wide(dy) if weight is None else dy * wide(weight).conj()
-        dx = rstd.conj() * (g - x_hat * (g * x_hat).mean(_dims(normalized_shape), keepdim=True))
+        g = dy if weight is None else dy * wide(weight).conj()
+        dx = (rho * scale).conj() * (g - x_hat * (g * x_hat).mean(_dims(normalized_shape), keepdim=True))
     return dx, None, dy * x_hat if needs.weight else None
 
 
@@ -166,34 +152,32 @@ def group_norm(input, num_groups, weight, bias, eps):
     input (N, C, *), G divides C, weight and bias (C,); output as input. RuntimeError where they do not fit. Wu & He 2018,
     arXiv:1803.08494, eq. 7.
     """
-    x = _grouped(wide(input), num_groups)
-    mean = x.mean((2, 3), keepdim=True)
-    y = x - mean
-    rho = (mean_square(y, (2, 3)) + eps).rsqrt()
-    y = torch.mul(y, rho if weight is None else rho * _over(wide(weight), num_groups), out=own(y))
+    y, kept = standardised(_grouped(wide(input), num_groups), (2, 3), eps)
+    if weight is not None:
+        y = torch.mul(y, _over(wide(weight), num_groups), out=own(y))
     if bias is not None:
         y = torch.add(y, _over(wide(bias), num_groups), out=own(y))
-    return y.reshape(input.shape).to(input.dtype), (mean, rho)
+    return y.reshape(input.shape).to(input.dtype), kept
 
 
 @group_norm.gradient
 def _(dy, saved, needs, input, num_groups, weight):
     r"""With $g = dy \odot \gamma$ and means over a group: $dx = \rho\,(g - \overline{g} - \hat x\,\overline{g \odot \hat x})$,
     $d\gamma = \sum dy \odot \hat x,\quad d\beta = \sum dy$ over all but the channel."""
-    mean, rho = saved
-    g, x_hat = _grouped(wide(dy), num_groups), _grouped(wide(input), num_groups) - mean
-    x_hat = torch.mul(x_hat, rho, out=own(x_hat))
-    across, along = g.sum(3, keepdim=True), (g * x_hat).sum(3, keepdim=True)  # of each channel
+    scale, mean, rest, _, rho = saved
+    dy, x = _grouped(wide(dy), num_groups), _grouped(wide(input), num_groups)
+    x_hat = restandardised(x, scale, mean, rest, rho)
+    across, along = dy.sum(3, keepdim=True), (dy * x_hat).sum(3, keepdim=True)  # of each channel
     dbias, dweight = (t.sum(0).flatten() for t in (across, along))
     if not needs.input:
         return None, None, dweight, dbias
-    w = None if weight is None else _over(wide(weight), num_groups)
-    n = max(g.shape[2:].numel(), 1)
-    across, along = (-rho / n * (t if w is None else t * w).sum(2, keepdim=True) for t in (across, along))
-    dx = g * (rho if w is None else rho * w)
-    dx = torch.add(dx, across, out=own(dx))
-    dx = torch.addcmul(dx, x_hat, along, out=own(dx))
-    return dx.reshape(input.shape), None, dweight, dbias
+    w = 1 if weight is None else _over(wide(weight), num_groups)
+    n = max(x.shape[2:].numel(), 1)
+    across, along = ((t * w).sum(2, keepdim=True) / n for t in (across, along))
+    dx = dy * w
+    dx = torch.sub(dx, across, out=own(dx))
+    dx = torch.addcmul(dx, x_hat, along, value=-1, out=own(dx))
+    return torch.mul(dx, rho * scale, out=own(dx)).reshape(input.shape), None, dweight, dbias
 
 
 def _grouped(x, groups):
@@ -251,7 +235,8 @@ def local_response_norm(input, size, alpha, beta, k):
     input (N, C, *); output as input. size: n; the window of channel c begins at $c - \lfloor n / 2 \rfloor$. ValueError
     where the input has fewer than 3 dimensions. Krizhevsky et al. 2012 (NIPS 25), section 3.3.
     """
-    return input * _response(input, size, alpha, k).pow(-beta)
+    x = widened(input)
+    return (x * _response(x, size, alpha, k).pow(-beta)).to(input.dtype)
 
 
 def _response(x, size, alpha, k):
@@ -267,9 +252,11 @@ def _round(x, before, after):
 def _(dy, input, size, alpha, beta, k):
     r"""$dx_c = dy_c d_c^{-\beta} - \frac{2 \alpha \beta}{n} x_c \sum_{c'} dy_{c'} x_{c'} d_{c'}^{-\beta - 1}$, the sum over
     the channels c' whose window holds c."""
-    d = _response(input, size, alpha, k)
-    past = _round(dy * input * d.pow(-beta - 1), (size - 1) // 2, size // 2)
-    return dy * d.pow(-beta) - 2 * alpha * beta / size * input * past
+    dy, x = widened(dy), widened(input)
+    d = _response(x, size, alpha, k)
+    power = d.pow(-beta)
+    past = _round(dy * x * power / d, (size - 1) // 2, size // 2)
+    return dy * power - x * (2 * alpha * beta / size * past)
 
 
 @local_response_norm.prepare

@@ -139,7 +139,7 @@ def channel_shuffle(input, groups):
 @channel_shuffle.gradient
 def _(dy, groups):
     r"""$dx_{i C / g + j} = dy_{j g + i}$."""
-    return _exchanged(dy, dy.shape[1] // groups)
+    return _exchanged(dy, max(dy.shape[1] // groups, 1))
 
 
 @channel_shuffle.prepare

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -244,14 +245,16 @@ def _adaptive_sizes(name, n, input, output_size):
         raise RuntimeError(
             f"{name}(): the input must have {n + 1} or {n + 2} dimensions, it has shape {tuple(input.shape)}"
         )
-    if 0 in input.shape[1 if input.dim() == n + 2 else 0 :][-n:]:
-        raise RuntimeError(f"{name}(): only the batch may be empty, the input has shape {tuple(input.shape)}")
     values = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,) * n
     if len(values) != n:
         raise RuntimeError(f"{name}(): output_size must be one number or {n}, it is {output_size}")
     size = tuple(length if o is None else o for o, length in zip(values, input.shape[-n:], strict=True))
     if min(size) < 0:
         raise RuntimeError(f"{name}(): output_size must be at least 0, it is {output_size}")
+    mean = name.startswith("adaptive_avg")
+    one = mean and all(s == 1 for s in size)  # the mean of all places, NaN of none
+    if not one and 0 in input.shape[-n if mean and n < 3 else 1 :]:
+        raise RuntimeError(f"{name}(): only the batch may be empty, the input has shape {tuple(input.shape)}")
     return size
 
 
@@ -396,12 +399,16 @@ def _adaptive_avg_pool(n: int) -> Op:
     input (N, C, *L) or (C, *L), output_size O (None keeps L); output (N, C, *O). RuntimeError where sizes do not fit.""",
     )
     def adaptive_avg_pool(input, size):
+        if 0 in input.shape[-n:]:
+            return input.mean(tuple(range(-n, 0)), keepdim=True)
         by = _adaptive_by(input, size)
         return (total(wide(input), by) / count(by)).to(input.dtype)
 
     @adaptive_avg_pool.gradient
     def _(dy, input, size):
         r"""$dx_l = \sum_{o \ni l} dy_o / c_o$ with $c_o$ elements in window o."""
+        if 0 in input.shape[-n:]:
+            return torch.zeros_like(input)
         by = _adaptive_by(input, size)
         return untotal(wide(dy) / count(by), tuple(input.shape[-n:]), by)
 
@@ -434,15 +441,23 @@ def _lp_pool(n: int) -> Op:
     @op(builtin=getattr(F, name), layout=contiguous if n == 3 else channels_last)
     @_named(name, rf"""The p-norm of each window in {n} dimensions: $y_o = \left( \sum_k x_{{o s + k}}^p \right)^{{1/p}}$.
 
-    input (N, C, *L) or (C, *L); norm_type p; output (N, C, *O) as of max_pool{n}d without padding. NaN where the sum is
-    negative, which an odd p allows. RuntimeError where options do not fit.""")  # fmt: skip
+    input (N, C, *L) or (C, *L); norm_type p, $\pm\infty$ for the largest and the smallest $|x|$; output (N, C, *O) as of
+    max_pool{n}d without padding. NaN where the sum is negative, which an odd p allows. ValueError where p is 0, RuntimeError
+    where options do not fit.""")  # fmt: skip
     def lp_pool(input, norm_type, options, ceil_mode):
+        if math.isinf(norm_type):
+            sign = math.copysign(1, norm_type)
+            return sign * largest(sign * input.abs(), _by(input, options, ceil_mode))[0]
         y = total(wide(input).pow(norm_type), _by(input, options, ceil_mode)) * scale(input, options, ceil_mode)
         return y.pow(1.0 / norm_type).to(input.dtype)
 
     @lp_pool.gradient
     def _(dy, output, input, norm_type, options, ceil_mode):
-        r"""$dx_l = \sum_{o \ni l} dy_o\, y_o^{1 - p}\, x_l^{p - 1}$; 0 where $y_o = 0$."""
+        r"""$dx_l = \sum_{o \ni l} dy_o\, y_o^{1 - p}\, x_l^{p - 1}$; 0 where $y_o = 0$. With $p = \pm\infty$ the sign of
+        the x that was chosen, the first of equals, times $dy_o$."""
+        if math.isinf(norm_type):
+            _, chosen = largest(math.copysign(1, norm_type) * input.abs(), _by(input, options, ceil_mode))
+            return _scatter(dy, chosen, tuple(input.shape[-n:])) * input.sign()
         x, y = wide(input), wide(output)
         none = y == 0
         slope = y.masked_fill(none, 1).pow(1 - norm_type).masked_fill(none, 0)
@@ -451,6 +466,8 @@ def _lp_pool(n: int) -> Op:
 
     @lp_pool.prepare
     def _(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+        if norm_type == 0:
+            raise ValueError(f"{name}(): norm_type must not be 0: take inf for the largest |x|")
         return input, norm_type, _options(name, n, input, kernel_size, stride, 0, 1, ceil_mode), ceil_mode
 
     @lp_pool.hard_samples
@@ -460,6 +477,16 @@ def _lp_pool(n: int) -> Op:
         yield call(x, 1.5, 2, 1)
         yield call(x, 3.0, 2, 2, True)
         yield call(x[0], 1.0, 3)
+        for p in (math.inf, -math.inf):
+            y = _ramp(tensor, 2, 3, *(5,) * n) + 0.1
+            yield call(y, p, 2)
+            yield call(y, p, 3, 2, True)
+            yield call(y[0], p, 2, 1)
+
+    @lp_pool.error_samples
+    def _(tensor):
+        yield ValueError, call(_ramp(tensor, 1, 1, *(4,) * n), 0, 2)
+        yield RuntimeError, call(_ramp(tensor, 1, 1, *(4,) * n), math.inf, 5)
 
     return lp_pool
 

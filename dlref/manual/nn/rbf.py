@@ -10,6 +10,7 @@ from ...builtin.nn import rbf as builtin_rbf
 from ..module import Manual
 from ..op import call, op
 from .common import wide
+from .standardise import summed
 
 
 def _thin_plate(s):
@@ -47,17 +48,18 @@ def rbf(input, centers, widths, kernel):
 def _(dy, output, saved, needs, input, centers, widths, kernel):
     r"""$ds = dy\,\phi'(s),\quad w = 2\,ds / \sigma^2$, and so
     $dx = \sum_j w_j (x - c_j),\quad dc_j = \sum_n w_{nj} (c_j - x_n),\quad d\sigma_j = -2 \sum_n ds_{nj} s_{nj} / \sigma_j$."""
-    s, phi = (v.reshape(-1, v.shape[-1]) for v in (*saved, wide(output)))
-    x, c, sigma = wide(input).reshape(-1, input.shape[-1]), wide(centers), wide(widths)
+    n = input.shape[:-1].numel()
+    s, phi = (v.reshape(n, v.shape[-1]) for v in (*saved, wide(output)))
+    x, c, sigma = wide(input).reshape(n, input.shape[-1]), wide(centers), wide(widths)
     ds = wide(dy).reshape(s.shape) * KERNELS[kernel][1](s, phi)
-    w = 2 * ds / sigma.square()
+    w, difference = (2 * ds / sigma.square()).unsqueeze(2), x.unsqueeze(1) - c  # as w x - w c would cancel
     dx = dcenters = dwidths = None
     if needs.input:
-        dx = (w.sum(1, keepdim=True) * x - w @ c).view(input.shape)
+        dx = summed(difference, (1,), w).view(input.shape)
     if needs.centers:
-        dcenters = w.sum(0).unsqueeze(1) * c - w.t() @ x
+        dcenters = -summed(difference, (0,), w)
     if needs.widths:
-        dwidths = -2 * (ds * s).sum(0) / sigma
+        dwidths = -2 * summed(ds, (0,), s) / sigma
     return dx, dcenters, dwidths
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual
+from ..module import Manual, again
 from ..op import call, op
 from .common import own, widened
 
@@ -25,7 +25,7 @@ def embedding(input, weight, padding_idx, scale_grad_by_freq, sparse):
 @embedding.gradient
 def _(dy, input, weight, padding_idx, scale_grad_by_freq, sparse):
     r"""$dW_k = \sum_{i : x_i = k} dy_i$, divided by the number of these i with scale_grad_by_freq; 0 for padding_idx."""
-    rows, d = input.flatten(), widened(dy).reshape(-1, weight.shape[1])
+    rows, d = input.flatten(), widened(dy).reshape(input.numel(), weight.shape[1])
     if scale_grad_by_freq:
         counts = d.new_zeros(len(weight)).index_add(0, rows, d.new_ones(()).expand(len(rows)))
         d = d / counts.index_select(0, rows).unsqueeze(1)
@@ -49,7 +49,7 @@ def _(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_
                 f"embedding(): padding_idx must lie within the {len(weight)} rows, it is {padding_idx}"
             )
         padding_idx %= len(weight)
-    if max_norm is not None:
+    if max_norm is not None and not again():
         with torch.no_grad():
             used = weight.new_zeros(len(weight)).index_fill(0, input.flatten().long(), 1)
             norm = torch.linalg.vector_norm(weight, norm_type, 1)

@@ -152,6 +152,8 @@ def _(
     factors: tuple = (None,) * n
     if scale_factor is not None:
         factors = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
+        if not all(map(math.isfinite, factors)):
+            raise RuntimeError(f"scale_factor must be finite, it is {scale_factor}")
         sizes = tuple(math.floor(float(length * f)) for length, f in zip(input.shape[2:], factors, strict=True))
         if recompute_scale_factor or mode == "area":
             factors = (None,) * n
