@@ -241,30 +241,14 @@ class RReLU(Manual, torch.nn.RReLU):
 def _elu(input, alpha, scale=1.0, rate=1.0):
     r"""$s x$ where $x > 0$, else $s \alpha\,(e^{r x} - 1)$."""
     x = wide(input)
-    y = x.clamp(max=0)
-    if plain():  # the sum of both pieces, of which one is 0
-        y = (y if rate == 1 else y.mul_(rate)).expm1_()
-        y = (y if alpha == 1 else y.mul_(alpha)).add_(x.clamp(min=0))
-        return (y if scale == 1 else y.mul_(scale)).to(input.dtype)
-    return (torch.where(x <= 0, alpha * torch.expm1(y * rate), x) * scale).to(input.dtype)
+    y = torch.expm1(x.clamp(max=0) * rate)
+    return (torch.where(x > 0, x, y if alpha == 1 else y * alpha) * scale).to(input.dtype)
 
 
-def _elu_gradient(dy, input, alpha, scale=1.0, rate=1.0):
-    r"""$s\,dy$ where $x > 0$, else $s \alpha r\,e^{r x} dy$: of the input, as $y + s \alpha$ would cancel."""
+def _elu_gradient(dy, input, factor, scale=1.0, rate=1.0):
+    r"""$s\,dy$ where $x > 0$, else $f\,e^{r x} dy,\quad f = s \alpha r$: of the input, as $y + s \alpha$ would cancel."""
     x = wide(input)
-    factor = scale * alpha * rate
-    slope = x.clamp(max=0) if rate == 1 else x.clamp(max=0) * rate
-    slope = torch.exp(slope, out=own(slope))
-    if plain() and factor >= scale:  # $e^0 = 1$, so where x is positive the slope is its factor: the lesser, scale
-        slope.nan_to_num_(1)
-        if factor > scale:
-            slope.mul_(torch.le(x, 0, out=torch.empty_like(x)).mul_(factor).clamp_(min=scale))
-        elif scale != 1:
-            slope.mul_(scale)
-    else:
-        slope = torch.mul(slope, factor, out=own(slope))
-        slope = select(torch.le, x, 0, slope, slope.new_full((), scale).expand_as(slope))
-    return torch.mul(slope, dy, out=own(slope))
+    return torch.where(x <= 0, torch.exp(x.clamp(max=0) * rate) * factor * dy, scale * dy)
 
 
 def _elu_samples(tensor, *options):
@@ -304,13 +288,19 @@ def celu(input, alpha=1.0):
 
     Any shape; output as input. RuntimeError where alpha is 0. Barron 2017, arXiv:1704.07483, eq. 2.
     """
-    return _elu(input, alpha, rate=1 / alpha)
+    return _elu(input, alpha, rate=_rate(alpha, input))
+
+
+def _rate(alpha, input):
+    """1 / alpha, no larger than the dtype holds, as infinity times an x of 0 would be NaN."""
+    largest = torch.finfo(wide(input).dtype).max
+    return min(max(1 / alpha, -largest), largest)
 
 
 @celu.gradient
 def _(dy, input, alpha):
     r"""$dx = dy$ where $x > 0$, else $e^{x / \alpha} dy$."""
-    return _elu_gradient(dy, input, alpha, rate=1 / alpha)
+    return _elu_gradient(dy, input, 1.0, rate=_rate(alpha, input))
 
 
 @celu.prepare
@@ -347,7 +337,7 @@ def selu(input):
 @selu.gradient
 def _(dy, input):
     r"""$dx = \lambda\,dy$ where $x > 0$, else $\lambda \alpha e^x dy$."""
-    return _elu_gradient(dy, input, SELU_ALPHA, SELU_SCALE)
+    return _elu_gradient(dy, input, SELU_SCALE * SELU_ALPHA, SELU_SCALE)
 
 
 @selu.hard_samples

@@ -124,12 +124,19 @@ def _size(difference):
     return difference.abs() if difference.is_complex() else torch.abs(difference, out=own(difference))
 
 
-def _bowl(difference, bound):
-    r"""$d^2 / 2$ where $|d| \le b$, else $b (|d| - b / 2)$: both are $c (|d| - c / 2)$ with $c = \min(|d|, b)$."""
+def _bowl(difference, bound, unit=1.0):
+    r"""$d^2 / 2u$ where $|d| \le b$, else $b (|d| - b / 2) / u$: both are $c / u\,(|d| - c / 2)$ with $c = \min(|d|, b)$."""
     size = _size(difference)
     near = size.clamp(max=bound)
     size = torch.sub(size, near, alpha=0.5, out=own(size))
+    near = near if unit == 1 else torch.div(near, unit, out=own(near))
     return torch.mul(size, near, out=own(size))
+
+
+def _held(number, difference):
+    """The positive number as the difference's dtype can hold it and its reciprocal."""
+    kind = torch.finfo(difference.dtype)
+    return min(max(number, kind.tiny), kind.max)
 
 
 @op(builtin=F.smooth_l1_loss, autocast="float32")
@@ -142,9 +149,8 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
     difference = _difference(input, target)
     if not beta:
         return _reduce(difference.abs(), reduction, None, input, target)
-    loss = _bowl(difference, beta)
-    loss = torch.div(loss, beta, out=own(loss))
-    return _reduce(loss, reduction, None, input, target)
+    beta = _held(beta, difference)
+    return _reduce(_bowl(difference, beta, beta), reduction, None, input, target)
 
 
 @smooth_l1_loss.prepare
@@ -161,8 +167,9 @@ def _(dy, needs, input, target, reduction, beta):
     difference = _difference(input, target)
     if not beta:
         return _pull(dy, difference.sgn(), reduction, None, needs)[:2]
+    beta = _held(beta, difference)
     slope = torch.clamp(difference, -beta, beta, out=own(difference))
-    return _pull(dy, slope, reduction, None, needs, factor=1 / beta)[:2]
+    return _pull(dy, torch.div(slope, beta, out=own(slope)), reduction, None, needs)[:2]
 
 
 @op(builtin=F.huber_loss, autocast={"cpu": "float32", "cuda": "float32"})
@@ -235,6 +242,30 @@ def _wrong(tensor):
     x = tensor([[1.0, 2.0]])
     yield ValueError, call(x, x, reduction="total")
     yield RuntimeError, call(x, tensor([1.0, 2.0, 3.0]))
+
+
+@l1_loss.equation
+def _(sp, input, target):
+    d = input - target
+    return sp.Piecewise((d, d > 0), (-d, d < 0), (0, True))
+
+
+@mse_loss.equation
+def _(sp, input, target):
+    return (input - target) ** 2
+
+
+@smooth_l1_loss.equation
+def _(sp, input, target, beta):
+    d = input - target
+    return sp.Piecewise((d - beta / 2, d >= beta), (-d - beta / 2, d <= -beta), (d**2 / (2 * beta), True))
+
+
+@huber_loss.equation
+def _(sp, input, target, delta):
+    d = input - target
+    ends = ((d - delta / 2) * delta, d >= delta), ((-d - delta / 2) * delta, d <= -delta)
+    return sp.Piecewise(*ends, (d**2 / 2, True))
 
 
 for _loss in (l1_loss, mse_loss):
