@@ -49,6 +49,11 @@ def _(tensor):
     yield call(tensor([-1.0, -0.0, 0.0, 1e-30, 1.0, INF, -INF, NAN]))
 
 
+@relu.equation
+def _(sp, input):
+    return sp.Piecewise((input, input > 0), (0, True))
+
+
 class ReLU(Manual, torch.nn.ReLU):
     op = relu
 
@@ -74,6 +79,11 @@ def _(tensor):
     yield call(tensor([]))
 
 
+@relu6.equation
+def _(sp, input):
+    return sp.Piecewise((0, input <= 0), (input, input < 6), (6, True))
+
+
 class ReLU6(Manual, torch.nn.ReLU6):
     op = relu6
 
@@ -97,6 +107,11 @@ def _(tensor):
     yield call(tensor([-1.0, 0.0, 0.5, 0.7, 1.0, INF, -INF, NAN]), 0.5, -1.0)
     yield call(tensor([0.69, 0.7, 0.71, 0.0]), 0.7, 20.0)  # half precision cannot hold the threshold
     yield call(tensor([]), 0.0, 1.0)
+
+
+@threshold.equation
+def _(sp, input, threshold, value):
+    return sp.Piecewise((input, input > threshold), (value, True))
 
 
 class Threshold(Manual, torch.nn.Threshold):
@@ -133,6 +148,11 @@ def _(tensor):
     yield call(tensor([]))
 
 
+@leaky_relu.equation
+def _(sp, input, negative_slope):
+    return sp.Piecewise((input, input > 0), (negative_slope * input, True))
+
+
 class LeakyReLU(Manual, torch.nn.LeakyReLU):
     op = leaky_relu
 
@@ -154,7 +174,7 @@ def _(dy, needs, input, weight):
     dx = select(torch.gt, x, 0, wide(dy), dy * w) if needs.input else None
     if not needs.weight:
         return dx, None
-    negative = x.clamp(max=0)
+    negative = torch.where(x > 0, 0, x)  # whose slope at 0 is that of w x, as dx has it
     return dx, torch.mul(negative, dy, out=own(negative)).sum_to_size(w.shape).reshape(weight.shape)
 
 
@@ -183,6 +203,11 @@ def _(tensor):
     yield call(tensor(-2.0), tensor([0.5]))  # an input without dimensions
     yield call(tensor([-2.0, NAN]), tensor([0.5]))  # an input without channels
     yield call(tensor([]).reshape(0, 2, 3), tensor([0.5, 1.0]))
+
+
+@prelu.equation
+def _(sp, input, weight):
+    return sp.Piecewise((input, input > 0), (weight * input, True))
 
 
 class PReLU(Manual, torch.nn.PReLU):
@@ -229,6 +254,11 @@ def _(tensor):
         yield call(x, 0.2, 0.2, training=training)  # no choice
         yield call(tensor([]), training=training)
         yield call(tensor(-2.0), training=training)
+
+
+@rrelu.equation
+def _(sp, input, lower, upper):
+    return sp.Piecewise((input, input > 0), (input * (lower + upper) / 2, True))
 
 
 class RReLU(Manual, torch.nn.RReLU):
@@ -278,6 +308,11 @@ def _(tensor):
     yield from _elu_samples(tensor, {"alpha": 0.3}, {"alpha": -2.0}, {"alpha": 0.0})
 
 
+@elu.equation
+def _(sp, input, alpha):
+    return sp.Piecewise((input, input > 0), (alpha * (sp.exp(input) - 1), input < 0), (alpha * input, True))
+
+
 class ELU(Manual, torch.nn.ELU):
     op = elu
 
@@ -316,6 +351,11 @@ def _(tensor):
     yield call(tensor([-1.0, 0.0, 2.0]), -2.0)
 
 
+@celu.equation
+def _(sp, input, alpha):
+    return sp.Piecewise((input, input > 0), (alpha * (sp.exp(input / alpha) - 1), input < 0), (input, True))
+
+
 class CELU(Manual, torch.nn.CELU):
     op = celu
 
@@ -343,6 +383,12 @@ def _(dy, input):
 @selu.hard_samples
 def _(tensor):
     yield from _elu_samples(tensor)
+
+
+@selu.equation
+def _(sp, input):
+    alpha, scale = sp.Rational(SELU_ALPHA), sp.Rational(SELU_SCALE)
+    return scale * sp.Piecewise((input, input > 0), (alpha * (sp.exp(input) - 1), input < 0), (alpha * input, True))
 
 
 class SELU(Manual, torch.nn.SELU):
@@ -384,6 +430,11 @@ def _(tensor):
     yield call(tensor([]))
 
 
+@hardtanh.equation
+def _(sp, input, min_val, max_val):
+    return sp.Piecewise((min_val, input <= min_val), (input, input < max_val), (max_val, True))
+
+
 class Hardtanh(Manual, torch.nn.Hardtanh):
     op = hardtanh
 
@@ -418,6 +469,11 @@ def _knots(tensor):
 hardsigmoid.hard_samples(_knots)
 
 
+@hardsigmoid.equation
+def _(sp, input):
+    return sp.Piecewise((0, input <= -3), ((input + 3) / 6, input < 3), (1, True))
+
+
 class Hardsigmoid(Manual, torch.nn.Hardsigmoid):
     op = hardsigmoid
 
@@ -446,6 +502,11 @@ def _(dy, input):
 
 
 hardswish.hard_samples(_knots)
+
+
+@hardswish.equation
+def _(sp, input):
+    return sp.Piecewise((0, input <= -3), (input * (input + 3) / 6, input < 3), (input, True))
 
 
 class Hardswish(Manual, torch.nn.Hardswish):
@@ -478,6 +539,11 @@ def _(tensor):
     yield call(tensor([-1.0, 0.0, 1.0]), -0.5)
 
 
+@hardshrink.equation
+def _(sp, input, lambd):
+    return sp.Piecewise((input, input > lambd), (input, input < -lambd), (0, True))
+
+
 class Hardshrink(Manual, torch.nn.Hardshrink):
     op = hardshrink
 
@@ -505,6 +571,11 @@ def _(input, lambd=0.5):
 
 
 softshrink.hard_samples(_shrink_samples)
+
+
+@softshrink.equation
+def _(sp, input, lambd):
+    return sp.Piecewise((input - lambd, input > lambd), (input + lambd, input < -lambd), (0, True))
 
 
 class Softshrink(Manual, torch.nn.Softshrink):

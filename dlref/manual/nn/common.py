@@ -153,7 +153,7 @@ def sech(x: Tensor) -> Tensor:
 
 def times(a: Tensor, x: Tensor) -> Tensor:
     r"""$a x$, and 0 where a is 0 though x be infinite: $0 \log 0 = 0$."""
-    return torch.where(a == 0, 0, a * x)
+    return a * torch.where((a == 0) & x.isinf(), 0, x)
 
 
 def log1p_exp(x):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, log1p_exp, logistic, own, times, wide, widened
+from .common import concrete, gated, log1p_exp, logistic, own, times, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
 
 # --- two classes ------------------------------------------------------------------------------------------------
@@ -170,10 +170,9 @@ def _(input, target, reduction):
 def _(dy, needs, input, target, reduction):
     r"""$dx = -s\,t\,\sigma(-t x),\quad dt = -s\,x\,\sigma(-t x)$."""
     x = wide(input)
-    p = logistic(_opposed(x, target))
-    dz = torch.mul(p, -unreduced(dy, p.numel(), reduction), out=own(p))
-    dtarget = dz * x if needs.target else None
-    return torch.mul(dz, target, out=own(dz)), dtarget
+    z = _opposed(x, target)
+    s = -unreduced(dy, z.numel(), reduction)
+    return gated(s * target, z), gated(s * x, z) if needs.target else None
 
 
 @soft_margin_loss.hard_samples
@@ -262,6 +261,12 @@ def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduct
     return reduce_loss(loss, reduction).to(dtype if dtype.is_floating_point else loss.dtype)
 
 
+def _mean(x, target, eps):
+    r"""$x + \epsilon$, but no 0 where the target is: 0/0 stands for 0 there."""
+    mean = x + eps
+    return torch.where((mean == 0) & (target == 0), 1, mean)
+
+
 @poisson_nll_loss.prepare
 def _(input, target, log_input, full, eps, reduction):
     check_reduction(reduction)
@@ -274,7 +279,7 @@ def _(dy, needs, input, target, log_input, full, eps, reduction):
     r"""$dx = s\,(e^x - t)$, or $s\,(1 - t / (x + \epsilon))$; $dt = -s \log \lambda$, with full $+\,s (\log t + 1 / 2t)$."""
     x = widened(input)
     s = unreduced(dy, torch.broadcast_shapes(input.shape, target.shape).numel(), reduction)
-    dx = s * (x.exp() - target if log_input else 1 - torch.where(target == 0, 0, target / (x + eps)))
+    dx = s * (x.exp() - target if log_input else 1 - target / _mean(x, target, eps))
     dt = None
     if needs.target:
         slope = -x if log_input else -(x + eps).log()

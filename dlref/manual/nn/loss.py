@@ -308,11 +308,19 @@ def kl_div(input, target, reduction="mean", log_target=False):
     input and target broadcast to each other, target $\log q$ with log_target. "batchmean" divides by the batch alone,
     which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. Kullback & Leibler 1951.
     """
-    q, log_q = (target.exp(), target) if log_target else (target, target.log())
-    loss = times(q, log_q - input)
+    if log_target:
+        loss = _weighed(target, target) - _weighed(target, input)
+    else:
+        loss = torch.special.xlogy(target, target) - times(target, input)
     if reduction == "batchmean":
         return loss.sum() / input.shape[0] if input.dim() else loss.sum()
     return reduce_loss(loss, reduction)
+
+
+def _weighed(log_q, x):
+    r"""$q x$ by the root of q, which is not subnormal where the product is not."""
+    root = torch.exp(log_q / 2)
+    return root * times(root, x)
 
 
 @kl_div.prepare
@@ -339,7 +347,7 @@ def _(dy, needs, input, target, reduction, log_target):
         return (-s * q).expand(torch.broadcast_shapes(q.shape, input.shape)) if reduction != "none" else -s * q
     slope = (target if log_target else q.log()) + 1 - input
     dx = (-s * q).expand(slope.shape)
-    return dx, s * (times(q, slope) if log_target else slope)
+    return dx, s * (_weighed(target, slope) if log_target else slope)
 
 
 @kl_div.hard_samples

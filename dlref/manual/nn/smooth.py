@@ -252,7 +252,9 @@ def mish(input):
     r"""$y = x \tanh(\log(1 + e^x))$. Any shape; output as input. Misra 2019, arXiv:1908.08681, eq. 1."""
     x = wide(input)
     h, e = _root_exp(x)
-    return (x * h * (h * (e + 2) / (e * (e + 2) + 2))).to(input.dtype)
+    negative = x < 0
+    first, second = torch.where(negative, h, 1), torch.where(negative, h, e)
+    return (x * first * (second * (e + 2) / (e * (e + 2) + 2))).to(input.dtype)
 
 
 def _root_exp(x):
@@ -273,7 +275,8 @@ def _(dy, input):
     x = wide(input)
     h, e = _root_exp(x)
     n = e * (e + 2)
-    return dy * (h * (h * ((e + 2 + 4 * x.clamp(max=40) * (1 + e) / (n + 2)) / (n + 2))))
+    near = x.clamp(-1e4, 40)  # beyond, e is 0, or dx = dy
+    return dy * (h * (h * ((e + 2 + 4 * near * (1 + e) / (n + 2)) / (n + 2))))
 
 
 mish.hard_samples(_extremes)
@@ -326,11 +329,11 @@ def _(dy, input, approximate):
     """
     x = wide(input)
     if approximate == "none":
-        h = torch.exp(-x.square() / 4)
+        h = torch.exp(-x.clamp(-60, 60).square() / 4)  # beyond, $h^2$ is 0
         return dy * (_normal(x) + DENSITY * x * h * h)
-    u = 2 * _cubic(x)
-    slope = 2 * RATE * (1 + 3 * CUBIC * x.clamp(-40, 40).square())  # $2u'$; beyond, $\sigma(2u)\,\sigma(-2u)$ is 0
-    return dy * gated(1 + gated(x, -u) * slope, u)
+    near = x.clamp(-40, 40) + (x - x)  # beyond, $\sigma(2u)\,\sigma(-2u)$ is 0; of an infinite x NaN, as in torch
+    u = 2 * _cubic(near)
+    return dy * gated(1 + gated(near * (2 * RATE) * (1 + 3 * CUBIC * near.square()), -u), u)
 
 
 RATE, CUBIC, DENSITY = math.sqrt(2 / math.pi), 0.044715, 1 / math.sqrt(2 * math.pi)
@@ -380,7 +383,7 @@ def _(dy, input, dim):
     r"""$da = dy\,\sigma(b),\quad db = dy\,a\,\sigma(b)\,\sigma(-b)$."""
     a, b = wide(input).tensor_split(2, dim)
     s = sech(b / 2) / 2
-    return torch.cat((dy * logistic(b), dy * a * s * s), dim)
+    return torch.cat((dy * logistic(b), a * s * s * dy), dim)
 
 
 @glu.prepare
