@@ -272,7 +272,7 @@ def _elu(input, alpha, scale=1.0, rate=1.0):
     r"""$s x$ where $x > 0$, else $s \alpha\,(e^{r x} - 1)$."""
     x = wide(input)
     y = torch.expm1(x.clamp(max=0) * rate)
-    return (torch.where(x > 0, x, y if alpha == 1 else y * alpha) * scale).to(input.dtype)
+    return (torch.where(x < 0, y if alpha == 1 else y * alpha, x) * scale).to(input.dtype)
 
 
 def _elu_gradient(dy, input, factor, scale=1.0, rate=1.0):
@@ -305,7 +305,7 @@ def _(dy, input, alpha):
 
 @elu.hard_samples
 def _(tensor):
-    yield from _elu_samples(tensor, {"alpha": 0.3}, {"alpha": -2.0}, {"alpha": 0.0})
+    yield from _elu_samples(tensor, *({"alpha": alpha} for alpha in (0.3, -2.0, 0.0, 1e-300, 1e30, INF)))
 
 
 @elu.equation
@@ -347,7 +347,9 @@ def _(input, alpha):
 
 @celu.hard_samples
 def _(tensor):
-    yield from _elu_samples(tensor, {"alpha": 0.25}, {"alpha": 4.0})  # torch holds 1 / alpha in float32
+    yield from _elu_samples(
+        tensor, *({"alpha": alpha} for alpha in (0.25, 4.0, 2.0**-99, 2.0**99))
+    )  # torch rounds 1 / alpha
     yield call(tensor([-1.0, 0.0, 2.0]), -2.0)
 
 

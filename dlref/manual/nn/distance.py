@@ -13,8 +13,9 @@ from .common import concrete, real_dtype, wide, widened
 
 
 def norm(v, p, dim):
-    r"""$n = (\sum |v_i|^p)^{1/p} = m\,(\sum |v_i / m|^p)^{1/p}$ along dim, which is kept, m the largest $|v_i|$, so that no
-    power is too large or too small for the dtype; m for p = inf, the count of $v_i \ne 0$ for p = 0.
+    r"""$n = (\sum |v_i|^p)^{1/p} = m\,(\sum |v_i / m|^p)^{1/p}$ along dim, which is kept, m the largest $|v_i|$ (for
+    p = 2 the power of 2 below it, which rounds nothing), so that no power is too large or too small for the dtype; the
+    largest for p = inf, the count of $v_i \ne 0$ for p = 0.
     """
     size = v.abs()
     if p == 0:
@@ -27,6 +28,7 @@ def norm(v, p, dim):
         return size.sum(dim, keepdim=True)
     scale = size.detach().amax(dim, keepdim=True)
     scale = torch.where((scale > 0) & (scale < math.inf), scale, 1)
+    scale = scale.log2().floor().exp2() if p == 2 else scale
     size = size / scale
     total = (size.square() if p == 2 else size.pow(p)).sum(dim, keepdim=True)
     nothing = total == 0  # where a root has no slope; a norm's is 0 there
@@ -135,6 +137,8 @@ def _(tensor):
     yield call(x, y)  # right angle, no angle, parallel
     yield call(x, y, 0)
     yield call(x, y[:1], -1, 1e-2)  # below eps
+    yield call(x[::2], y[::2], 1, 1e-300)
+    yield call(x, y, 1, 1e30)
     yield call(x[:0], y[:0])
 
 
@@ -170,7 +174,7 @@ def _(dy, input, p, dim, eps):
     n = _floor(size, eps)
     along = (dy * (x / n).conj()).sum(dim, keepdim=True)
     along = along.real if along.is_complex() else along
-    return (dy - torch.where(size >= eps, along, 0) * norm_gradient(x, size, p, dim)) / n
+    return (dy - torch.where((size >= eps) & (size > 0), along, 0) * norm_gradient(x, size, p, dim)) / n
 
 
 def _length(sp, v, p=2):
@@ -191,6 +195,7 @@ def _(tensor):
     for p in (1.0, 2.0, 3.0, math.inf):
         yield call(x, p)
         yield call(x, p, 0, 1e-2)
+        yield call(x, p, 0, 1e30)
     yield call(x[:0])
 
 

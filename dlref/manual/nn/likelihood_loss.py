@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, gated, log1p_exp, logistic, own, times, wide, widened
+from .common import HALF, concrete, gated, log1p_exp, logistic, own, times, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
 
 # --- two classes ------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduct
     x = widened(input)
     loss = x.exp() - times(target, x) if log_input else x - times(target, (x + eps).log())
     if full:
-        t = target.masked_fill(target <= 1, 1)
+        t = widened(target).masked_fill(target <= 1, 1)
         stirling = t * t.log() - t + 0.5 * (2 * math.pi * t).log()
         loss = loss + stirling.masked_fill(target <= 1, 0)
     dtype = torch.promote_types(input.dtype, target.dtype)
@@ -284,7 +284,7 @@ def _(dy, needs, input, target, log_input, full, eps, reduction):
     if needs.target:
         slope = -x if log_input else -(x + eps).log()
         if full:
-            t = target.masked_fill(target <= 1, 1)
+            t = widened(target).masked_fill(target <= 1, 1)
             slope = slope + (t.log() + 0.5 / t).masked_fill(target <= 1, 0)
         dt = s * slope
     return dx, dt
@@ -320,14 +320,16 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     torch the bound does not stop var's gradient). ValueError where var's shape does not fit or it is negative.
     """
     v = _variance(input, var, eps)
-    loss = 0.5 * (v.log() + ((input - target) / v.sqrt()).square())
-    return reduce_loss(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    loss = 0.5 * (v.log() + ((widened(input) - widened(target)) / v.sqrt()).square())
+    loss = reduce_loss(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    half = all(t.dtype in HALF for t in (input, target, var) if isinstance(t, torch.Tensor))
+    return loss.to(torch.promote_types(input.dtype, target.dtype)) if half else loss
 
 
 def _variance(input, var, eps):
     if not isinstance(var, torch.Tensor):
         var = input.new_full((), var)
-    return (var.unsqueeze(-1) if 0 < var.dim() < input.dim() else var).clamp(min=eps)
+    return widened(var.unsqueeze(-1) if 0 < var.dim() < input.dim() else var).clamp(min=eps)
 
 
 @gaussian_nll_loss.prepare
@@ -351,12 +353,12 @@ def _(input, target, var, full, eps, reduction):
 def _(dy, needs, input, target, var, eps, reduction):
     r"""$dx = s\,(x - t) / v = -dt,\quad dv = \frac{s}{2} (1 - (x - t)^2 / v) / v$."""
     v = _variance(input, var, eps)
-    difference = input - target
+    difference = widened(input) - widened(target)
     s = unreduced(dy, torch.broadcast_shapes(difference.shape, v.shape).numel(), reduction)
     dx = s * difference / v
     dv = None
     if needs.var:
-        dv = s * 0.5 * (1 - difference.square() / v) / v
+        dv = s * 0.5 * (1 - (difference / v.sqrt()).square()) / v
         dv = dv.sum(-1) if var.dim() < input.dim() else dv
     return dx, -dx, dv
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, own, times, warn, wide
+from .common import concrete, own, times, warn, wide, widened
 from .softmax import log_normalized
 
 
@@ -22,6 +22,7 @@ def reduce_loss(loss, reduction):
 
 def unreduced(dy, elements, reduction):
     """The upstream gradient of each element's loss, where the loss was reduced."""
+    dy = widened(dy)
     return dy / max(elements, 1) if reduction == "mean" else dy
 
 
@@ -87,7 +88,7 @@ def _(dy, saved, needs, target, weight, reduction, label_smoothing):
     dim = min(log_p.dim() - 1, 1)
     classes = log_p.shape[dim]
     if not indexed:
-        scale = dy.unsqueeze(dim) if reduction == "none" else dy
+        scale = widened(dy).unsqueeze(dim) if reduction == "none" else widened(dy)
         scale = scale * (classes / max(log_p.numel(), 1)) if reduction == "mean" else scale
         q = _smooth(target, label_smoothing, classes)
         a = q if weight is None else q * _along(weight, log_p)
@@ -259,7 +260,7 @@ def _total(weight, index, ignored):
 
 def _share(dy, dim, index, ignored, weight, reduction, total=None):
     """The upstream gradient of each sample's loss before its weight, 0 where it counts nothing; total: the denominator."""
-    scale = dy.unsqueeze(dim) if reduction == "none" else dy
+    scale = widened(dy).unsqueeze(dim) if reduction == "none" else widened(dy)
     if reduction == "mean":
         scale = scale / (_total(weight, index, ignored) if total is None else total)
     # After the division, as that is 0/0 where all are ignored.

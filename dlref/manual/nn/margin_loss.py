@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, floating, own, plain, real_dtype, widened
+from .common import HALF, concrete, floating, own, plain, real_dtype, widened
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .loss import check_reduction, pick, reduce_loss, unreduced
 
@@ -65,7 +65,10 @@ def margin_ranking_loss(input1, input2, target, margin=0, reduction="mean"):
 
     Three tensors of one number of dimensions, broadcast to each other; RuntimeError where they have not.
     """
-    return reduce_loss((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+    z = -widened(target) * (widened(input1) - widened(input2)) + margin
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in (input1, input2, target)))
+    loss = reduce_loss(z.clamp(min=0), reduction)
+    return loss.to(dtype) if dtype in HALF else loss
 
 
 @margin_ranking_loss.prepare
@@ -80,8 +83,8 @@ def _(input1, input2, target, margin, reduction):
 @margin_ranking_loss.gradient
 def _(dy, input1, input2, target, margin, reduction):
     r"""$dx_1 = -s\,t\,[l > 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l > 0]$; s is dy, for the mean dy/n."""
-    difference = input1 - input2
-    z = -target * difference + margin
+    difference = widened(input1) - widened(input2)
+    z = -widened(target) * difference + margin
     s = unreduced(dy, z.numel(), reduction) * (z > 0).to(z.dtype)
     return -s * target, s * target, -s * difference
 
@@ -223,7 +226,7 @@ def _(dy, input, target, p, margin, weight, reduction):
     z, w, index = _hinges(input, target, margin, weight)
     s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
     s = s.unsqueeze(-1) if reduction == "none" else s
-    g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z if p == 2 else 1)
+    g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z.clamp(min=0) if p == 2 else 1)
     return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
 
 
@@ -235,6 +238,7 @@ def _(tensor):
         for reduction in ("none", "mean", "sum"):
             yield call(x, y, p, reduction=reduction)
             yield call(x, y, p, 0.5, w, reduction=reduction)
+        yield call(x, y, p, -math.inf)
     yield call(x[0], y[0])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -45,7 +47,7 @@ def _pull(dy, slope, reduction, weight, needs, normalised=True, loss=None, facto
 
     $dw = s\,l$, for the normalised mean $s\,(l - E)$ with $E = \sum w l / \sum w$.
     """
-    dweight = None
+    dweight, dy = None, widened(dy)
     if reduction == "mean":
         dy = dy / (weight.sum() if weight is not None and normalised else slope.numel())
     if weight is not None and needs.weight:
@@ -134,9 +136,9 @@ def _bowl(difference, bound, unit=1.0):
 
 
 def _held(number, difference):
-    """The positive number as the difference's dtype can hold it and its reciprocal."""
+    """The positive number as the difference's dtype holds it: not 0, infinity where it is larger than the largest."""
     kind = torch.finfo(difference.dtype)
-    return min(max(number, kind.tiny), kind.max)
+    return math.inf if number > kind.max else max(number, kind.tiny)
 
 
 @op(builtin=F.smooth_l1_loss, autocast="float32")
@@ -179,7 +181,8 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     input and target of one shape (others are broadcast, with a warning), weight of the input's (the mean is
     $\sum w l / n$). Huber 1964. RuntimeError where delta is not positive.
     """
-    loss = _bowl(_difference(input, target), delta)
+    difference = _difference(input, target)
+    loss = _bowl(difference, _held(delta, difference))
     return _reduce(loss, reduction, weight, input, target, normalised=False)
 
 
@@ -195,6 +198,7 @@ def _(input, target, reduction, delta, weight):
 def _(dy, needs, input, target, reduction, delta, weight):
     r"""$dx = s\,w\,\mathrm{clamp}(d, -\delta, \delta)$; s is dy, for the mean dy/n."""
     difference = _difference(input, target)
+    delta = _held(delta, difference)
     slope = (
         difference.clamp(-delta, delta) if needs.weight else torch.clamp(difference, -delta, delta, out=own(difference))
     )
@@ -229,13 +233,15 @@ def _weighted(tensor):
 def _(tensor):
     yield from _samples(tensor)
     yield call(tensor([0.0, 0.5, -0.5, 0.4]), tensor([0.0, 0.0, 0.0, 0.0]), beta=0.5)
-    yield call(tensor([0.0, 0.5, -0.5]), tensor([0.0, 0.0, 0.0]), beta=0)
+    for beta in (0, 1e-300, 1e-30, 1e30, math.inf):
+        yield call(tensor([0.0, 0.5, -0.5]), tensor([0.0, 0.0, 0.0]), beta=beta)
 
 
 @huber_loss.hard_samples
 def _(tensor):
     yield from _weighted(tensor)
-    yield call(tensor([0.0, 0.5, -0.5, 0.4, 2.0]), tensor([0.0, 0.0, 0.0, 0.0, 0.0]), delta=0.5)
+    for delta in (0.5, 1e-300, 1e-30, 1e30, math.inf):
+        yield call(tensor([0.0, 0.5, -0.5, 0.4, 2.0]), tensor([0.0, 0.0, 0.0, 0.0, 0.0]), delta=delta)
 
 
 def _wrong(tensor):

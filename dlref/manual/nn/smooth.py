@@ -136,6 +136,8 @@ def _(tensor):
     yield call(x, 2.0, 3.0)  # the piece boundary, and beyond it
     yield call(x, -1.0)
     yield call(x, 0.5, -1.0)
+    for beta in (1e-300, 1e-30, 1e30, INF):
+        yield call(x, beta)
 
 
 @softplus.equation
@@ -258,10 +260,10 @@ def mish(input):
 
 
 def _root_exp(x):
-    r"""$h = e^{x / 2}$ and $e^x$, with x no larger than 40, where $\tanh(\log(1 + e^x)) = n / (n + 2),\quad n = e^x (e^x + 2)$,
+    r"""$h = e^{x / 2}$ and $e^x$, with x no larger than 22, where $\tanh(\log(1 + e^x)) = n / (n + 2),\quad n = e^x (e^x + 2)$,
     is 1. A factor h at a time, nothing is subnormal but the result.
     """
-    h = torch.exp(x.clamp(max=40) / 2)
+    h = torch.exp(x.clamp(max=22) / 2)
     return h, h * h
 
 
@@ -275,7 +277,7 @@ def _(dy, input):
     x = wide(input)
     h, e = _root_exp(x)
     n = e * (e + 2)
-    near = x.clamp(-1e4, 40)  # beyond, e is 0, or dx = dy
+    near = x.clamp(-1e4, 22) + (x - x)  # beyond, e is 0, or dx = dy; of an infinite x NaN, as in torch
     return dy * (h * (h * ((e + 2 + 4 * near * (1 + e) / (n + 2)) / (n + 2))))
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import own, warn, wide
+from .common import own, times, warn, wide
 
 INF, NAN = float("inf"), float("nan")
 
@@ -201,7 +201,7 @@ def gumbel_softmax(logits, gumbels, tau, hard, dim):
 
     logits of any shape, output as logits. Jang et al. 2017, arXiv:1611.01144, eq. 2; Maddison et al., arXiv:1611.00712.
     """
-    y = _normalized(_shifted((logits + gumbels) / tau, dim, None), dim)
+    y = _normalized(_tempered(logits, gumbels, tau, dim), dim)
     if hard:
         y = torch.zeros_like(y).scatter(dim, y.argmax(dim, keepdim=True), 1)
     return y.to(logits.dtype)
@@ -213,9 +213,20 @@ def _(dy, needs, logits, gumbels, tau, dim):
 
     Of the hard sample too: straight through, as if it were the soft one.
     """
-    z = (logits + gumbels) / tau
-    dz = _softmax_gradient(dy, _normalized(_shifted(z, dim, None), dim), dim)
-    return dz / tau, None, -(dz * z).sum() / tau if needs.tau else None
+    z = _tempered(logits, gumbels, tau, dim)
+    dz = _softmax_gradient(dy, _normalized(z.clone(), dim), dim)
+    return dz / _held(tau, z), None, -times(dz, z).sum() / tau if needs.tau else None
+
+
+def _tempered(logits, gumbels, tau, dim):
+    r"""$(x + g - m) / \tau$, m the largest $x + g$: however small $\tau$ is, the largest is 0."""
+    z = _shifted(logits + gumbels, dim, None)
+    return z / _held(tau, z)
+
+
+def _held(tau, z):
+    """A number as the dtype holds it, and not 0."""
+    return tau if isinstance(tau, torch.Tensor) or tau <= 0 else max(tau, torch.finfo(z.dtype).tiny)
 
 
 @gumbel_softmax.prepare
@@ -234,3 +245,5 @@ def _(tensor):
         yield call(x[1:], 0.5, hard, dim=0)
         yield call(x[:0], hard=hard)
         yield call(x[0] / 1e4, 10.0, hard)
+        yield call(x[2:], 1e-30, hard)
+        yield call(x, INF, hard)
