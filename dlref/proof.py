@@ -353,10 +353,15 @@ def units(found: float, true: Any, size: Any, dtype: torch.dtype) -> float:
 
 
 class Error(NamedTuple):
-    """The largest error in units in the last place, and where it is."""
+    """The largest error in units in the last place, and where it is; the largest in parts of the result.
+
+    The latter leaves out what is within two units where the result is subnormal or, near a root, within two of the largest
+    term.
+    """
 
     units: float
     where: str
+    relative: float
 
 
 class Measured(NamedTuple):
@@ -383,7 +388,7 @@ def measure(case: Case, dtype: torch.dtype, every: int = 1) -> Measured:
         first = next(iter(arguments))
         arguments[first] = arguments[first].unsqueeze(0)
     truths = [truth(case, {name: values[i] for name, values in exact.items()}) for i in range(number)]
-    op = OPS[case.name]
+    op, kind = OPS[case.name], torch.finfo(dtype)
     draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     tensors = {
         key: torch.full((number,), v, dtype=torch.int64 if isinstance(v, int) else dtype)
@@ -444,16 +449,24 @@ def measure(case: Case, dtype: torch.dtype, every: int = 1) -> Measured:
             (mpmath.fsum(d[i][o] * w[i][t] * second[o][t][s] for o in out for t in each), terms) for s in each])  # fmt: skip
 
     def worst(found: list[Tensor], true: list[list[tuple[Any, Any]]]) -> Error:
-        most = Error(0.0, "")
+        most, relative = Error(0.0, "", 0.0), 0.0
         for tensor in found:
             for i, entries in enumerate(tensor.detach().double().reshape(number, -1).tolist()):
                 for entry, (t, size) in zip(entries, true[i], strict=True):
                     if entry == ABSENT:
                         continue
-                    if not (error := units(entry, t, size, dtype)) <= most.units:
+                    error = units(entry, t, size, dtype)
+                    if (
+                        error > 2
+                        and t
+                        and math.isfinite(entry)
+                        and not (abs(t) < kind.tiny and units(entry, t, t, dtype) <= 2)
+                    ):
+                        relative = max(relative, float(abs((mpmath.mpf(entry) - t) / t)))
+                    if not error <= most.units:
                         at = {name: values[i] for name, values in exact.items()}
-                        most = Error(error, f"{at}: {entry!r}, {mpmath.nstr(t, 17)} in {DIGITS} digits")
-        return most
+                        most = Error(error, f"{at}: {entry!r}, {mpmath.nstr(t, 17)} in {DIGITS} digits", 0.0)
+        return most._replace(relative=math.inf if math.isinf(most.units) else relative)
 
     return Measured(
         {what: worst(found, expected[what]) for what, found in ours.items()},

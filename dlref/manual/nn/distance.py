@@ -137,8 +137,8 @@ def _(tensor):
     yield call(x, y)  # right angle, no angle, parallel
     yield call(x, y, 0)
     yield call(x, y[:1], -1, 1e-2)  # below eps
-    yield call(x[::2], y[::2], 1, 1e-300)
-    yield call(x, y, 1, 1e30)
+    yield call(x[:1], y[:1], 1, 1e-300)
+    yield call(x, y, 1, 1e4)
     yield call(x[:0], y[:0])
 
 
@@ -195,7 +195,7 @@ def _(tensor):
     for p in (1.0, 2.0, 3.0, math.inf):
         yield call(x, p)
         yield call(x, p, 0, 1e-2)
-        yield call(x, p, 0, 1e30)
+        yield call(x, p, 0, 1e4)
     yield call(x[:0])
 
 

@@ -136,9 +136,8 @@ def _bowl(difference, bound, unit=1.0):
 
 
 def _held(number, difference):
-    """The positive number as the difference's dtype holds it: not 0, infinity where it is larger than the largest."""
-    kind = torch.finfo(difference.dtype)
-    return math.inf if number > kind.max else max(number, kind.tiny)
+    """The number as the difference's dtype holds it: infinity where it is larger than the largest."""
+    return math.inf if number > torch.finfo(difference.dtype).max else number
 
 
 @op(builtin=F.smooth_l1_loss, autocast="float32")
@@ -151,7 +150,7 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
     difference = _difference(input, target)
     if not beta:
         return _reduce(difference.abs(), reduction, None, input, target)
-    beta = _held(beta, difference)
+    beta = max(_held(beta, difference), torch.finfo(difference.dtype).tiny)  # by which it can be divided
     return _reduce(_bowl(difference, beta, beta), reduction, None, input, target)
 
 
@@ -169,7 +168,7 @@ def _(dy, needs, input, target, reduction, beta):
     difference = _difference(input, target)
     if not beta:
         return _pull(dy, difference.sgn(), reduction, None, needs)[:2]
-    beta = _held(beta, difference)
+    beta = max(_held(beta, difference), torch.finfo(difference.dtype).tiny)  # by which it can be divided
     slope = torch.clamp(difference, -beta, beta, out=own(difference))
     return _pull(dy, torch.div(slope, beta, out=own(slope)), reduction, None, needs)[:2]
 
