@@ -82,10 +82,7 @@ class Tanh(Manual, torch.nn.Tanh):
 @op(builtin=F.logsigmoid)
 def logsigmoid(input):
     r"""Logarithm of the logistic function: $y = -\log(1 + e^{-x})$. Any shape; output as input."""
-    x = wide(input)
-    if plain():  # $\min(x, 0) - \log(1 + e^{-|x|})$
-        return x.abs().neg_().exp_().log1p_().neg_().add_(x.clamp(max=0)).to(input.dtype)
-    return (-log1p_exp(-x)).to(input.dtype)
+    return (-log1p_exp(-wide(input))).to(input.dtype)
 
 
 @logsigmoid.gradient
