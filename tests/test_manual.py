@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 ALLOWED = set(
     # elementwise arithmetic and elementary functions
-    "abs add sub rsub mul div neg reciprocal pow sqrt rsqrt square exp exp2 expm1 log log1p log2 sin cos tanh sigmoid erf erfc "
-    "lgamma digamma special_xlogy xlogy sign sgn floor ceil round frac clamp clamp_min clamp_max maximum minimum where addcmul "
-    "addcdiv real imag conj_physical _conj resolve_conj isnan isfinite isinf nan_to_num hypot copysign remainder fmod "
+    "abs add sub rsub mul div neg reciprocal pow sqrt rsqrt square exp exp2 expm1 log log1p log2 sin cos cosh tanh sigmoid erf "
+    "erfc lgamma digamma special_xlogy xlogy sign sgn floor ceil round frac clamp clamp_min clamp_max maximum minimum where "
+    "addcmul addcdiv real imag conj_physical _conj resolve_conj isnan isfinite isinf nan_to_num hypot copysign remainder fmod "
     # comparison and logic
     "floor_divide eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not "
     "bitwise_xor "

@@ -99,6 +99,7 @@ class Op:
         self.nowhere: Any = each._make([None] * len(self.names))
         self.samples: Callable | None = None
         self.errors: Callable | None = None
+        self.expression: Callable | None = None
         self.call_finish: Callable | None = None
         self.set_prepare(None)
         OPS[self.__name__] = self
@@ -147,6 +148,16 @@ class Op:
     def hard_samples(self, function: Callable) -> Callable:
         """Register a generator of samples: it takes tensor(data) (of the dtype and device under test), yields call(...)."""
         self.samples = function
+        return function
+
+    def equation(self, function: Callable) -> Callable:
+        """Register the equation as an expression of sympy, which the definition is held to in 50 digits (dlref/proof.py).
+
+        It takes sympy, then by name the arguments that it uses (symbols, tuples of them for vectors, plain numbers for
+        options), and returns an expression, or a tuple of them for a vector. Its derivative is the gradient: which piece of a
+        Piecewise holds a kink is the convention there.
+        """
+        self.expression = function
         return function
 
     def error_samples(self, function: Callable) -> Callable:

@@ -49,6 +49,11 @@ def _(tensor):
     yield call(tensor([-1.0, -0.0, 0.0, 1e-30, 1.0, INF, -INF, NAN]))
 
 
+@relu.equation
+def _(sp, input):
+    return sp.Piecewise((input, input > 0), (0, True))
+
+
 class ReLU(Manual, torch.nn.ReLU):
     op = relu
 
@@ -74,6 +79,11 @@ def _(tensor):
     yield call(tensor([]))
 
 
+@relu6.equation
+def _(sp, input):
+    return sp.Piecewise((0, input <= 0), (input, input < 6), (6, True))
+
+
 class ReLU6(Manual, torch.nn.ReLU6):
     op = relu6
 
@@ -97,6 +107,11 @@ def _(tensor):
     yield call(tensor([-1.0, 0.0, 0.5, 0.7, 1.0, INF, -INF, NAN]), 0.5, -1.0)
     yield call(tensor([0.69, 0.7, 0.71, 0.0]), 0.7, 20.0)  # half precision cannot hold the threshold
     yield call(tensor([]), 0.0, 1.0)
+
+
+@threshold.equation
+def _(sp, input, threshold, value):
+    return sp.Piecewise((input, input > threshold), (value, True))
 
 
 class Threshold(Manual, torch.nn.Threshold):
@@ -133,6 +148,11 @@ def _(tensor):
     yield call(tensor([]))
 
 
+@leaky_relu.equation
+def _(sp, input, negative_slope):
+    return sp.Piecewise((input, input > 0), (negative_slope * input, True))
+
+
 class LeakyReLU(Manual, torch.nn.LeakyReLU):
     op = leaky_relu
 
@@ -154,7 +174,7 @@ def _(dy, needs, input, weight):
     dx = select(torch.gt, x, 0, wide(dy), dy * w) if needs.input else None
     if not needs.weight:
         return dx, None
-    negative = x.clamp(max=0)
+    negative = torch.where(x > 0, 0, x)  # whose slope at 0 is that of w x, as dx has it
     return dx, torch.mul(negative, dy, out=own(negative)).sum_to_size(w.shape).reshape(weight.shape)
 
 
@@ -183,6 +203,11 @@ def _(tensor):
     yield call(tensor(-2.0), tensor([0.5]))  # an input without dimensions
     yield call(tensor([-2.0, NAN]), tensor([0.5]))  # an input without channels
     yield call(tensor([]).reshape(0, 2, 3), tensor([0.5, 1.0]))
+
+
+@prelu.equation
+def _(sp, input, weight):
+    return sp.Piecewise((input, input > 0), (weight * input, True))
 
 
 class PReLU(Manual, torch.nn.PReLU):
@@ -231,6 +256,11 @@ def _(tensor):
         yield call(tensor(-2.0), training=training)
 
 
+@rrelu.equation
+def _(sp, input, lower, upper):
+    return sp.Piecewise((input, input > 0), (input * (lower + upper) / 2, True))
+
+
 class RReLU(Manual, torch.nn.RReLU):
     op = rrelu
 
@@ -241,30 +271,14 @@ class RReLU(Manual, torch.nn.RReLU):
 def _elu(input, alpha, scale=1.0, rate=1.0):
     r"""$s x$ where $x > 0$, else $s \alpha\,(e^{r x} - 1)$."""
     x = wide(input)
-    y = x.clamp(max=0)
-    if plain():  # the sum of both pieces, of which one is 0
-        y = (y if rate == 1 else y.mul_(rate)).expm1_()
-        y = (y if alpha == 1 else y.mul_(alpha)).add_(x.clamp(min=0))
-        return (y if scale == 1 else y.mul_(scale)).to(input.dtype)
-    return (torch.where(x <= 0, alpha * torch.expm1(y * rate), x) * scale).to(input.dtype)
+    y = torch.expm1(x.clamp(max=0) * rate)
+    return (torch.where(x < 0, y if alpha == 1 else y * alpha, x) * scale).to(input.dtype)
 
 
-def _elu_gradient(dy, input, alpha, scale=1.0, rate=1.0):
-    r"""$s\,dy$ where $x > 0$, else $s \alpha r\,e^{r x} dy$: of the input, as $y + s \alpha$ would cancel."""
+def _elu_gradient(dy, input, factor, scale=1.0, rate=1.0):
+    r"""$s\,dy$ where $x > 0$, else $f\,e^{r x} dy,\quad f = s \alpha r$: of the input, as $y + s \alpha$ would cancel."""
     x = wide(input)
-    factor = scale * alpha * rate
-    slope = x.clamp(max=0) if rate == 1 else x.clamp(max=0) * rate
-    slope = torch.exp(slope, out=own(slope))
-    if plain() and factor >= scale:  # $e^0 = 1$, so where x is positive the slope is its factor: the lesser, scale
-        slope.nan_to_num_(1)
-        if factor > scale:
-            slope.mul_(torch.le(x, 0, out=torch.empty_like(x)).mul_(factor).clamp_(min=scale))
-        elif scale != 1:
-            slope.mul_(scale)
-    else:
-        slope = torch.mul(slope, factor, out=own(slope))
-        slope = select(torch.le, x, 0, slope, slope.new_full((), scale).expand_as(slope))
-    return torch.mul(slope, dy, out=own(slope))
+    return torch.where(x <= 0, torch.exp(x.clamp(max=0) * rate) * factor * dy, scale * dy)
 
 
 def _elu_samples(tensor, *options):
@@ -291,7 +305,12 @@ def _(dy, input, alpha):
 
 @elu.hard_samples
 def _(tensor):
-    yield from _elu_samples(tensor, {"alpha": 0.3}, {"alpha": -2.0}, {"alpha": 0.0})
+    yield from _elu_samples(tensor, *({"alpha": alpha} for alpha in (0.3, -2.0, 0.0, 1e-300, 1e30, INF)))
+
+
+@elu.equation
+def _(sp, input, alpha):
+    return sp.Piecewise((input, input > 0), (alpha * (sp.exp(input) - 1), input < 0), (alpha * input, True))
 
 
 class ELU(Manual, torch.nn.ELU):
@@ -304,13 +323,19 @@ def celu(input, alpha=1.0):
 
     Any shape; output as input. RuntimeError where alpha is 0. Barron 2017, arXiv:1704.07483, eq. 2.
     """
-    return _elu(input, alpha, rate=1 / alpha)
+    return _elu(input, alpha, rate=_rate(alpha, input))
+
+
+def _rate(alpha, input):
+    """1 / alpha, no larger than the dtype holds, as infinity times an x of 0 would be NaN."""
+    largest = torch.finfo(wide(input).dtype).max
+    return min(max(1 / alpha, -largest), largest)
 
 
 @celu.gradient
 def _(dy, input, alpha):
     r"""$dx = dy$ where $x > 0$, else $e^{x / \alpha} dy$."""
-    return _elu_gradient(dy, input, alpha, rate=1 / alpha)
+    return _elu_gradient(dy, input, 1.0, rate=_rate(alpha, input))
 
 
 @celu.prepare
@@ -322,8 +347,15 @@ def _(input, alpha):
 
 @celu.hard_samples
 def _(tensor):
-    yield from _elu_samples(tensor, {"alpha": 0.25}, {"alpha": 4.0})  # torch holds 1 / alpha in float32
+    yield from _elu_samples(
+        tensor, *({"alpha": alpha} for alpha in (0.25, 4.0, 2.0**-99, 2.0**99))
+    )  # torch rounds 1 / alpha
     yield call(tensor([-1.0, 0.0, 2.0]), -2.0)
+
+
+@celu.equation
+def _(sp, input, alpha):
+    return sp.Piecewise((input, input > 0), (alpha * (sp.exp(input / alpha) - 1), input < 0), (input, True))
 
 
 class CELU(Manual, torch.nn.CELU):
@@ -347,12 +379,18 @@ def selu(input):
 @selu.gradient
 def _(dy, input):
     r"""$dx = \lambda\,dy$ where $x > 0$, else $\lambda \alpha e^x dy$."""
-    return _elu_gradient(dy, input, SELU_ALPHA, SELU_SCALE)
+    return _elu_gradient(dy, input, SELU_SCALE * SELU_ALPHA, SELU_SCALE)
 
 
 @selu.hard_samples
 def _(tensor):
     yield from _elu_samples(tensor)
+
+
+@selu.equation
+def _(sp, input):
+    alpha, scale = sp.Rational(SELU_ALPHA), sp.Rational(SELU_SCALE)
+    return scale * sp.Piecewise((input, input > 0), (alpha * (sp.exp(input) - 1), input < 0), (alpha * input, True))
 
 
 class SELU(Manual, torch.nn.SELU):
@@ -394,6 +432,11 @@ def _(tensor):
     yield call(tensor([]))
 
 
+@hardtanh.equation
+def _(sp, input, min_val, max_val):
+    return sp.Piecewise((min_val, input <= min_val), (input, input < max_val), (max_val, True))
+
+
 class Hardtanh(Manual, torch.nn.Hardtanh):
     op = hardtanh
 
@@ -428,6 +471,11 @@ def _knots(tensor):
 hardsigmoid.hard_samples(_knots)
 
 
+@hardsigmoid.equation
+def _(sp, input):
+    return sp.Piecewise((0, input <= -3), ((input + 3) / 6, input < 3), (1, True))
+
+
 class Hardsigmoid(Manual, torch.nn.Hardsigmoid):
     op = hardsigmoid
 
@@ -456,6 +504,11 @@ def _(dy, input):
 
 
 hardswish.hard_samples(_knots)
+
+
+@hardswish.equation
+def _(sp, input):
+    return sp.Piecewise((0, input <= -3), (input * (input + 3) / 6, input < 3), (input, True))
 
 
 class Hardswish(Manual, torch.nn.Hardswish):
@@ -488,6 +541,11 @@ def _(tensor):
     yield call(tensor([-1.0, 0.0, 1.0]), -0.5)
 
 
+@hardshrink.equation
+def _(sp, input, lambd):
+    return sp.Piecewise((input, input > lambd), (input, input < -lambd), (0, True))
+
+
 class Hardshrink(Manual, torch.nn.Hardshrink):
     op = hardshrink
 
@@ -515,6 +573,11 @@ def _(input, lambd=0.5):
 
 
 softshrink.hard_samples(_shrink_samples)
+
+
+@softshrink.equation
+def _(sp, input, lambd):
+    return sp.Piecewise((input - lambd, input > lambd), (input + lambd, input < -lambd), (0, True))
 
 
 class Softshrink(Manual, torch.nn.Softshrink):

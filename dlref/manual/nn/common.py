@@ -122,6 +122,45 @@ def concrete(tensor: Tensor) -> bool:
     return plain and torch._C._functorch.maybe_current_level() is None
 
 
+def floating(tensor: Tensor) -> Tensor:
+    """The tensor as `wide` has it; integers and bools in the default dtype, as torch's elementary functions take them."""
+    inexact = tensor.is_floating_point() or tensor.is_complex()
+    return widened(tensor) if inexact else tensor.to(torch.get_default_dtype())
+
+
+def logistic(x: Tensor) -> Tensor:
+    r"""$\sigma(x) = 1 / (1 + e^{-x})$, for $x < 0$ as $e^x / (1 + e^x)$: no overflow, so exact where it is subnormal."""
+    if x.is_complex():
+        return torch.sigmoid(x)
+    negative = x < 0
+    e = torch.exp(torch.where(negative, x, -x))
+    return torch.where(negative, e, 1) / (1 + e)
+
+
+def gated(a: Tensor, x: Tensor) -> Tensor:
+    r"""$a\,\sigma(x)$, for $x < 0$ as $a\,h\,h / (1 + h^2)$ with $h = e^{x / 2}$: a factor that is subnormal by itself, and
+    so of few digits, never meets a.
+    """
+    if x.is_complex():
+        return a * torch.sigmoid(x)
+    negative = x < 0
+    h = torch.exp(torch.where(negative, x, -x) / 2)
+    return torch.where(negative, a * h * h, a) / (1 + h * h)
+
+
+def sech(x: Tensor) -> Tensor:
+    r"""$1 / \cosh x = 2 h / (1 + h^2),\quad h = e^{-|x|}$: no overflow."""
+    if x.is_complex():
+        return 1 / torch.cosh(x)
+    h = torch.exp(torch.where(x < 0, x, -x))
+    return 2 * h / (1 + h * h)
+
+
+def times(a: Tensor, x: Tensor) -> Tensor:
+    r"""$a x$, and 0 where a is 0 though x be infinite: $0 \log 0 = 0$."""
+    return a * torch.where((a == 0) & x.isinf(), 0, x)
+
+
 def log1p_exp(x):
     r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation, differentiable at 0 too."""
     if plain():

@@ -13,17 +13,27 @@ from .common import concrete, real_dtype, wide, widened
 
 
 def norm(v, p, dim):
-    r"""$n = (\sum |v_i|^p)^{1/p}$ along dim, which is kept; the largest $|v_i|$ for p = inf, the count of them for p = 0."""
+    r"""$n = (\sum |v_i|^p)^{1/p} = m\,(\sum |v_i / m|^p)^{1/p}$ along dim, which is kept, m the largest $|v_i|$ (for
+    p = 2 the power of 2 below it, which rounds nothing), so that no power is too large or too small for the dtype; the
+    largest for p = inf, the count of $v_i \ne 0$ for p = 0.
+    """
     size = v.abs()
     if p == 0:
         return (size != 0).sum(dim, keepdim=True).to(size.dtype)
     if p == 1:
         return size.sum(dim, keepdim=True)
-    if p == 2:
-        return size.square().sum(dim, keepdim=True).sqrt()
     if math.isinf(p):
         return size.amax(dim, keepdim=True) if p > 0 else size.amin(dim, keepdim=True)
-    return size.pow(p).sum(dim, keepdim=True).pow(1 / p)
+    if not size.numel():
+        return size.sum(dim, keepdim=True)
+    scale = size.detach().amax(dim, keepdim=True)
+    scale = torch.where((scale > 0) & (scale < math.inf), scale, 1)
+    scale = scale.log2().floor().exp2() if p == 2 else scale
+    size = size / scale
+    total = (size.square() if p == 2 else size.pow(p)).sum(dim, keepdim=True)
+    nothing = total == 0  # where a root has no slope; a norm's is 0 there
+    total = total.masked_fill(nothing, 1)
+    return (scale * (total.sqrt() if p == 2 else total.pow(1 / p))).masked_fill(nothing, 0)
 
 
 def norm_gradient(v, n, p, dim):
@@ -60,6 +70,11 @@ def _(dy, x1, x2, p, eps, keepdim):
     v = widened(x1) - widened(x2) + eps
     dv = (dy if keepdim else dy.unsqueeze(-1)) * norm_gradient(v, norm(v, p, -1), p, -1)
     return dv, -dv
+
+
+@pairwise_distance.equation
+def _(sp, x1, x2, p, eps):
+    return _length(sp, [a - b + eps for a, b in zip(x1, x2, strict=True)], p)
 
 
 @pairwise_distance.hard_samples
@@ -110,12 +125,20 @@ def _(dy, needs, x1, x2, dim, eps):
     return dx1, dx2
 
 
+@cosine_similarity.equation
+def _(sp, x1, x2):
+    """Of rows no shorter than eps: as in torch the gradient is another function below."""
+    return sum(a * b for a, b in zip(x1, x2, strict=True)) / _length(sp, x1) / _length(sp, x2)
+
+
 @cosine_similarity.hard_samples
 def _(tensor):
     x, y = tensor([[3.0, 4.0], [0.0, 0.0], [1e-3, 1e-3]]), tensor([[4.0, -3.0], [1.0, 2.0], [2.0, 2.0]])
     yield call(x, y)  # right angle, no angle, parallel
     yield call(x, y, 0)
     yield call(x, y[:1], -1, 1e-2)  # below eps
+    yield call(x[:1], y[:1], 1, 1e-300)
+    yield call(x, y, 1, 1e4)
     yield call(x[:0], y[:0])
 
 
@@ -145,13 +168,25 @@ def _(input, p, dim, eps, out):
 
 @normalize.gradient
 def _(dy, input, p, dim, eps):
-    r"""$dx = dy / n - [n \ge \epsilon]\,\frac{\sum dy\,x}{n^2}\,\partial \lVert x \rVert_p / \partial x$, n the denominator."""
+    r"""$dx = (dy - [n \ge \epsilon]\,\sum dy\,y\;\partial \lVert x \rVert_p / \partial x) / n$, n the denominator."""
     x = wide(input)
     size = norm(x, p, dim)
     n = _floor(size, eps)
-    along = (dy * x.conj()).sum(dim, keepdim=True) / n.square()
+    along = (dy * (x / n).conj()).sum(dim, keepdim=True)
     along = along.real if along.is_complex() else along
-    return dy / n - torch.where(size >= eps, along, 0) * norm_gradient(x, size, p, dim)
+    return (dy - torch.where((size >= eps) & (size > 0), along, 0) * norm_gradient(x, size, p, dim)) / n
+
+
+def _length(sp, v, p=2):
+    size = [sp.Piecewise((x, x > 0), (-x, True)) for x in v]
+    return sp.sqrt(sum(x**2 for x in v)) if p == 2 else sum(x**p for x in size) ** (1 / sp.Rational(p))
+
+
+@normalize.equation
+def _(sp, input, p, eps):
+    n = _length(sp, input, p)
+    n = sp.Piecewise((n, n >= eps), (eps, True))
+    return tuple(x / n for x in input)
 
 
 @normalize.hard_samples
@@ -160,6 +195,7 @@ def _(tensor):
     for p in (1.0, 2.0, 3.0, math.inf):
         yield call(x, p)
         yield call(x, p, 0, 1e-2)
+        yield call(x, p, 0, 1e4)
     yield call(x[:0])
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, log1p_exp, own, wide, widened
+from .common import HALF, concrete, gated, log1p_exp, logistic, own, times, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
 
 # --- two classes ------------------------------------------------------------------------------------------------
@@ -47,12 +47,23 @@ def _(input, target, weight, reduction):
 
 @binary_cross_entropy.gradient
 def _(dy, needs, input, target, weight, reduction):
-    r"""$dp = s\,w\,(p - t) / p(1 - p)$, the denominator at least $10^{-12}$; $dt = s\,w\,(\log(1 - p) - \log p)$."""
+    r"""$dp = s\,w\,(p - t) / p(1 - p)$, at the ends $(1 - t) / (1 - p) - t / p$, each denominator at least $10^{-12}$;
+    $dt = s\,w\,(\log(1 - p) - \log p)$.
+
+    At p = 0 and t = 0 that is 1, as it is beside them, where the former is 0/0.
+    """
     p = wide(input)
     s = unreduced(dy, input.numel(), reduction)
     s = s if weight is None else s * weight
-    dp = s * (p - target) / ((1 - p) * p).clamp(min=1e-12) if needs.input else None
+    dp = s * _slope_of_probability(p, target) if needs.input else None
     return dp, s * ((-p).log1p() - p.log()) if needs.target else None
+
+
+def _slope_of_probability(p, t):
+    both = (1 - p) * p
+    inside = both >= 1e-12
+    ends = (1 - t) / (1 - p).clamp(min=1e-12) - t / p.clamp(min=1e-12)
+    return torch.where(inside, (p - t) / torch.where(inside, both, 1), ends)
 
 
 @binary_cross_entropy.hard_samples
@@ -62,6 +73,13 @@ def _(tensor):
         yield call(p, t, reduction=reduction)
         yield call(p, t, tensor([1.0, 0.0, 2.0]), reduction=reduction)
     yield call(p[:0], t[:0], reduction="sum")
+
+
+@binary_cross_entropy.equation
+def _(sp, input, target):
+    """The values' clamp at -100 is no kink of the gradient, which has one of its own at 1e-12."""
+    at_least = lambda x: sp.Piecewise((x, x > -100), (-100, True))  # noqa: E731
+    return -target * at_least(sp.log(input)) - (1 - target) * at_least(sp.log(1 - input))
 
 
 class BCELoss(Manual, torch.nn.BCELoss):
@@ -80,8 +98,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean
 
 
 def _binary(x, t, c):
-    # c t zeta(-x) + (1 - t) zeta(x) with zeta(x) = x + zeta(-x)
-    return (1 - t) * x + (1 if c is None else 1 + (c - 1) * t) * log1p_exp(-x)
+    r"""$c\,t\,\zeta(-x) + (1 - t)\,\zeta(x)$: of either label alone exact, as no x is subtracted from $\zeta(x)$ again."""
+    return times(t if c is None else c * t, log1p_exp(-x)) + times(1 - t, log1p_exp(x))
 
 
 @binary_cross_entropy_with_logits.prepare
@@ -95,7 +113,7 @@ def _(input, target, weight, reduction, pos_weight):
 
 @binary_cross_entropy_with_logits.gradient
 def _(dy, needs, input, target, weight, reduction, pos_weight):
-    r"""$dx = s\,w\,(\sigma(x)(1 - t + c t) - c t)$, as $\zeta' = \sigma$; $dt = s\,w\,(c\,\zeta(-x) - \zeta(x))$,
+    r"""$dx = s\,w\,((1 - t)\,\sigma(x) - c\,t\,\sigma(-x))$, as $\zeta' = \sigma$; $dt = s\,w\,(c\,\zeta(-x) - \zeta(x))$,
     $dw = s\,l / w,\ dc = s\,w\,t\,\zeta(-x)$.
     """
     x = wide(input)
@@ -103,8 +121,10 @@ def _(dy, needs, input, target, weight, reduction, pos_weight):
     shape = torch.broadcast_shapes(input.shape, *(v.shape for v in (weight, pos_weight) if v is not None))
     s = unreduced(dy, shape.numel(), reduction)
     sw = s if weight is None else s * weight
-    dx = sw * (torch.sigmoid(x) * (1 - target + c * target) - c * target) if needs.input else None
-    dt = sw * (c * log1p_exp(-x) - log1p_exp(x)) if needs.target else None
+    dx = sw * ((1 - target) * logistic(x) - c * target * logistic(-x)) if needs.input else None
+    dt = None
+    if needs.target:  # $\zeta(x) = x + \zeta(-x)$
+        dt = sw * (-x if pos_weight is None else (c - 1) * log1p_exp(-x) - x)
     dw = s * _binary(x, target, pos_weight) if needs.weight else None
     return dx, dt, dw, None, sw * target * log1p_exp(-x) if needs.pos_weight else None
 
@@ -115,6 +135,13 @@ def _(tensor):
     for reduction in ("none", "mean", "sum"):
         yield call(x, t, reduction=reduction)
         yield call(x, t, tensor([1.0, 0.0, 2.0]), reduction=reduction, pos_weight=tensor([1.0, 3.0, 0.0]))
+
+
+@binary_cross_entropy_with_logits.equation
+def _(sp, input, target, weight, pos_weight):
+    zeta = lambda x: sp.log(1 + sp.exp(x))  # noqa: E731
+    w, c = (1 if v is None else v for v in (weight, pos_weight))
+    return w * (c * target * zeta(-input) + (1 - target) * zeta(input))
 
 
 class BCEWithLogitsLoss(Manual, torch.nn.BCEWithLogitsLoss):
@@ -143,11 +170,9 @@ def _(input, target, reduction):
 def _(dy, needs, input, target, reduction):
     r"""$dx = -s\,t\,\sigma(-t x),\quad dt = -s\,x\,\sigma(-t x)$."""
     x = wide(input)
-    p = _opposed(x, target)
-    p = torch.sigmoid(p, out=own(p))
-    dz = torch.mul(p, -unreduced(dy, p.numel(), reduction), out=own(p))
-    dtarget = dz * x if needs.target else None
-    return torch.mul(dz, target, out=own(dz)), dtarget
+    z = _opposed(x, target)
+    s = -unreduced(dy, z.numel(), reduction)
+    return gated(s * target, z), gated(s * x, z) if needs.target else None
 
 
 @soft_margin_loss.hard_samples
@@ -158,18 +183,23 @@ def _(tensor):
     yield call(x[:0], t[:0], reduction="sum")
 
 
+@soft_margin_loss.equation
+def _(sp, input, target):
+    return sp.log(1 + sp.exp(-target * input))
+
+
 class SoftMarginLoss(Manual, torch.nn.SoftMarginLoss):
     op = soft_margin_loss
 
 
 @op(builtin=F.multilabel_soft_margin_loss)
 def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
-    r"""Binary cross entropies of C labels, their mean: $l_n = \frac1C \sum_c w_c\,(\zeta(x_{nc}) - t_{nc} x_{nc})$.
+    r"""Binary cross entropies of C labels, their mean:
+    $l_n = \frac1C \sum_c w_c\,(t_{nc}\,\zeta(-x_{nc}) + (1 - t_{nc})\,\zeta(x_{nc}))$.
 
     input and target (*, C), weight broadcast to them; output a number, or (*).
     """
-    loss = log1p_exp(wide(input))
-    loss = torch.addcmul(loss, target, wide(input), value=-1)
+    loss = _binary(wide(input), target, None)
     loss = (loss if weight is None else loss * weight).sum(-1) / input.shape[-1]
     return reduce_loss(loss, reduction).to(torch.promote_types(input.dtype, target.dtype))
 
@@ -182,14 +212,15 @@ def _(input, target, weight, reduction):
 
 @multilabel_soft_margin_loss.gradient
 def _(dy, needs, input, target, weight, reduction):
-    r"""$dx = \frac{s\,w}{C} (\sigma(x) - t),\quad dt = -\frac{s\,w}{C} x,\quad dw = \frac{s}{C} (\zeta(x) - t x)$."""
+    r"""$dx = \frac{s\,w}{C} ((1 - t)\,\sigma(x) - t\,\sigma(-x)),\quad dt = -\frac{s\,w}{C} x,\quad
+    dw_c = \frac{s}{C} (t\,\zeta(-x) + (1 - t)\,\zeta(x))$.
+    """
     x = wide(input)
     s = dy.unsqueeze(-1) if reduction == "none" else unreduced(dy, input.numel() // max(input.shape[-1], 1), reduction)
     s = s / input.shape[-1]
     sw = s if weight is None else s * weight
-    dx = torch.sigmoid(x) - target
-    dx = torch.mul(dx, sw, out=own(dx))
-    return dx, -sw * x if needs.target else None, s * (log1p_exp(x) - target * x) if needs.weight else None
+    dx = sw * ((1 - target) * logistic(x) - target * logistic(-x))
+    return dx, -sw * x if needs.target else None, s * _binary(x, target, None) if needs.weight else None
 
 
 @multilabel_soft_margin_loss.hard_samples
@@ -198,6 +229,13 @@ def _(tensor):
     for reduction in ("none", "mean", "sum"):
         yield call(x, t, reduction=reduction)
         yield call(x, t, tensor([1.0, 0.0, 2.0]), reduction=reduction)
+
+
+@multilabel_soft_margin_loss.equation
+def _(sp, input, target):
+    """Of rows."""
+    zeta = lambda x: sp.log(1 + sp.exp(x))  # noqa: E731
+    return sum(t * zeta(-x) + (1 - t) * zeta(x) for x, t in zip(input, target, strict=True)) / len(input)
 
 
 class MultiLabelSoftMarginLoss(Manual, torch.nn.MultiLabelSoftMarginLoss):
@@ -214,13 +252,19 @@ def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduct
     input x is $\log \lambda$, or $\lambda$ itself (then $\log(\lambda + \epsilon)$); target broadcast to it.
     """
     x = widened(input)
-    loss = x.exp() - target * x if log_input else x - target * (x + eps).log()
+    loss = x.exp() - times(target, x) if log_input else x - times(target, (x + eps).log())
     if full:
-        t = target.masked_fill(target <= 1, 1)
+        t = widened(target).masked_fill(target <= 1, 1)
         stirling = t * t.log() - t + 0.5 * (2 * math.pi * t).log()
         loss = loss + stirling.masked_fill(target <= 1, 0)
     dtype = torch.promote_types(input.dtype, target.dtype)
     return reduce_loss(loss, reduction).to(dtype if dtype.is_floating_point else loss.dtype)
+
+
+def _mean(x, target, eps):
+    r"""$x + \epsilon$, but no 0 where the target is: 0/0 stands for 0 there."""
+    mean = x + eps
+    return torch.where((mean == 0) & (target == 0), 1, mean)
 
 
 @poisson_nll_loss.prepare
@@ -235,12 +279,12 @@ def _(dy, needs, input, target, log_input, full, eps, reduction):
     r"""$dx = s\,(e^x - t)$, or $s\,(1 - t / (x + \epsilon))$; $dt = -s \log \lambda$, with full $+\,s (\log t + 1 / 2t)$."""
     x = widened(input)
     s = unreduced(dy, torch.broadcast_shapes(input.shape, target.shape).numel(), reduction)
-    dx = s * (x.exp() - target if log_input else 1 - target / (x + eps))
+    dx = s * (x.exp() - target if log_input else 1 - target / _mean(x, target, eps))
     dt = None
     if needs.target:
         slope = -x if log_input else -(x + eps).log()
         if full:
-            t = target.masked_fill(target <= 1, 1)
+            t = widened(target).masked_fill(target <= 1, 1)
             slope = slope + (t.log() + 0.5 / t).masked_fill(target <= 1, 0)
         dt = s * slope
     return dx, dt
@@ -256,6 +300,13 @@ def _(tensor):
     yield call(x, t, reduction="sum")
 
 
+@poisson_nll_loss.equation
+def _(sp, input, target, log_input, full, eps):
+    loss = sp.exp(input) - target * input if log_input else input - target * sp.log(input + eps)
+    stirling = target * sp.log(target) - target + sp.log(2 * sp.pi * target) / 2
+    return loss + sp.Piecewise((stirling, target > 1), (0, True)) if full else loss
+
+
 class PoissonNLLLoss(Manual, torch.nn.PoissonNLLLoss):
     op = poisson_nll_loss
     attributes = {name: name for name in ("log_input", "full", "eps", "reduction")}
@@ -269,14 +320,16 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     torch the bound does not stop var's gradient). ValueError where var's shape does not fit or it is negative.
     """
     v = _variance(input, var, eps)
-    loss = 0.5 * (v.log() + (input - target).square() / v)
-    return reduce_loss(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    loss = 0.5 * (v.log() + ((widened(input) - widened(target)) / v.sqrt()).square())
+    loss = reduce_loss(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    half = all(t.dtype in HALF for t in (input, target, var) if isinstance(t, torch.Tensor))
+    return loss.to(torch.promote_types(input.dtype, target.dtype)) if half else loss
 
 
 def _variance(input, var, eps):
     if not isinstance(var, torch.Tensor):
         var = input.new_full((), var)
-    return (var.unsqueeze(-1) if 0 < var.dim() < input.dim() else var).clamp(min=eps)
+    return widened(var.unsqueeze(-1) if 0 < var.dim() < input.dim() else var).clamp(min=eps)
 
 
 @gaussian_nll_loss.prepare
@@ -300,12 +353,12 @@ def _(input, target, var, full, eps, reduction):
 def _(dy, needs, input, target, var, eps, reduction):
     r"""$dx = s\,(x - t) / v = -dt,\quad dv = \frac{s}{2} (1 - (x - t)^2 / v) / v$."""
     v = _variance(input, var, eps)
-    difference = input - target
+    difference = widened(input) - widened(target)
     s = unreduced(dy, torch.broadcast_shapes(difference.shape, v.shape).numel(), reduction)
     dx = s * difference / v
     dv = None
     if needs.var:
-        dv = s * 0.5 * (1 - difference.square() / v) / v
+        dv = s * 0.5 * (1 - (difference / v.sqrt()).square()) / v
         dv = dv.sum(-1) if var.dim() < input.dim() else dv
     return dx, -dx, dv
 
@@ -317,6 +370,12 @@ def _(tensor):
         for reduction in ("none", "mean", "sum"):
             yield call(x, t, var, reduction=reduction, eps=1e-2)
             yield call(x, t, var, True, reduction=reduction, eps=1e-2)
+
+
+@gaussian_nll_loss.equation
+def _(sp, input, target, var, full):
+    """Of a variance of at least eps."""
+    return (sp.log(var) + (input - target) ** 2 / var + (sp.log(2 * sp.pi) if full else 0)) / 2
 
 
 class GaussianNLLLoss(Manual, torch.nn.GaussianNLLLoss):

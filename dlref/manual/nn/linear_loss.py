@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..module import Manual, accumulate, made_of
 from ..op import Op, call
-from .common import plain, wide
+from .common import plain, times, wide
 from .linear import linear
 from .loss import check_class_weight, check_index_target, check_reduction, check_same_dtype, cross_entropy, pick
 
@@ -147,36 +147,54 @@ def _by_chunks(
 def _chunk_of_classes(z, index, counted, share, even, scale, own):
     """The losses (n, 1, d) of logits z (n, C, d) with a = share at index, and even for every class, where counted; dz."""
     into = z if own else None
-    z = torch.sub(z, _top(z), out=into)
-    az, of_all = share * pick(z, 1, index), share  # sum_c a_c z_c, sum_c a_c
+    z, top = _shifted(z, into)
+    z_of_target = pick(z, 1, index)
+    az, of_all = share * z_of_target, share  # sum_c a_c z_c, sum_c a_c
     if even is not None:
         az, of_all = az + (z * even).sum(1, keepdim=True), share + even.sum()
     e = torch.exp(z, out=into)
-    norm = e.sum(1, keepdim=True)
-    loss = torch.where(counted, of_all * norm.log() - az, 0)
+    others = _others(e, top, into)
+    log_norm = others.log1p()
+    loss = torch.where(counted, of_all * log_norm - az, 0)
     if scale is None:
         return loss, None
-    dz = torch.mul(e, scale * of_all / norm, out=into)
+    dz = torch.mul(e, scale * of_all / (1 + others), out=into)
+    if even is None:  # p - 1 of the target as $e^{\log p} - 1$, which does not cancel
+        return loss, torch.scatter(dz, 1, index, scale * share * (z_of_target - log_norm).expm1(), out=into)
     dz = torch.scatter_add(dz, 1, index, -scale * share, out=into)
-    return loss, dz if even is None else torch.sub(dz, scale * even, out=into)
+    return loss, torch.sub(dz, scale * even, out=into)
 
 
 def _chunk_of_probabilities(z, a, scale, own):
     """The losses (n, 1, d) of logits z (n, C, d) and weighted probabilities a; dz."""
     into = z if own else None
-    z = torch.sub(z, _top(z), out=into)
-    az, of_all = (a * z).sum(1, keepdim=True), a.sum(1, keepdim=True)
+    z, top = _shifted(z, into)
+    az, of_all = times(a, z).sum(1, keepdim=True), a.sum(1, keepdim=True)
     e = torch.exp(z, out=into)
-    norm = e.sum(1, keepdim=True)
-    loss = of_all * norm.log() - az
+    others = _others(e, top, into)
+    loss = of_all * others.log1p() - az
     return loss, None if scale is None else torch.sub(
-        torch.mul(e, scale * of_all / norm, out=into), scale * a, out=into
+        torch.mul(e, scale * of_all / (1 + others), out=into), scale * a, out=into
     )
 
 
-def _top(z):
-    """The largest logit of each row: p does not change when all move alike, and without it exp cannot overflow."""
-    return z.detach().amax(1, keepdim=True) if z.shape[1] else z.new_zeros(())
+def _shifted(z, into):
+    """The logits less the largest of their row, where exp cannot overflow and p is the same; and where that is."""
+    if not z.numel():
+        return z, None
+    top = z.argmax(1, keepdim=True)
+    return torch.sub(z, z.gather(1, top), out=into), top
+
+
+def _others(e, top, into):
+    """The sum of all but the largest: so that its logarithm with 1 keeps it where it is small."""
+    if top is None:
+        return e.sum(1, keepdim=True)
+    largest = e.gather(1, top)
+    others = torch.scatter(e, 1, top, largest - largest, out=into).sum(1, keepdim=True)
+    if into is not None:
+        torch.scatter(e, 1, top, largest, out=into)
+    return others
 
 
 @linear_cross_entropy.prepare

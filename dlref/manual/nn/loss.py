@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, own, warn
+from .common import concrete, own, times, warn, wide, widened
+from .softmax import log_normalized
 
 
 def reduce_loss(loss, reduction):
@@ -21,6 +22,7 @@ def reduce_loss(loss, reduction):
 
 def unreduced(dy, elements, reduction):
     """The upstream gradient of each element's loss, where the loss was reduced."""
+    dy = widened(dy)
     return dy / max(elements, 1) if reduction == "mean" else dy
 
 
@@ -53,32 +55,32 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     """
     dim = min(input.dim() - 1, 1)
     classes = input.shape[dim]
-    top = input.detach().amax(dim, keepdim=True) if classes else input.new_zeros(())
-    shifted = input - top  # p does not change when all logits move alike, and exp cannot overflow
-    log_p = shifted - shifted.exp().sum(dim, keepdim=True).log()
+    log_p = log_normalized(wide(input), dim)
     if target.shape == input.shape:
         q = _smooth(target, label_smoothing, classes)
-        loss = -(log_p * (q if weight is None else q * _along(weight, input))).sum(dim)
-        return reduce_loss(loss, reduction), (log_p,)
+        loss = -times(q if weight is None else q * _along(weight, input), log_p).sum(dim)
+        return reduce_loss(loss, reduction).to(input.dtype), (log_p,)
     index, ignored = _valid(target, dim, ignore_index)
     loss = -pick(log_p, dim, index)
     if weight is not None:
         check_same_dtype(input, weight)
-        loss = loss * weight[index]
+        loss = times(weight[index], loss)
     if label_smoothing:
-        even = -(log_p if weight is None else log_p * _along(weight, input)).sum(dim, keepdim=True)
+        even = -(log_p if weight is None else times(_along(weight, input), log_p)).sum(dim, keepdim=True)
         loss = (1 - label_smoothing) * loss + label_smoothing / classes * even
     loss = (loss if ignored is None else loss.masked_fill(ignored, 0)).squeeze(dim)
     saved = (log_p, index) if ignored is None else (log_p, index, ignored)
     if reduction != "mean":
-        return reduce_loss(loss, reduction), saved
-    return loss.sum() / (total := _total(weight, index, ignored)), saved if ignored is None else (*saved, total)
+        return reduce_loss(loss, reduction).to(input.dtype), saved
+    total = _total(weight, index, ignored)
+    return (loss.sum() / total).to(input.dtype), saved if ignored is None else (*saved, total)
 
 
 @cross_entropy.gradient
 def _(dy, saved, needs, target, weight, reduction, label_smoothing):
-    r"""$dx_{nc} = s_n\,(p_{nc} \sum_k a_{nk} - a_{nc}),\quad a = w \odot q$: of $-\sum_c a_c \log p_c$ with
-    $\partial \log p_c / \partial x_k = [c = k] - p_k$; s is dy, for the mean dy over its denominator.
+    r"""$dx_{nc} = s_n\,(p_{nc} \sum_{k \ne c} a_{nk} - a_{nc} (1 - p_{nc})),\quad a = w \odot q$: of $-\sum_c a_c \log p_c$
+    with $\partial \log p_c / \partial x_k = [c = k] - p_k$; s is dy, for the mean dy over its denominator. $1 - p$ is
+    $-(e^{\log p} - 1)$, which does not cancel.
 
     $dq_{nc} = -s_n w_c \log p_{nc}$, so $dt = (1 - \epsilon)\,dq$, where the target is probabilities.
     """
@@ -86,16 +88,18 @@ def _(dy, saved, needs, target, weight, reduction, label_smoothing):
     dim = min(log_p.dim() - 1, 1)
     classes = log_p.shape[dim]
     if not indexed:
-        scale = dy.unsqueeze(dim) if reduction == "none" else dy
+        scale = widened(dy).unsqueeze(dim) if reduction == "none" else widened(dy)
         scale = scale * (classes / max(log_p.numel(), 1)) if reduction == "mean" else scale
         q = _smooth(target, label_smoothing, classes)
         a = q if weight is None else q * _along(weight, log_p)
-        dx = scale * (log_p.exp() * a.sum(dim, keepdim=True) - a) if needs.input else None
+        dx = scale * _slope(log_p, a, a.sum(dim, keepdim=True)) if needs.input else None
         dq = -scale * log_p if needs.target or needs.weight else None
         dtarget = (
-            (1 - label_smoothing) * (dq if weight is None else dq * _along(weight, log_p)) if needs.target else None
+            (1 - label_smoothing) * (dq if weight is None else times(_along(weight, log_p), dq))
+            if needs.target
+            else None
         )
-        dweight = (dq * q).movedim(dim, -1) if needs.weight else None
+        dweight = times(q, dq).movedim(dim, -1) if needs.weight else None
         return dx, dtarget, dweight
     if not needs.input:
         return None
@@ -105,11 +109,16 @@ def _(dy, saved, needs, target, weight, reduction, label_smoothing):
     if not label_smoothing:
         dx = log_p.exp()
         dx = torch.mul(dx, w, out=own(dx))
-        return torch.scatter_add(dx, dim, index, (-w).expand(index.shape), out=own(dx))
-    w = (1 - label_smoothing) * w
+        return torch.scatter(dx, dim, index, log_p.gather(dim, index).expm1() * w, out=own(dx))
+    w = ((1 - label_smoothing) * w).expand(index.shape)
     even = (scale * (label_smoothing / max(classes, 1))).expand(log_p.shape)
     even = even if weight is None else even * _along(weight, log_p)
-    return (log_p.exp() * (w + even.sum(dim, keepdim=True)) - even).scatter_add(dim, index, (-w).expand(index.shape))
+    return _slope(log_p, even.scatter_add(dim, index, w), w + even.sum(dim, keepdim=True))
+
+
+def _slope(log_p, a, total):
+    r"""$p_c (A - a_c) - a_c (1 - p_c),\quad A = \sum_k a_k$."""
+    return log_p.exp() * (total - a) + a * log_p.expm1()
 
 
 def _smooth(target, label_smoothing, classes):
@@ -184,6 +193,17 @@ def _(tensor):
     yield call(x.t().reshape(1, 3, 3), y.reshape(1, 3), label_smoothing=1.0)  # a dimension after the classes
 
 
+@cross_entropy.equation
+def _(sp, input, target, weight, label_smoothing):
+    """Of one row; the target is a class, or the row of probabilities."""
+    n = len(input)
+    t = target if isinstance(target, tuple) else [int(c == target) for c in range(n)]
+    q = [(1 - label_smoothing) * p + label_smoothing / n for p in t]
+    w = weight or [1] * n
+    log_total = sp.log(sum(sp.exp(x) for x in input))
+    return sum(w[c] * q[c] * (log_total - input[c]) for c in range(n))
+
+
 @cross_entropy.error_samples
 def _(tensor):
     x, y = tensor([[1.0, 2.0], [0.0, 1.0]]), tensor([0, 1])
@@ -240,7 +260,7 @@ def _total(weight, index, ignored):
 
 def _share(dy, dim, index, ignored, weight, reduction, total=None):
     """The upstream gradient of each sample's loss before its weight, 0 where it counts nothing; total: the denominator."""
-    scale = dy.unsqueeze(dim) if reduction == "none" else dy
+    scale = widened(dy).unsqueeze(dim) if reduction == "none" else widened(dy)
     if reduction == "mean":
         scale = scale / (_total(weight, index, ignored) if total is None else total)
     # After the division, as that is 0/0 where all are ignored.
@@ -289,10 +309,19 @@ def kl_div(input, target, reduction="mean", log_target=False):
     input and target broadcast to each other, target $\log q$ with log_target. "batchmean" divides by the batch alone,
     which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. Kullback & Leibler 1951.
     """
-    loss = target.exp() * (target - input) if log_target else torch.special.xlogy(target, target) - target * input
+    if log_target:
+        loss = _weighed(target, target) - _weighed(target, input)
+    else:
+        loss = torch.special.xlogy(target, target) - times(target, input)
     if reduction == "batchmean":
         return loss.sum() / input.shape[0] if input.dim() else loss.sum()
     return reduce_loss(loss, reduction)
+
+
+def _weighed(log_q, x):
+    r"""$q x$ by the root of q, which is not subnormal where the product is not."""
+    root = torch.exp(log_q / 2)
+    return root * times(root, x)
 
 
 @kl_div.prepare
@@ -319,7 +348,7 @@ def _(dy, needs, input, target, reduction, log_target):
         return (-s * q).expand(torch.broadcast_shapes(q.shape, input.shape)) if reduction != "none" else -s * q
     slope = (target if log_target else q.log()) + 1 - input
     dx = (-s * q).expand(slope.shape)
-    return dx, s * slope * (q if log_target else 1)
+    return dx, s * (_weighed(target, slope) if log_target else slope)
 
 
 @kl_div.hard_samples
@@ -330,6 +359,13 @@ def _(tensor):
         yield call(x, q.log(), reduction=reduction, log_target=True)
     yield call(x, q[:1], reduction="sum")
     yield call(x[0, 0], q[0, 0], reduction="batchmean")
+
+
+@kl_div.equation
+def _(sp, input, target, log_target):
+    if log_target:
+        return sp.exp(target) * (target - input)
+    return target * (sp.log(target) - input)
 
 
 class KLDivLoss(Manual, torch.nn.KLDivLoss):

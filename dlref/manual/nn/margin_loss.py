@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import concrete, own, plain, real_dtype, widened
+from .common import HALF, concrete, floating, own, plain, real_dtype, widened
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .loss import check_reduction, pick, reduce_loss, unreduced
 
@@ -49,6 +49,12 @@ def _(tensor):
     yield call(x[:0], y[:0], reduction="sum")
 
 
+@hinge_embedding_loss.equation
+def _(sp, input, target, margin):
+    hinge = sp.Piecewise((margin - input, margin - input > 0), (0, True))
+    return sp.Piecewise((input, target > 0), (hinge, True))
+
+
 class HingeEmbeddingLoss(Manual, torch.nn.HingeEmbeddingLoss):
     op = hinge_embedding_loss
 
@@ -59,7 +65,10 @@ def margin_ranking_loss(input1, input2, target, margin=0, reduction="mean"):
 
     Three tensors of one number of dimensions, broadcast to each other; RuntimeError where they have not.
     """
-    return reduce_loss((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+    z = -widened(target) * (widened(input1) - widened(input2)) + margin
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in (input1, input2, target)))
+    loss = reduce_loss(z.clamp(min=0), reduction)
+    return loss.to(dtype) if dtype in HALF else loss
 
 
 @margin_ranking_loss.prepare
@@ -74,8 +83,8 @@ def _(input1, input2, target, margin, reduction):
 @margin_ranking_loss.gradient
 def _(dy, input1, input2, target, margin, reduction):
     r"""$dx_1 = -s\,t\,[l > 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l > 0]$; s is dy, for the mean dy/n."""
-    difference = input1 - input2
-    z = -target * difference + margin
+    difference = widened(input1) - widened(input2)
+    z = -widened(target) * difference + margin
     s = unreduced(dy, z.numel(), reduction) * (z > 0).to(z.dtype)
     return -s * target, s * target, -s * difference
 
@@ -88,6 +97,12 @@ def _(tensor):
         yield call(x, y, t, 1.0, reduction=reduction)  # on the boundary
 
 
+@margin_ranking_loss.equation
+def _(sp, input1, input2, target, margin):
+    z = -target * (input1 - input2) + margin
+    return sp.Piecewise((z, z > 0), (0, True))
+
+
 class MarginRankingLoss(Manual, torch.nn.MarginRankingLoss):
     op = margin_ranking_loss
 
@@ -98,15 +113,16 @@ def cosine_embedding_loss(input1, input2, target, margin=0, reduction="mean"):
 
     $c = \sum x_1 x_2 / \sqrt{q_1 q_2},\quad q = \sum x^2 + 10^{-12}$. input1, input2 (N, D), target (N); or (D) and ().
     """
-    c = _cosine(widened(input1), widened(input2), target.dim())[0]
+    a, b, _, _ = _directions(floating(input1), floating(input2), target.dim())
+    c = (a * b).sum(target.dim())
     loss = torch.where(target == 1, 1 - c, 0) + torch.where(target == -1, (c - margin).clamp(min=0), 0)
     return reduce_loss(loss, reduction).to(real_dtype(input1, input2) if input1.is_floating_point() else loss.dtype)
 
 
-def _cosine(x1, x2, dim):
-    """The cosine along dim and, with the dimension kept, the squared lengths."""
-    q1, q2 = (x.square().sum(dim, keepdim=True) + 1e-12 for x in (x1, x2))
-    return (x1 * x2).sum(dim) / (q1 * q2).sqrt().squeeze(dim), q1, q2
+def _directions(x1, x2, dim):
+    r"""$x / \sqrt q$ of both, and both $\sqrt q$, with the dimension kept."""
+    r1, r2 = (torch.hypot(n := norm(x, 2, dim), n.new_full((), 1e-6)) for x in (x1, x2))
+    return x1 / r1, x2 / r2, r1, r2
 
 
 @cosine_embedding_loss.prepare
@@ -120,14 +136,16 @@ def _(input1, input2, target, margin, reduction):
 
 @cosine_embedding_loss.gradient
 def _(dy, input1, input2, target, margin, reduction):
-    r"""$dx_1 = dc\,(x_2 / \sqrt{q_1 q_2} - c\,x_1 / q_1)$, $dx_2$ likewise; $dc = s\,([t = -1][c > m] - [t = 1])$."""
+    r"""$dx_1 = dc\,(b - c\,a) / \sqrt{q_1}$ of $a = x_1 / \sqrt{q_1}$ and $b = x_2 / \sqrt{q_2}$, $dx_2$ likewise;
+    $dc = s\,([t = -1][c > m] - [t = 1])$.
+    """
     dim = target.dim()
-    x1, x2 = widened(input1), widened(input2)
-    c, q1, q2 = _cosine(x1, x2, dim)
+    a, b, r1, r2 = _directions(floating(input1), floating(input2), dim)
+    c = (a * b).sum(dim)
     slope = ((target == -1) & (c - margin > 0)).to(c.dtype) - (target == 1).to(c.dtype)
     dc = (unreduced(dy, slope.numel(), reduction) * slope).unsqueeze(dim)
-    c, length = c.unsqueeze(dim), (q1 * q2).sqrt()
-    return dc * (x2 / length - c * x1 / q1), dc * (x1 / length - c * x2 / q2)
+    c = c.unsqueeze(dim)
+    return dc * (b - c * a) / r1, dc * (a - c * b) / r2
 
 
 @cosine_embedding_loss.hard_samples
@@ -137,6 +155,13 @@ def _(tensor):
         for reduction in ("none", "mean", "sum"):
             yield call(x, y, torch.tensor(t, device=x.device), reduction=reduction)
     yield call(x[0], y[1], torch.tensor(-1, device=x.device), 0.5)
+
+
+@cosine_embedding_loss.equation
+def _(sp, input1, input2, target, margin):
+    q1, q2 = (sum(x**2 for x in v) + sp.Rational(1e-12) for v in (input1, input2))
+    c = sum(a * b for a, b in zip(input1, input2, strict=True)) / sp.sqrt(q1 * q2)
+    return sp.Piecewise((1 - c, target > 0), (c - margin, c > margin), (0, True))
 
 
 class CosineEmbeddingLoss(Manual, torch.nn.CosineEmbeddingLoss):
@@ -202,7 +227,7 @@ def _(dy, input, target, p, margin, weight, reduction):
     z, w, index = _hinges(input, target, margin, weight)
     s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
     s = s.reshape(input.shape[:-1]).unsqueeze(-1) if reduction == "none" else s
-    g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z if p == 2 else 1)
+    g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z.clamp(min=0) if p == 2 else 1)
     return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
 
 
@@ -214,6 +239,7 @@ def _(tensor):
         for reduction in ("none", "mean", "sum"):
             yield call(x, y, p, reduction=reduction)
             yield call(x, y, p, 0.5, w, reduction=reduction)
+        yield call(x, y, p, -math.inf)
     yield call(x[0], y[0])
     for reduction in ("none", "mean"):
         yield call(x[0], y[:1], 2, reduction=reduction)  # the target's shape decides whether a dimension stays

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -45,7 +47,7 @@ def _pull(dy, slope, reduction, weight, needs, normalised=True, loss=None, facto
 
     $dw = s\,l$, for the normalised mean $s\,(l - E)$ with $E = \sum w l / \sum w$.
     """
-    dweight = None
+    dweight, dy = None, widened(dy)
     if reduction == "mean":
         dy = dy / (weight.sum() if weight is not None and normalised else slope.numel())
     if weight is not None and needs.weight:
@@ -124,12 +126,18 @@ def _size(difference):
     return difference.abs() if difference.is_complex() else torch.abs(difference, out=own(difference))
 
 
-def _bowl(difference, bound):
-    r"""$d^2 / 2$ where $|d| \le b$, else $b (|d| - b / 2)$: both are $c (|d| - c / 2)$ with $c = \min(|d|, b)$."""
+def _bowl(difference, bound, unit=1.0):
+    r"""$d^2 / 2u$ where $|d| \le b$, else $b (|d| - b / 2) / u$: both are $c / u\,(|d| - c / 2)$ with $c = \min(|d|, b)$."""
     size = _size(difference)
     near = size.clamp(max=bound)
     size = torch.sub(size, near, alpha=0.5, out=own(size))
+    near = near if unit == 1 else torch.div(near, unit, out=own(near))
     return torch.mul(size, near, out=own(size))
+
+
+def _held(number, difference):
+    """The number as the difference's dtype holds it: infinity where it is larger than the largest."""
+    return math.inf if number > torch.finfo(difference.dtype).max else number
 
 
 @op(builtin=F.smooth_l1_loss, autocast="float32")
@@ -142,9 +150,8 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
     difference = _difference(input, target)
     if not beta:
         return _reduce(difference.abs(), reduction, None, input, target)
-    loss = _bowl(difference, beta)
-    loss = torch.div(loss, beta, out=own(loss))
-    return _reduce(loss, reduction, None, input, target)
+    beta = max(_held(beta, difference), torch.finfo(difference.dtype).tiny)  # by which it can be divided
+    return _reduce(_bowl(difference, beta, beta), reduction, None, input, target)
 
 
 @smooth_l1_loss.prepare
@@ -161,8 +168,9 @@ def _(dy, needs, input, target, reduction, beta):
     difference = _difference(input, target)
     if not beta:
         return _pull(dy, difference.sgn(), reduction, None, needs)[:2]
+    beta = max(_held(beta, difference), torch.finfo(difference.dtype).tiny)  # by which it can be divided
     slope = torch.clamp(difference, -beta, beta, out=own(difference))
-    return _pull(dy, slope, reduction, None, needs, factor=1 / beta)[:2]
+    return _pull(dy, torch.div(slope, beta, out=own(slope)), reduction, None, needs)[:2]
 
 
 @op(builtin=F.huber_loss, autocast={"cpu": "float32", "cuda": "float32"})
@@ -172,7 +180,8 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     input and target of one shape (others are broadcast, with a warning), weight of the input's (the mean is
     $\sum w l / n$). Huber 1964. RuntimeError where delta is not positive.
     """
-    loss = _bowl(_difference(input, target), delta)
+    difference = _difference(input, target)
+    loss = _bowl(difference, _held(delta, difference))
     return _reduce(loss, reduction, weight, input, target, normalised=False)
 
 
@@ -188,6 +197,7 @@ def _(input, target, reduction, delta, weight):
 def _(dy, needs, input, target, reduction, delta, weight):
     r"""$dx = s\,w\,\mathrm{clamp}(d, -\delta, \delta)$; s is dy, for the mean dy/n."""
     difference = _difference(input, target)
+    delta = _held(delta, difference)
     slope = (
         difference.clamp(-delta, delta) if needs.weight else torch.clamp(difference, -delta, delta, out=own(difference))
     )
@@ -222,19 +232,45 @@ def _weighted(tensor):
 def _(tensor):
     yield from _samples(tensor)
     yield call(tensor([0.0, 0.5, -0.5, 0.4]), tensor([0.0, 0.0, 0.0, 0.0]), beta=0.5)
-    yield call(tensor([0.0, 0.5, -0.5]), tensor([0.0, 0.0, 0.0]), beta=0)
+    for beta in (0, 1e-300, 1e-30, 1e30, math.inf):
+        yield call(tensor([0.0, 0.5, -0.5]), tensor([0.0, 0.0, 0.0]), beta=beta)
 
 
 @huber_loss.hard_samples
 def _(tensor):
     yield from _weighted(tensor)
-    yield call(tensor([0.0, 0.5, -0.5, 0.4, 2.0]), tensor([0.0, 0.0, 0.0, 0.0, 0.0]), delta=0.5)
+    for delta in (0.5, 1e-300, 1e-30, 1e30, math.inf):
+        yield call(tensor([0.0, 0.5, -0.5, 0.4, 2.0]), tensor([0.0, 0.0, 0.0, 0.0, 0.0]), delta=delta)
 
 
 def _wrong(tensor):
     x = tensor([[1.0, 2.0]])
     yield ValueError, call(x, x, reduction="total")
     yield RuntimeError, call(x, tensor([1.0, 2.0, 3.0]))
+
+
+@l1_loss.equation
+def _(sp, input, target):
+    d = input - target
+    return sp.Piecewise((d, d > 0), (-d, d < 0), (0, True))
+
+
+@mse_loss.equation
+def _(sp, input, target):
+    return (input - target) ** 2
+
+
+@smooth_l1_loss.equation
+def _(sp, input, target, beta):
+    d = input - target
+    return sp.Piecewise((d - beta / 2, d >= beta), (-d - beta / 2, d <= -beta), (d**2 / (2 * beta), True))
+
+
+@huber_loss.equation
+def _(sp, input, target, delta):
+    d = input - target
+    ends = ((d - delta / 2) * delta, d >= delta), ((-d - delta / 2) * delta, d <= -delta)
+    return sp.Piecewise(*ends, (d**2 / 2, True))
 
 
 for _loss in (l1_loss, mse_loss):

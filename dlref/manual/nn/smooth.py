@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import log1p_exp, own, plain, where_zero, wide
+from .common import HALF, floating, gated, log1p_exp, logistic, plain, sech, where_zero, wide, widened
 
 INF, NAN = float("inf"), float("nan")
 
@@ -28,18 +28,26 @@ def _extremes(tensor):
 @op(builtin=torch.sigmoid)
 def sigmoid(input):
     r"""Logistic function: $y = 1 / (1 + e^{-x})$. Any shape; output as input."""
-    return torch.sigmoid(input)
+    y = logistic(floating(input))
+    return y.to(input.dtype) if input.dtype in HALF else y
 
 
 @sigmoid.gradient
-def _(dy, output):
-    r"""$dx = dy\, y (1 - y)$: only the output is kept."""
-    slope = 1 - output
-    slope = torch.mul(slope, output, out=own(slope)).conj()
-    return torch.mul(slope, dy, out=own(slope))
+def _(dy, input):
+    r"""$dx = dy\, \sigma(x) \sigma(-x) = dy / (2 \cosh (x / 2))^2$.
+
+    Of the input, as in $y (1 - y)$ the second factor is 0 from where y rounds to 1.
+    """
+    s = sech(wide(input) / 2).conj() / 2
+    return dy * s * s
 
 
 sigmoid.hard_samples(_extremes)
+
+
+@sigmoid.equation
+def _(sp, input):
+    return 1 / (1 + sp.exp(-input))
 
 
 class Sigmoid(Manual, torch.nn.Sigmoid):
@@ -53,12 +61,18 @@ def tanh(input):
 
 
 @tanh.gradient
-def _(dy, output):
-    r"""$dx = dy\,(1 - y^2)$: only the output is kept."""
-    return dy * (1 - wide(output).square()).conj()
+def _(dy, input):
+    r"""$dx = dy\,(1 - \tanh^2 x) = dy / \cosh^2 x$: of the input, as in the former 1 cancels from where y rounds to 1."""
+    s = sech(wide(input)).conj()
+    return dy * s * s
 
 
 tanh.hard_samples(_extremes)
+
+
+@tanh.equation
+def _(sp, input):
+    return sp.tanh(input)
 
 
 class Tanh(Manual, torch.nn.Tanh):
@@ -68,21 +82,21 @@ class Tanh(Manual, torch.nn.Tanh):
 @op(builtin=F.logsigmoid)
 def logsigmoid(input):
     r"""Logarithm of the logistic function: $y = -\log(1 + e^{-x})$. Any shape; output as input."""
-    x = wide(input)
-    if plain():  # $\min(x, 0) - \log(1 + e^{-|x|})$
-        return x.abs().neg_().exp_().log1p_().neg_().add_(x.clamp(max=0)).to(input.dtype)
-    return (-log1p_exp(-x)).to(input.dtype)
+    return (-log1p_exp(-wide(input))).to(input.dtype)
 
 
 @logsigmoid.gradient
 def _(dy, input):
     r"""$dx = dy\,\sigma(-x)$."""
-    slope = -wide(input)
-    slope = torch.sigmoid(slope, out=own(slope))
-    return torch.mul(slope, dy, out=own(slope))
+    return dy * logistic(-wide(input))
 
 
 logsigmoid.hard_samples(_extremes)
+
+
+@logsigmoid.equation
+def _(sp, input):
+    return -sp.log(1 + sp.exp(-input))
 
 
 class LogSigmoid(Manual, torch.nn.LogSigmoid):
@@ -109,10 +123,7 @@ def softplus(input, beta=1.0, threshold=20.0):
 def _(dy, input, beta, threshold):
     r"""$dx = dy\,\sigma(\beta x)$, and $dy$ where $\beta x$ exceeds the threshold."""
     z = wide(input) if beta == 1 else wide(input) * beta
-    if plain():  # a sigmoid is at most 1
-        slope = torch.gt(z, threshold, out=torch.empty_like(z))
-        return torch.maximum(slope, z.sigmoid(), out=slope).mul_(dy)
-    return torch.where(z > threshold, dy, dy * torch.sigmoid(z))
+    return torch.where(z > threshold, dy, dy * logistic(z))
 
 
 @softplus.hard_samples
@@ -122,6 +133,13 @@ def _(tensor):
     yield call(x, 2.0, 3.0)  # the piece boundary, and beyond it
     yield call(x, -1.0)
     yield call(x, 0.5, -1.0)
+    for beta in (1e-300, 1e-30, 1e30, INF):
+        yield call(x, beta)
+
+
+@softplus.equation
+def _(sp, input, beta, threshold):
+    return sp.Piecewise((input, beta * input > threshold), (sp.log(1 + sp.exp(beta * input)) / beta, True))
 
 
 class Softplus(Manual, torch.nn.Softplus):
@@ -131,7 +149,9 @@ class Softplus(Manual, torch.nn.Softplus):
 @op(builtin=F.softsign)
 def softsign(input):
     r"""$y = x / (1 + |x|)$. Any shape; output as input. Bergstra et al. 2009."""
-    return input / (1 + input.abs())
+    x = widened(input)
+    y = x / (1 + x.abs())
+    return y.to(input.dtype) if input.dtype in HALF else y
 
 
 @softsign.gradient
@@ -141,7 +161,7 @@ def _(dy, input):
     """
     x = wide(input)
     d = 1 + x.abs()
-    return dy / d - x.sgn() * (dy.conj() * x).real / d.square() if x.is_complex() else dy / d.square()
+    return dy / d - x.sgn() * (dy.conj() * x).real / d.square() if x.is_complex() else dy / d / d
 
 
 @softsign.hard_samples
@@ -150,14 +170,30 @@ def _(tensor):
     yield call(tensor([]))
 
 
+@softsign.equation
+def _(sp, input):
+    return sp.Piecewise((input / (1 + input), input > 0), (input / (1 - input), input < 0), (input, True))
+
+
 class Softsign(Manual, torch.nn.Softsign):
     op = softsign
 
 
 @op(builtin=F.tanhshrink)
 def tanhshrink(input):
-    r"""$y = x - \tanh x$. Any shape; output as input."""
-    return input - torch.tanh(input)
+    r"""$y = x - \tanh x$. Any shape; output as input.
+
+    Where $|x| < 1$ the difference cancels, and Lambert's continued fraction $\tanh x = x / (1 + x^2 / K),\quad
+    K = 3 + x^2 / (5 + x^2 / (7 + \dots))$ makes it $x\,x^2 / (K + x^2)$.
+    """
+    x = floating(input)
+    small = x.abs() < 1
+    square = torch.where(small, x, 0).square()
+    k = 21 + torch.zeros_like(square)
+    for odd in range(19, 1, -2):
+        k = odd + square / k
+    y = torch.where(small, x * (square / (k + square)), x - torch.tanh(x))
+    return y.to(input.dtype) if input.dtype in HALF else y
 
 
 @tanhshrink.gradient
@@ -167,6 +203,11 @@ def _(dy, input):
 
 
 tanhshrink.hard_samples(_extremes)
+
+
+@tanhshrink.equation
+def _(sp, input):
+    return input - sp.tanh(input)
 
 
 class Tanhshrink(Manual, torch.nn.Tanhshrink):
@@ -183,22 +224,22 @@ def silu(input):
     Hendrycks & Gimpel 2016, arXiv:1606.08415; Ramachandran et al. 2017, arXiv:1710.05941.
     """
     x = wide(input)
-    s = torch.sigmoid(x)
-    return torch.mul(s, x, out=own(s)).to(input.dtype)
+    return gated(x, x).to(input.dtype)
 
 
 @silu.gradient
 def _(dy, input):
-    r"""$dx = dy\,\sigma(x)\,(1 + x\,(1 - \sigma(x)))$: where $1 - \sigma(x)$ cancels, the 1 before it is far larger."""
+    r"""$dx = dy\,\sigma(x)\,(1 + x\,\sigma(-x))$."""
     x = wide(input)
-    s = torch.sigmoid(x)
-    slope = 1 - s
-    slope = torch.mul(slope, x, out=own(slope))
-    slope = torch.addcmul(s, slope, s, out=own(slope)).conj()
-    return torch.mul(slope, dy, out=own(slope))
+    return dy * gated(1 + gated(x, -x), x).conj()
 
 
 silu.hard_samples(_extremes)
+
+
+@silu.equation
+def _(sp, input):
+    return input / (1 + sp.exp(-input))
 
 
 class SiLU(Manual, torch.nn.SiLU):
@@ -209,30 +250,41 @@ class SiLU(Manual, torch.nn.SiLU):
 def mish(input):
     r"""$y = x \tanh(\log(1 + e^x))$. Any shape; output as input. Misra 2019, arXiv:1908.08681, eq. 1."""
     x = wide(input)
-    t = _tanh_softplus(x)
-    return torch.mul(t, x, out=own(t)).to(input.dtype)
+    h, e = _root_exp(x)
+    negative = x < 0
+    first, second = torch.where(negative, h, 1), torch.where(negative, h, e)
+    return (x * first * (second * (e + 2) / (e * (e + 2) + 2))).to(input.dtype)
 
 
-def _tanh_softplus(x):
-    r"""$\tanh(\log(1 + e^x)) = n / (n + 2),\quad n = e^x (e^x + 2)$, with x no larger than where that is 1."""
-    e = x.clamp(max=40)
-    e = torch.exp(e, out=own(e))
-    n = e + 2
-    n = torch.mul(n, e, out=own(n))
-    return torch.div(n, torch.add(n, 2, out=own(e)), out=own(n))
+def _root_exp(x):
+    r"""$h = e^{x / 2}$ and $e^x$, with x no larger than 22, where $\tanh(\log(1 + e^x)) = n / (n + 2),\quad n = e^x (e^x + 2)$,
+    is 1. A factor h at a time, nothing is subnormal but the result.
+    """
+    h = torch.exp(x.clamp(max=22) / 2)
+    return h, h * h
 
 
 @mish.gradient
 def _(dy, input):
-    r"""$dx = dy\,(t + x (1 - t^2)\,\sigma(x)),\quad t = \tanh(\log(1 + e^x))$, as softplus' = \sigma."""
+    r"""$dx = dy\,(t + x (1 - t^2)\,\sigma(x)),\quad t = \tanh(\log(1 + e^x)) = n / (n + 2)$, as softplus' = \sigma.
+
+    With $1 - t^2 = 4 (n + 1) / (n + 2)^2$ and $n + 1 = (1 + e^x)^2$ this is
+    $dx = dy\,e^x (e^x + 2 + 4 x (1 + e^x) / (n + 2)) / (n + 2)$.
+    """
     x = wide(input)
-    t = _tanh_softplus(x)
-    if plain():
-        return x.sigmoid().mul_(t.square().neg_().add_(1)).mul_(x).add_(t).mul_(dy)
-    return dy * (t + x * (1 - t.square()) * torch.sigmoid(x))
+    h, e = _root_exp(x)
+    n = e * (e + 2)
+    near = x.clamp(-1e4, 22) + (x - x)  # beyond, e is 0, or dx = dy; of an infinite x NaN, as in torch
+    return dy * (h * (h * ((e + 2 + 4 * near * (1 + e) / (n + 2)) / (n + 2))))
 
 
 mish.hard_samples(_extremes)
+
+
+@mish.equation
+def _(sp, input):
+    square = (1 + sp.exp(input)) ** 2
+    return input * (square - 1) / (square + 1)
 
 
 class Mish(Manual, torch.nn.Mish):
@@ -247,16 +299,26 @@ def gelu(input, approximate="none"):
     Any shape; output as input. RuntimeError for another approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415.
     """
     x = wide(input)
-    phi = _normal(x) if approximate == "none" else torch.sigmoid(2 * _cubic(x))
-    return torch.mul(phi, x, out=own(phi)).to(input.dtype)
+    if approximate == "tanh":
+        return gated(x, 2 * _cubic(x)).to(input.dtype)
+    deep = (x < DEEP[x.dtype]) & (x > -INF)  # $-\\infty \\cdot 0$ is NaN, as in torch
+    return torch.where(deep, _tail(x), x * _normal(x)).to(input.dtype)
 
 
 def _normal(x):
-    r"""$\Phi(x) = (1 + \mathrm{erf}(x / \sqrt 2)) / 2$."""
-    phi = x * math.sqrt(0.5)
-    phi = torch.erf(phi, out=own(phi))
-    phi = torch.add(phi, 1, out=own(phi))
-    return torch.mul(phi, 0.5, out=own(phi))
+    r"""$\Phi(x) = \mathrm{erfc}(-x / \sqrt 2) / 2$: no difference, so exact where x is negative and it is small."""
+    return torch.erfc(x * -math.sqrt(0.5)) / 2
+
+
+# Where the normal distribution function is soon subnormal, and its tail below is exact to rounding.
+DEEP = {torch.float64: -37.0, torch.float32: -12.5}
+
+
+def _tail(x):
+    r"""$x\,\Phi(x) \approx -\Phi'(x)\,(1 - x^{-2} + 3 x^{-4} - 15 x^{-6} + 105 x^{-8})$ far below 0: x times a number that is
+    subnormal would have none of its digits."""
+    r = 1 / x.clamp(max=-1).square()
+    return torch.exp(-x.square() / 2) * ((1 - r * (1 - 3 * r * (1 - 5 * r * (1 - 7 * r)))) * -DENSITY)
 
 
 @gelu.gradient
@@ -266,18 +328,14 @@ def _(dy, input, approximate):
     """
     x = wide(input)
     if approximate == "none":
-        slope = x.square()
-        slope = torch.mul(slope, -0.5, out=own(slope))
-        slope = torch.exp(slope, out=own(slope))
-        slope = torch.mul(slope, x, out=own(slope))
-        slope = torch.add(_normal(x), slope, alpha=1 / math.sqrt(2 * math.pi), out=own(slope))
-        return torch.mul(slope, dy, out=own(slope))
-    u = _cubic(x)
-    phi = torch.sigmoid(2 * u)
-    return dy * (phi + x * phi * torch.sigmoid(-2 * u) * (1 + 3 * CUBIC * x.square()) * (2 * RATE))
+        h = torch.exp(-x.clamp(-60, 60).square() / 4)  # beyond, $h^2$ is 0
+        return dy * (_normal(x) + DENSITY * x * h * h)
+    near = x.clamp(-40, 40) + (x - x)  # beyond, $\sigma(2u)\,\sigma(-2u)$ is 0; of an infinite x NaN, as in torch
+    u = 2 * _cubic(near)
+    return dy * gated(1 + gated(near * (2 * RATE) * (1 + 3 * CUBIC * near.square()), -u), u)
 
 
-RATE, CUBIC = math.sqrt(2 / math.pi), 0.044715
+RATE, CUBIC, DENSITY = math.sqrt(2 / math.pi), 0.044715, 1 / math.sqrt(2 * math.pi)
 
 
 def _cubic(x):
@@ -298,6 +356,13 @@ def _(tensor):
             yield call(*args, approximate=approximate)
 
 
+@gelu.equation
+def _(sp, input, approximate):
+    if approximate == "none":
+        return input * sp.erfc(-input / sp.sqrt(2)) / 2
+    return input / (1 + sp.exp(-sp.sqrt(8 / sp.pi) * (input + sp.Rational(CUBIC) * input**3)))
+
+
 class GELU(Manual, torch.nn.GELU):
     op = gelu
 
@@ -309,15 +374,15 @@ def glu(input, dim=-1):
     input (*, 2n, *), output (*, n, *). RuntimeError where the size is odd. Dauphin et al. 2017, arXiv:1612.08083.
     """
     a, b = wide(input).tensor_split(2, dim)
-    return (a * torch.sigmoid(b)).to(input.dtype)
+    return gated(a, b).to(input.dtype)
 
 
 @glu.gradient
 def _(dy, input, dim):
     r"""$da = dy\,\sigma(b),\quad db = dy\,a\,\sigma(b)\,\sigma(-b)$."""
     a, b = wide(input).tensor_split(2, dim)
-    da = dy * torch.sigmoid(b)
-    return torch.cat((da, da * a * torch.sigmoid(-b)), dim)
+    s = sech(b / 2) / 2
+    return torch.cat((dy * logistic(b), a * s * s * dy), dim)
 
 
 @glu.prepare
@@ -336,6 +401,12 @@ def _(tensor):
         yield call(x, dim)
     yield call(tensor([]).reshape(3, 0))
     yield call(tensor([INF, -1.0, 1.0, 1.0]))
+
+
+@glu.equation
+def _(sp, input):
+    a, b = input
+    return (a / (1 + sp.exp(-b)),)
 
 
 @glu.error_samples

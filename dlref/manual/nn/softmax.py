@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import call, op
-from .common import contiguous, own, warn, wide
+from .common import contiguous, own, times, warn, wide
 
 INF, NAN = float("inf"), float("nan")
 
@@ -34,11 +34,29 @@ def _normalized(x, dim):
     return torch.div(e, e.sum(dim, keepdim=True), out=own(e))
 
 
+def log_normalized(x, dim):
+    r"""$x - m - \log(1 + \sum_{j \ne k} e^{x_j - m})$ with m = $x_k$ the largest: so exp cannot overflow, and where all others
+    are small, the logarithm of what is near 1 keeps them.
+    """
+    if not x.numel():
+        return x.clone()
+    top = x.argmax(dim, keepdim=True)
+    x = x - x.gather(dim, top)
+    others = x.exp().scatter(dim, top, x.gather(dim, top))  # 0, or NaN where the largest is infinite
+    return x - others.sum(dim, keepdim=True).log1p()
+
+
 def _softmax_gradient(dy, y, dim):
-    r"""$y \odot (dy - \sum dy \odot y)$, as $\partial y_i / \partial x_j = y_i ([i = j] - y_j)$."""
+    r"""$y \odot (d - \sum d \odot y)$ of $d = dy - dy_k$, k the largest y: $\partial y_i / \partial x_j = y_i ([i = j] - y_j)$.
+
+    What all dy have in common does not count, as $\sum y = 1$; without that of the largest y, whose own term is then 0, the
+    others are not lost beside it.
+    """
+    if not y.numel():
+        return y * dy
     y = wide(y)
-    g = y * dy
-    return torch.addcmul(g, y, g.sum(dim, keepdim=True), value=-1, out=own(g))
+    d = dy - dy.gather(dim, y.argmax(dim, keepdim=True))
+    return y * (d - (d * y).sum(dim, keepdim=True))
 
 
 def _softmax_samples(tensor):
@@ -79,6 +97,12 @@ def _(input, dim, dtype):
 
 
 softmax.hard_samples(_softmax_samples)
+
+
+@softmax.equation
+def _(sp, input):
+    total = sum(sp.exp(x) for x in input)
+    return tuple(sp.exp(x) / total for x in input)
 
 
 class Softmax(Manual, torch.nn.Softmax):
@@ -125,6 +149,12 @@ def _(input, dim, dtype):
 softmin.hard_samples(_softmax_samples)
 
 
+@softmin.equation
+def _(sp, input):
+    total = sum(sp.exp(-x) for x in input)
+    return tuple(sp.exp(-x) / total for x in input)
+
+
 class Softmin(Manual, torch.nn.Softmin):
     op = softmin
 
@@ -132,16 +162,16 @@ class Softmin(Manual, torch.nn.Softmin):
 @op(builtin=F.log_softmax, autocast={"cuda": "float32"}, layout=contiguous)
 def log_softmax(input, dim, dtype):
     r"""Logarithm of softmax: $y_i = x_i - \log \sum_j e^{x_j}$ over the dimension; all else as in `softmax`."""
-    x = _shifted(input, dim, dtype)
-    total = x.exp().sum(dim, keepdim=True).log()
-    return torch.sub(x, total, out=own(x)).to(dtype or input.dtype)
+    return log_normalized(wide(input if dtype is None else input.to(dtype)), dim).to(dtype or input.dtype)
 
 
 @log_softmax.gradient
 def _(dy, output, dim):
-    r"""$dx = dy - e^y \sum dy$, as $\partial y_i / \partial x_j = [i = j] - e^{y_j}$: only the output is kept."""
-    p, dy = wide(output).exp(), wide(dy)
-    return torch.addcmul(dy, p, dy.sum(dim, keepdim=True), value=-1, out=own(p))
+    r"""$dx_i = dy_i\,(1 - e^{y_i}) - e^{y_i} \sum_{j \ne i} dy_j$, as $\partial y_i / \partial x_j = [i = j] - e^{y_j}$: only
+    the output is kept.
+    """
+    y, dy = wide(output), wide(dy)
+    return -(dy * y.expm1() + y.exp() * (dy.sum(dim, keepdim=True) - dy))
 
 
 @log_softmax.prepare
@@ -152,6 +182,12 @@ def _(input, dim, dtype):
 
 
 log_softmax.hard_samples(_softmax_samples)
+
+
+@log_softmax.equation
+def _(sp, input):
+    total = sp.log(sum(sp.exp(x) for x in input))
+    return tuple(x - total for x in input)
 
 
 class LogSoftmax(Manual, torch.nn.LogSoftmax):
@@ -165,7 +201,7 @@ def gumbel_softmax(logits, gumbels, tau, hard, dim):
 
     logits of any shape, output as logits. Jang et al. 2017, arXiv:1611.01144, eq. 2; Maddison et al., arXiv:1611.00712.
     """
-    y = _normalized(_shifted((logits + gumbels) / tau, dim, None), dim)
+    y = _normalized(_tempered(logits, gumbels, tau, dim), dim)
     if hard:
         y = torch.zeros_like(y).scatter(dim, y.argmax(dim, keepdim=True), 1)
     return y.to(logits.dtype)
@@ -177,9 +213,20 @@ def _(dy, needs, logits, gumbels, tau, dim):
 
     Of the hard sample too: straight through, as if it were the soft one.
     """
-    z = (logits + gumbels) / tau
-    dz = _softmax_gradient(dy, _normalized(_shifted(z, dim, None), dim), dim)
-    return dz / tau, None, -(dz * z).sum() / tau if needs.tau else None
+    z = _tempered(logits, gumbels, tau, dim)
+    dz = _softmax_gradient(dy, _normalized(z.clone(), dim), dim)
+    return dz / _held(tau, z), None, -times(dz, z).sum() / tau if needs.tau else None
+
+
+def _tempered(logits, gumbels, tau, dim):
+    r"""$(x + g - m) / \tau$, m the largest $x + g$: however small $\tau$ is, the largest is 0."""
+    z = _shifted(logits + gumbels, dim, None)
+    return z / _held(tau, z)
+
+
+def _held(tau, z):
+    """A number as the dtype holds it, and not 0."""
+    return tau if isinstance(tau, torch.Tensor) or tau <= 0 else max(tau, torch.finfo(z.dtype).tiny)
 
 
 @gumbel_softmax.prepare
@@ -198,3 +245,5 @@ def _(tensor):
         yield call(x[1:], 0.5, hard, dim=0)
         yield call(x[:0], hard=hard)
         yield call(x[0] / 1e4, 10.0, hard)
+        yield call(x[2:], 1e-30, hard)
+        yield call(x, INF, hard)
