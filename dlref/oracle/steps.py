@@ -69,9 +69,9 @@ SCHEDULES: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def sample_names(kind: str, name: str) -> list[str]:
+def sample_names(kind: str, name: str, where: Any = None) -> list[str]:
     if kind == "optimizer":
-        return [f"{course.name}-{i}" for i in range(len(configurations(name))) for course in courses(name)]
+        return [where for where, _, _ in tried(name, within(where, getattr(torch.optim, name)))]
     cases = [kwargs for n, kwargs in SCHEDULES if n == name]
     return [f"{course}-{i}" for i, kwargs in enumerate(cases) for course in ("plain", "rate changed", "state_dict")
             if course != "state_dict" or "lr_lambda" not in kwargs]  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,6 +61,7 @@ class Trials:
     previous: dict[str, Tensor] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
+    refused: bool = False  # whether the candidate refuses the call that is tried
 
     def found(self, sample: Sample, kind: str, what: str, where: str = "", error: Error | None = None,
               diagnosis: str | Callable[[], str] = "") -> None:  # fmt: skip
@@ -90,6 +93,11 @@ class Trials:
             if "ignores" not in first.diagnosis and (text := pattern([f for f, _ in known], self.passing)):
                 first.diagnosis = "; ".join(filter(None, (first.diagnosis, text)))
 
+    def refuse(self, error: Exception) -> None:
+        """Note a call that the candidate refuses: it is not tried."""
+        self.refused = True
+        self.report.skip(f"the candidate refuses: {' '.join(str(error).split())[:160]}")
+
     # --- one sample -------------------------------------------------------------------------------------------------
 
     def run(self, sample: Sample, deep: bool = False, enlarge: bool = True) -> None:
@@ -97,14 +105,19 @@ class Trials:
         if missing := self.subject.missing(sample):
             self.report.skip(f"the candidate does not take {missing[0]}")
             return
-        before = len(self.report.findings)
+        before, values = len(self.report.findings), self.report.values
         self.report.samples += 1
+        self.refused = False
         try:
             trial = Trial(self, sample)
         except Mismatch:
             raise
         except Exception as error:  # a module's constructor may raise anything
-            self.found(sample, "raises", "the constructor", diagnosis=f"{type(error).__name__}: {error}"[:300])
+            if refusal(error):
+                self.refuse(error)
+                self.report.samples -= 1
+            else:
+                self.found(sample, "raises", "the constructor", diagnosis=f"{type(error).__name__}: {error}"[:300])
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -113,6 +126,8 @@ class Trials:
                 trial.backward()
             if trial.alive and deep and len(self.report.findings) == before:
                 trial.memory()
+        if self.refused and self.report.values == values:
+            self.report.samples -= 1
         if len(self.report.findings) == before and trial.alive:
             self.passing.append(self.facts(sample))
             self.report.passed.append((sample.where, str(self.dtype).removeprefix("torch.")))
@@ -148,8 +163,11 @@ class Trial:
         except SystemExit as error:
             self.found("exits the process", what, diagnosis=f"SystemExit({error.code})")
         except Exception as error:  # the candidate's code may raise anything
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            self.found(kind, what, diagnosis=text[:300])
+            if refusal(error):
+                self.trials.refuse(error)
+            else:
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                self.found(kind, what, diagnosis=text[:300])
         self.alive = False
         return None
 
@@ -615,6 +633,21 @@ class Trial:
         outputs = flat(self.call(self.candidate, sample))
         learns = dy is not None and self.trials.backward and any(o.requires_grad for o in outputs)
         return [*outputs, *(gradients(outputs, sample, dy) if learns else ())]  # type: ignore[arg-type]
+
+
+def refusal(error: BaseException) -> bool:
+    """Whether it is the candidate's own word that it does not do this: its code raises ValueError or NotImplementedError.
+
+    What torch or Python raises in what the candidate calls is a crash.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, (ValueError, NotImplementedError)) or not str(error).strip():
+        return False
+    code = trace.tb_frame.f_code
+    raised = code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised and not Path(code.co_filename).is_relative_to(Path(torch.__file__).parent)
 
 
 def similar(a: Tensor | None, b: Tensor | None) -> bool:
