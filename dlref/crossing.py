@@ -20,18 +20,19 @@ from torch import Tensor
 
 from .edges import accepted, distinct, resize
 from .manual.op import OPS
-from .samples import Sample, flat, gradients, layouts, run, samples, supported
+from .samples import MUTATING, Sample, flat, gradients, layouts, run, samples, supported
 
-# What says nothing about the result, is given up by torch, or leads to answers of another layout.
-NO_OPTIONS = {"size_average", "reduce", "_stacklevel", "inplace", "out", "sparse", "options"}
+# What says nothing about the result, is given up by torch, leads to answers of another layout, or (the largest norm of an
+# embedding) writes into an argument that learns.
+NO_OPTIONS = {"size_average", "reduce", "_stacklevel", "inplace", "out", "sparse", "options", "max_norm", "norm_type"}
 # Values of options that no sample has.
 VALUES: dict[tuple[str, str], list[Any]] = {
-    ("embedding", "max_norm"): [0.7], ("embedding", "norm_type"): [1.0], ("interpolate", "antialias"): [True],
-    ("instance_norm", "use_input_stats"): [False], ("batch_norm", "training"): [True],
+    ("interpolate", "antialias"): [True],
+    **{(name, "dtype"): [torch.float32] for name in ("softmax", "softmin", "log_softmax")},
 }  # fmt: skip
-MOST = 1500  # numbers in a call that others are made of
+MOST = 2000  # numbers in a call that others are made of
 KINDS = 40  # of options, of which calls are made larger
-BASES = 5  # calls that a pair is tried on
+BASES = 12  # calls that a pair is tried on
 TRIED = 3  # values of an option that are tried for it
 
 REFUSED = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError, ZeroDivisionError)
@@ -46,7 +47,7 @@ def ignored(given: dict[str, Any]) -> dict[str, Any] | None:
     if target.is_floating_point() or target.numel() < 2:
         return None
     target = target.clone()
-    target.view(-1)[::3] = given["ignore_index"]
+    target.view(-1)[::3] = -100 if given["ignore_index"] is None else given["ignore_index"]
     return {"target": target}
 
 
@@ -79,13 +80,13 @@ def masked_row(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def zero_row(name: str) -> Callable:
-    """The first row of an argument is nought."""
+    """The first row and the first column of an argument are nought."""
 
     def changed(given: dict[str, Any]) -> dict[str, Any] | None:
         x = given[name].detach().clone()
         if x.dim() < 2:
             return None
-        x[0] = 0
+        x[0] = x[..., 0] = 0
         return {name: x.requires_grad_(given[name].requires_grad)}
 
     return changed
@@ -244,10 +245,12 @@ def usable(found: list[Sample]) -> list[Sample]:
     """Calls of finite, different numbers and moderate size, the larger first."""
 
     def fit(sample: Sample) -> bool:
-        tensors = sample.tensors()
-        return bool(sample.learning()) and all(
-            t.numel() and (not t.is_floating_point() or bool(t.detach().isfinite().all())) for t in tensors
-        ) and sum(t.numel() for t in tensors) <= MOST and len(sample.learning()[0].detach().unique()) > 2  # fmt: skip
+        tensors, learning = sample.tensors(), sample.learning()
+        return (
+            bool(learning) and all(t.numel() and not bool(t.detach().isnan().any()) for t in tensors)
+            and sum(t.numel() for t in tensors) <= MOST and bool(learning[0].detach().isfinite().all())
+            and len(learning[0].detach().unique()) > 2
+        )  # fmt: skip
 
     fitting = list(filter(fit, found))
     larger = [g for s in distinct(fitting)[:KINDS] if (g := grown(s)) is not None and fit(g)]
@@ -268,14 +271,17 @@ def grown(sample: Sample) -> Sample | None:
 
 def answer(sample: Sample) -> tuple[list, list] | None:
     """Outputs and gradients; None where torch does not take the call."""
+    if sample.name in MUTATING:
+        sample = sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
     try:
-        output = run(sample.builtin, sample)
+        output = run(sample.builtin, sample) if sample.name not in MUTATING else sample.builtin(*sample.args, **sample.kwargs)
         outputs = flat(output)
         dy = next((d for _, d in layouts(outputs)), None)
         grads = gradients(output, sample, dy) if dy and any(o.requires_grad for o in outputs) else ()
     except REFUSED:
         return None
-    return [o.detach() for o in outputs], list(grads)
+    states = [t for t in sample.tensors() if not t.requires_grad] if sample.name in MUTATING else []
+    return [*(o.detach() for o in outputs), *states], list(grads)
 
 
 def differ(a: tuple[list, list] | None, b: tuple[list, list] | None) -> bool:
@@ -298,7 +304,7 @@ def unlike(a: list, b: list) -> bool:
 
 def put(options: Options, sample: Sample, chosen: dict[Setting, Any]) -> Sample | None:
     """The call with these settings; the features last, which depend on the options."""
-    changes = {name: value for (name, what), value in chosen.items() if what and not isinstance(value, Tensor)}
+    changes = {name: value for (name, what), value in chosen.items() if what}
     made = options.changed(sample, changes) if changes else sample
     for name, what in chosen:
         feature = options.implied.get(name) if what else options.features[name]
@@ -324,26 +330,31 @@ def together(options: Options, base: Sample, chosen: dict[Setting, Any]) -> Samp
     return made if accepted(made) else None
 
 
-def bases(options: Options, found: list[Sample], wanted: tuple[Setting, ...]) -> Iterator[tuple[Sample, list]]:
-    """The calls to make one of these settings of, those nearest to it first, and the values to try of each setting."""
+def bases(options: Options, found: list[Sample], wanted: tuple[Setting, ...]) -> list[Sample]:
+    """The calls to make one of these settings of: those with its tensors and few other options first, no two alike."""
     names = {n for n, _ in wanted}
     tensors = [(n, what) for n, what in wanted if what in TENSORS]
-    seen: set = set()
-    for sample in sorted(found, key=lambda s: len(set(options.off(s)) - names)):
-        given = options.given(sample)
-        if any(not isinstance(given[n], Tensor) or kind(given[n]) != what for n, what in tensors):
-            continue
-        key = repr([(t.dim(), t.dtype) for t in sample.tensors()]) + repr(sorted(set(options.off(sample)) - names))
-        if key not in seen:
-            seen.add(key)
-            yield sample, [given[n] for n, _ in tensors]
+
+    def far(sample: Sample) -> tuple[int, int, int]:
+        off = options.off(sample)
+        return sum(n not in off or kind(off[n]) != what for n, what in tensors), len(set(off) - names), -len(off)
+
+    chosen: dict[str, Sample] = {}
+    for sample in sorted(found, key=far):
+        sizes: dict[int, int] = {}  # numbered as they come: which of them are the same
+        pattern = [([sizes.setdefault(n, len(sizes)) for n in t.shape], t.dtype) for t in sample.tensors()]
+        chosen.setdefault(repr((pattern, sorted(set(options.off(sample)) - names))), sample)
+    return list(chosen.values())
 
 
-def meeting(options: Options, found: list[Sample], wanted: tuple[Setting, ...], values: dict) -> Sample | None:
+def meeting(
+    options: Options, found: list[Sample], wanted: tuple[Setting, ...], values: dict, most: int = BASES
+) -> Sample | None:
     """A call in which the settings meet, made of those that are there."""
-    for base, _ in itertools.islice(bases(options, found, wanted), BASES):
-        given = options.given(base)
-        choices = [[given[n]] if what in TENSORS else values[n, what] or [None] for n, what in wanted]
+    for base in bases(options, found, wanted)[:most]:
+        off = options.off(base)
+        own = lambda n, what: [off[n]] if n in off and kind(off[n]) == what else values[n, what]  # noqa: E731
+        choices = [own(n, what) if what in TENSORS else values[n, what] or [None] for n, what in wanted]
         for chosen in itertools.product(*choices):
             made = together(options, base, dict(zip(wanted, chosen, strict=True)))
             if made is not None:
@@ -364,14 +375,17 @@ def made_of(options: Options, found: list[Sample]) -> Iterator[tuple[tuple[Setti
         for setting in values:
             sample = meeting(options, family, (setting,), values)
             yield (setting,), sample
-            if sample is not None or setting[1]:
-                known.append(setting)
+            known.append(setting)
         pairs: set = set()
         for pair in itertools.combinations(known, 2):
             if compatible(pair):
                 sample = meeting(options, family, pair, values)
                 if sample is not None:
                     pairs.add(frozenset(pair))
+                else:  # one may show with a third alone, as a norm's order where there is a largest norm
+                    thirds = ((*pair, s) for s in known if s not in pair and compatible((*pair, s)))
+                    first = {s: v[:1] for s, v in values.items()}
+                    sample = next(filter(None, (meeting(options, family, three, first, 3) for three in thirds)), None)
                 yield pair, sample
         done: set = set()
         for i, first in enumerate(known):
@@ -408,7 +422,9 @@ def crossed(options: Options, found: list[Sample]) -> list[Sample]:
 @functools.cache
 def crossings(name: str) -> list[Sample]:
     """The calls of an operation in which its options meet, in float64."""
-    return crossed(Options(name), samples(name, torch.float64)) if torch.float64 in supported(name, backward=True) else []
+    return (
+        crossed(Options(name), samples(name, torch.float64)) if torch.float64 in supported(name, backward=True) else []
+    )
 
 
 def crossed_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> list[Sample]:

@@ -45,7 +45,9 @@ class Where:
         try:
             code = compile(text.strip(), "where", "eval")
         except (SyntaxError, ValueError) as error:
-            raise ValueError(f"where must be an expression over {', '.join(self.names)}; {text!r} is none: {error}") from None
+            raise ValueError(
+                f"where must be an expression over {', '.join(self.names)}; {text!r} is none: {error}"
+            ) from None
         known = {"torch": torch, "math": math}
         return lambda given: eval(code, {**known, **given})
 
@@ -60,7 +62,9 @@ class Where:
         if len(parameters) == 1 and other:
             return lambda given: function(SimpleNamespace(**given))
         if other:
-            raise ValueError(f"where must take arguments of the reference, {', '.join(self.names)}; it takes {', '.join(other)}")
+            raise ValueError(
+                f"where must take arguments of the reference, {', '.join(self.names)}; it takes {', '.join(other)}"
+            )
         return lambda given: function(**{n: given[n] for n in named})
 
     def __call__(self, given: dict[str, Any]) -> bool:
@@ -77,7 +81,9 @@ class Where:
     def told(self) -> None:
         """ValueError where it could be asked of no call."""
         if self.raised and not self.answers:
-            raise ValueError(f"where must be a condition on {', '.join(self.names)}; {self.text!r} raises {self.raised}")
+            raise ValueError(
+                f"where must be a condition on {', '.join(self.names)}; {self.text!r} raises {self.raised}"
+            )
 
 
 def inside(options: Options, found: list[Sample], where: Where, number: int) -> list[Sample]:

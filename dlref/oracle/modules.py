@@ -283,12 +283,19 @@ class ModuleOptions(Options):
         return {**passed, **{n: p.default for n, p in self.parameters.items()}, **sample.builtin.made}
 
     def family(self, sample: Sample) -> str:
-        return repr((sample.builtin.training, [v.dtype.is_floating_point for v in self.taken(sample)[0] if isinstance(v, Tensor)]))
+        return repr(
+            (
+                sample.builtin.training,
+                [v.dtype.is_floating_point for v in self.taken(sample)[0] if isinstance(v, Tensor)],
+            )
+        )
 
     def remade(self, sample: Sample, made: dict[str, Any], inputs: tuple, named: dict[str, Any]) -> Sample | None:
         like = next(t for t in sample.tensors() if t.is_floating_point())
         try:
-            return self.source.sample(made, inputs, named, sample.builtin.training, sample.where, like.dtype, str(like.device))
+            return self.source.sample(
+                made, inputs, named, sample.builtin.training, sample.where, like.dtype, str(like.device)
+            )
         except REFUSED:
             return None
 

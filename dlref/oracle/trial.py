@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dis
 import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor
 from ..edges import accepted, fresh, renamed, resize
 from ..judge import Error, judge, natural, slopes
 from ..samples import CONDITION, RANDOM, Sample, exact, flat, gradients, layouts, lifted, run, seed
-from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, saved, surroundings
+from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, refusal, saved, surroundings
 from .diagnosis import diagnose, pattern, ties, upstreams
 from .report import Finding, Report
 from .subject import Mismatch
@@ -633,21 +631,6 @@ class Trial:
         outputs = flat(self.call(self.candidate, sample))
         learns = dy is not None and self.trials.backward and any(o.requires_grad for o in outputs)
         return [*outputs, *(gradients(outputs, sample, dy) if learns else ())]  # type: ignore[arg-type]
-
-
-def refusal(error: BaseException) -> bool:
-    """Whether it is the candidate's own word that it does not do this: its code raises ValueError or NotImplementedError.
-
-    What torch or Python raises in what the candidate calls is a crash.
-    """
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or not isinstance(error, (ValueError, NotImplementedError)) or not str(error).strip():
-        return False
-    code = trace.tb_frame.f_code
-    raised = code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-    return raised and not Path(code.co_filename).is_relative_to(Path(torch.__file__).parent)
 
 
 def similar(a: Tensor | None, b: Tensor | None) -> bool:
