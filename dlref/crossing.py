@@ -274,7 +274,11 @@ def answer(sample: Sample) -> tuple[list, list] | None:
     if sample.name in MUTATING:
         sample = sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
     try:
-        output = run(sample.builtin, sample) if sample.name not in MUTATING else sample.builtin(*sample.args, **sample.kwargs)
+        output = (
+            run(sample.builtin, sample)
+            if sample.name not in MUTATING
+            else sample.builtin(*sample.args, **sample.kwargs)
+        )
         outputs = flat(output)
         dy = next((d for _, d in layouts(outputs)), None)
         grads = gradients(output, sample, dy) if dy and any(o.requires_grad for o in outputs) else ()
