@@ -33,6 +33,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
 MOST = 2000  # numbers in a call that others are made of
 KINDS = 40  # of options, of which calls are made larger
 BASES = 12  # calls that a pair is tried on
+FEW = 4  # where one of the two does not show alone, or a third is with them
 TRIED = 3  # values of an option that are tried for it
 
 REFUSED = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError, ZeroDivisionError)
@@ -145,8 +146,17 @@ def plainness(value: Any) -> tuple:
     return (not (known and value < 1), abs(math.log(2 * value)) if known else math.inf)
 
 
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of an option are equal; tensors never are."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return False
+    return a is b or ((type(a) is type(b) or {type(a), type(b)} <= {int, float}) and a == b)
+
+
 class Options:
     """The options of an operation's calls: which are off their default, and the same call with another value."""
+
+    thirds = True  # whether two that do not meet alone are tried with a third
 
     def __init__(self, name: str):
         self.name = name
@@ -164,8 +174,7 @@ class Options:
     def off(self, sample: Sample) -> dict[str, Any]:
         """The options that are not at their default."""
         given = self.given(sample)
-        return {n: given[n] for n, d in self.defaults.items()
-                if isinstance(given[n], Tensor) or type(given[n]) is not type(d) or given[n] != d}  # fmt: skip
+        return {n: given[n] for n, d in self.defaults.items() if not same(given[n], d)}
 
     def changed(self, sample: Sample, changes: dict[str, Any]) -> Sample | None:
         """The call with other values of some arguments."""
@@ -224,6 +233,8 @@ def settings(options: Options, found: list[Sample]) -> dict[Setting, list[Any]]:
     known: dict[Setting, dict[str, Any]] = {}
 
     def add(name: str, value: Any) -> None:
+        if isinstance(value, torch.dtype) and any(value == t.dtype for s in found[:1] for t in s.learning()):
+            return  # the dtype that the answer has without it
         key = repr(tuple(value.shape)) if isinstance(value, Tensor) else repr(value)
         known.setdefault((name, kind(value)), {}).setdefault(key, value)
 
@@ -232,7 +243,7 @@ def settings(options: Options, found: list[Sample]) -> dict[Setting, list[Any]]:
             add(name, value)
     for name, default in options.defaults.items():
         for value in options.extra(name):
-            if value != default or type(value) is not type(default):
+            if not same(value, default):
                 add(name, value)
         if not any(n == name for n, _ in known):
             for value in options.fallback(name):
@@ -274,17 +285,14 @@ def answer(sample: Sample) -> tuple[list, list] | None:
     if sample.name in MUTATING:
         sample = sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
     try:
-        output = (
-            run(sample.builtin, sample)
-            if sample.name not in MUTATING
-            else sample.builtin(*sample.args, **sample.kwargs)
-        )
+        mutates = sample.name in MUTATING
+        output = sample.builtin(*sample.args, **sample.kwargs) if mutates else run(sample.builtin, sample)
         outputs = flat(output)
         dy = next((d for _, d in layouts(outputs)), None)
         grads = gradients(output, sample, dy) if dy and any(o.requires_grad for o in outputs) else ()
     except REFUSED:
         return None
-    states = [t for t in sample.tensors() if not t.requires_grad] if sample.name in MUTATING else []
+    states = [t for t in sample.tensors() if not t.requires_grad] if mutates else []
     return [*(o.detach() for o in outputs), *states], list(grads)
 
 
@@ -339,16 +347,18 @@ def bases(options: Options, found: list[Sample], wanted: tuple[Setting, ...]) ->
     names = {n for n, _ in wanted}
     tensors = [(n, what) for n, what in wanted if what in TENSORS]
 
-    def far(sample: Sample) -> tuple[int, int, int]:
+    def far(sample: Sample) -> tuple[int, int]:
         off = options.off(sample)
-        return sum(n not in off or kind(off[n]) != what for n, what in tensors), len(set(off) - names), -len(off)
+        return sum(n not in off or kind(off[n]) != what for n, what in tensors), len(set(off) - names)
 
     chosen: dict[str, Sample] = {}
     for sample in sorted(found, key=far):
         sizes: dict[int, int] = {}  # numbered as they come: which of them are the same
         pattern = [([sizes.setdefault(n, len(sizes)) for n in t.shape], t.dtype) for t in sample.tensors()]
         chosen.setdefault(repr((pattern, sorted(set(options.off(sample)) - names))), sample)
-    return list(chosen.values())
+    near = [s for s in chosen.values() if names <= set(options.off(s))]
+    other = [s for s in chosen.values() if not names <= set(options.off(s))]
+    return [s for both in itertools.zip_longest(other, near) for s in both if s is not None]
 
 
 def meeting(
@@ -357,9 +367,8 @@ def meeting(
     """A call in which the settings meet, made of those that are there."""
     for base in bases(options, found, wanted)[:most]:
         off = options.off(base)
-        own = lambda n, what: [off[n]] if n in off and kind(off[n]) == what else values[n, what]  # noqa: E731
-        choices = [own(n, what) if what in TENSORS else values[n, what] or [None] for n, what in wanted]
-        for chosen in itertools.product(*choices):
+        own = [[off[n]] if what in TENSORS and n in off and kind(off[n]) == what else None for n, what in wanted]
+        for chosen in itertools.product(*(v or values[s] or [None] for v, s in zip(own, wanted, strict=True))):
             made = together(options, base, dict(zip(wanted, chosen, strict=True)))
             if made is not None:
                 return made
@@ -374,26 +383,27 @@ def compatible(wanted: tuple[Setting, ...]) -> bool:
 def made_of(options: Options, found: list[Sample]) -> Iterator[tuple[tuple[Setting, ...], Sample | None]]:
     """Each setting, each two, and as many as can be with each, with a call in which they meet; None where there is none."""
     values = settings(options, found)
+    first = {s: v[:1] for s, v in values.items()}
     for family in families(options, usable(found)):
-        known = []
+        shown = {}
         for setting in values:
-            sample = meeting(options, family, (setting,), values)
-            yield (setting,), sample
-            known.append(setting)
-        pairs: set = set()
+            shown[setting] = meeting(options, family, (setting,), values)
+            yield (setting,), shown[setting]
+        known, pairs = list(values), set()
         for pair in itertools.combinations(known, 2):
-            if compatible(pair):
-                sample = meeting(options, family, pair, values)
-                if sample is not None:
-                    pairs.add(frozenset(pair))
-                else:  # one may show with a third alone, as a norm's order where there is a largest norm
-                    thirds = ((*pair, s) for s in known if s not in pair and compatible((*pair, s)))
-                    first = {s: v[:1] for s, v in values.items()}
-                    sample = next(filter(None, (meeting(options, family, three, first, 3) for three in thirds)), None)
-                yield pair, sample
+            if not compatible(pair):
+                continue
+            alone = all(shown[s] is not None for s in pair)
+            sample = meeting(options, family, pair, values, BASES if alone else FEW)
+            if sample is not None:
+                pairs.add(frozenset(pair))
+            elif options.thirds:  # one may show with a third alone, as a dampening where there is a momentum
+                thirds = ((*pair, s) for s in known if s not in pair and compatible((*pair, s)))
+                sample = next(filter(None, (meeting(options, family, three, first, FEW) for three in thirds)), None)
+            yield pair, sample
         done: set = set()
-        for i, first in enumerate(known):
-            group: tuple[Setting, ...] = (first,)
+        for i, start in enumerate(known):
+            group: tuple[Setting, ...] = (start,)
             best = None
             for other in (*known[i + 1 :], *known[:i]):
                 if all(frozenset((other, s)) in pairs for s in group):

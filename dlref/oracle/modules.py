@@ -21,6 +21,26 @@ from .report import Report
 from .subject import Adapted, Mismatch, default_findings, same
 from .trial import Subject
 
+KINDS = 40  # of options, of which calls are made in which they meet
+# Of each module the calls in which its options meet: the constructor's arguments, inputs, keyword inputs, mode and name.
+CROSSED: dict[str, list[tuple]] = {}
+# Calls that PyTorch's database has not: batches, in which the order of the dimensions shows. Arguments, and the inputs' shapes.
+BATCHES: dict[str, list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]]] = {
+    **{name: [({"input_size": 4, "hidden_size": 3}, ((5, 2, 4),))] for name in ("RNN", "LSTM", "GRU")},
+    "MultiheadAttention": [({"embed_dim": 6, "num_heads": 2}, ((5, 3, 6), (5, 3, 6), (5, 3, 6)))],
+    "TransformerEncoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6),))],
+    "TransformerDecoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6), (5, 3, 6)))],
+}  # fmt: skip
+
+
+def uneven(p: Tensor) -> Tensor:
+    """A copy of a parameter; of one that is all ones or noughts, which would hide that it is not used, with other numbers."""
+    p = p.detach().clone()
+    if p.numel() > 1 and bool((p == p.flatten()[0]).all()):
+        generator = torch.Generator().manual_seed(p.numel())
+        p += 0.3 * torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device, p.dtype)
+    return p
+
 
 def module_of(name: str, kind: str) -> str:
     """The module's name; of a function, the module that computes it."""
@@ -124,6 +144,10 @@ class ModuleSamples:
                 made, called = case.constructor_input, case.forward_input
                 options = {k: v for k, v in made.kwargs.items() if k not in ("device", "dtype")}
                 yield dict(self.signature.bind(*made.args, **options).arguments), called.args, called.kwargs
+        for made, shapes in BATCHES.get(self.name, ()):
+            generator = torch.Generator().manual_seed(0)
+            inputs = (torch.randn(s, generator=generator, dtype=torch.float64).to(device, dtype) for s in shapes)
+            yield made, tuple(x.requires_grad_() for x in inputs), {}
         # A module without parameters is its operation with some arguments given beforehand.
         attributes = getattr(self.by_hand, "attributes", None)
         if attributes is None or self.op_name not in NAMES or {"weight", "bias"} & set(attributes):
@@ -155,13 +179,34 @@ class ModuleSamples:
         """The call of a new module of torch's."""
         module = self.build(self.reference, made, dtype, device, training)
         keys = [n for n, _ in module.named_parameters()]
-        parameters = [p.detach().clone().requires_grad_() for p in module.parameters()]
+        parameters = [uneven(p).requires_grad_() for p in module.parameters()]
         call = ModuleCall(module, keys, made, list(named), training)
         return Sample(call, (*inputs, *named.values(), *parameters), {}, where, self.op_name)
 
     def crossed(self, dtype: torch.dtype, device: str) -> list[Sample]:
         """Where the candidate is a class, the calls in which options of its constructor meet."""
-        return [] if self.instance is not None else crossed(ModuleOptions(self), self.samples(dtype, device))
+        if self.instance is not None:
+            return []
+        if self.name not in CROSSED:
+            reference = ModuleSamples(self.reference, self.name, Report("", self.name))
+            options = ModuleOptions(reference)
+            wide = torch.float64 if torch.float64 in self.supported() else dtype
+            kinds = {repr((s.builtin.made, s.builtin.training, [t.dim() for t in s.tensors()])): s
+                     for s in reference.samples(wide, "cpu")}  # fmt: skip
+            made = crossed(options, list(kinds.values())[-KINDS:])
+            CROSSED[self.name] = [(s.builtin.made, *options.taken(s), s.builtin.training, s.where) for s in made]
+
+        def cast(v: Any) -> Any:
+            if not isinstance(v, Tensor):
+                return v
+            return v.detach().to(device, dtype if v.is_floating_point() else v.dtype).requires_grad_(v.requires_grad)
+
+        found = []
+        for made, inputs, named, training, where in CROSSED[self.name]:
+            inputs, named = tree_map(cast, (inputs, named))
+            sample = self.sample(made, inputs, named, training, where, dtype, device)
+            found += [sample] if accepted(sample) else []
+        return found
 
     def crossing_options(self) -> ModuleOptions:
         return ModuleOptions(self)
@@ -258,6 +303,8 @@ class ModuleSamples:
 
 class ModuleOptions(Options):
     """The options of a module's constructor; another value makes another module, with parameters of its own."""
+
+    thirds = False
 
     def __init__(self, source: ModuleSamples):
         self.source, self.name, self.parameters = source, source.name, source.signature.parameters
