@@ -138,7 +138,9 @@ class Check:
         self.subject: Subject = self.source.subject
         self.subject.replay = self.replay
         if options["where"] is not None:
-            self.where = Where(options["where"], self.source.argument_names())
+            self.where = where = Where(options["where"], self.source.argument_names())
+            crossing = self.source.crossing_options()
+            self.subject.inside = lambda sample: where(crossing.given(sample))
 
     def replay(self, sample: str, dtype: str) -> str:
         path = f"{getattr(self.candidate, '__module__', '?')}:{named(self.candidate)}"
@@ -173,7 +175,7 @@ class Check:
     def inside(self, found: list[Sample], where: Where) -> list[Sample]:
         """The samples that lie in the candidate's domain; where they are few, with more that do."""
         options = self.source.crossing_options()
-        kept = [s for s in found if where(options.given(s))]
+        kept = [s for s in found if self.subject.inside(s)]
         made = inside(options, found, where, ENOUGH - len(kept)) if len(kept) < ENOUGH else []
         where.told()
         if not kept and not made:

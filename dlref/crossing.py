@@ -32,8 +32,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
 }  # fmt: skip
 MOST = 2000  # numbers in a call that others are made of
 KINDS = 40  # of options, of which calls are made larger
-BASES = 12  # calls that a pair is tried on
-FEW = 4  # where one of the two does not show alone, or a third is with them
+FEW = 4  # calls that it is tried on where one of the two does not show alone, or a third is with them
 TRIED = 3  # values of an option that are tried for it
 
 REFUSED = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError, ZeroDivisionError)
@@ -156,6 +155,7 @@ def same(a: Any, b: Any) -> bool:
 class Options:
     """The options of an operation's calls: which are off their default, and the same call with another value."""
 
+    most = 12  # calls that a pair is tried on
     thirds = True  # whether two that do not meet alone are tried with a third
 
     def __init__(self, name: str):
@@ -362,10 +362,10 @@ def bases(options: Options, found: list[Sample], wanted: tuple[Setting, ...]) ->
 
 
 def meeting(
-    options: Options, found: list[Sample], wanted: tuple[Setting, ...], values: dict, most: int = BASES
+    options: Options, found: list[Sample], wanted: tuple[Setting, ...], values: dict, most: int | None = None
 ) -> Sample | None:
     """A call in which the settings meet, made of those that are there."""
-    for base in bases(options, found, wanted)[:most]:
+    for base in bases(options, found, wanted)[: most or options.most]:
         off = options.off(base)
         own = [[off[n]] if what in TENSORS and n in off and kind(off[n]) == what else None for n, what in wanted]
         for chosen in itertools.product(*(v or values[s] or [None] for v, s in zip(own, wanted, strict=True))):
@@ -394,7 +394,7 @@ def made_of(options: Options, found: list[Sample]) -> Iterator[tuple[tuple[Setti
             if not compatible(pair):
                 continue
             alone = all(shown[s] is not None for s in pair)
-            sample = meeting(options, family, pair, values, BASES if alone else FEW)
+            sample = meeting(options, family, pair, values, None if alone else FEW)
             if sample is not None:
                 pairs.add(frozenset(pair))
             elif options.thirds:  # one may show with a third alone, as a dampening where there is a momentum

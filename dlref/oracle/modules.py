@@ -304,7 +304,7 @@ class ModuleSamples:
 class ModuleOptions(Options):
     """The options of a module's constructor; another value makes another module, with parameters of its own."""
 
-    thirds = False
+    most, thirds = 4, False
 
     def __init__(self, source: ModuleSamples):
         self.source, self.name, self.parameters = source, source.name, source.signature.parameters

@@ -32,7 +32,8 @@ class Subject:
 
     name: the operation's, for the tables of random and mutating ones. by_hand: the manual operation. truth: what is run in
     float64 instead of the built-in where torch itself is wrong there. options: the call's options that are not the default.
-    reset: the call with one of them at its default. missing: the options that the candidate does not take.
+    reset: the call with one of them at its default. missing: the options that the candidate does not take. inside: whether
+    a call lies in the domain that the candidate is made for.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Subject:
     by_hand: Callable[[Sample], Callable] | None = None
     truth: Callable | None = None
     replay: Callable[[str, str], str] = lambda sample, dtype: ""
+    inside: Callable[[Sample], bool] = lambda sample: True
 
 
 @dataclass
@@ -132,7 +134,7 @@ class Trials:
         if trial.powerless:
             self.report.powerless += len(trial.powerless)
             larger = enlarged(sample) if enlarge and "/" not in sample.where else None
-            if larger is not None:
+            if larger is not None and self.subject.inside(larger):
                 self.report.enlarged += 1
                 self.run(larger, enlarge=False)
 
@@ -598,7 +600,7 @@ class Trial:
     def again(self, dy: list | None) -> None:
         """Other numbers: in new tensors, and in the same; an answer that is kept by address or identity is the old one."""
         other = renamed(fresh(self.sample, 7), "fresh")
-        if not accepted(other):
+        if not accepted(other) or not self.subject.inside(other):
             return
         trial = Trial(self.trials, other)
         trial.forward()
