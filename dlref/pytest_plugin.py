@@ -5,7 +5,7 @@
         dlref_check(my_layer_norm)
 
 Each pattern of `xfail` is matched to "SAMPLE DTYPE"; a sample that passes in spite of it fails the test. Without the mark,
-`dlref_check(candidate, "layer_norm")` is one test of all samples. Further arguments are those of `dlref.check`.
+`dlref_check(candidate, "layer_norm")` is one test of all samples. Further arguments are those of `dlref.check`, `where=` too.
 """
 
 from __future__ import annotations

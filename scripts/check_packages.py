@@ -71,6 +71,11 @@ def normalization(cls: type) -> Callable:
     return called
 
 
+def last(function: Callable) -> Callable:
+    """(x) along its last dimension, which the caller names."""
+    return lambda input, dim: function(input)
+
+
 def affine(function: Callable) -> Callable:
     """(x, weight, bias, eps) of the last dimension."""
 
@@ -136,7 +141,7 @@ def without_default(function: Callable, name: str) -> Callable:
 
 def fused(function: Callable) -> Callable:
     def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = None,
-                             weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean",
+                             weight: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean",
                              label_smoothing: float = 0.0) -> Tensor:  # fmt: skip
         return function(
             input, linear_weight, target, linear_bias, weight, ignore_index, 0.0, label_smoothing, reduction
@@ -147,9 +152,13 @@ def fused(function: Callable) -> Callable:
 
 def fused_layer(cls: type) -> Callable:
     def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = None,
-                             ignore_index: int = -100, reduction: str = "mean",
+                             ignore_index: int | None = None, reduction: str = "mean",
                              label_smoothing: float = 0.0) -> Tensor:  # fmt: skip
-        layer = cls(ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction)
+        layer = cls(
+            ignore_index=-100 if ignore_index is None else ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+        )
         return layer(input, target, linear_weight, linear_bias)
 
     return linear_cross_entropy
@@ -252,13 +261,13 @@ PACKAGES: dict[str, list[Row]] = {
     "lion_pytorch": [],  # torch has no optimizer of which it is a setting
     "liger_kernel": [
         *[Row(f"liger_kernel.transformers.functional:liger_{ours}", theirs, {}, where, call) for ours, theirs, where, call in (
-            ("softmax", "softmax", "dim in (-1, input.dim() - 1) and dtype is None", None),
+            ("softmax", "softmax", "dim in (-1, input.dim() - 1) and dtype is None", last),
             ("cross_entropy", "cross_entropy", ROWS, overwriting),
             ("fused_linear_cross_entropy", "linear_cross_entropy", ROWS, fused),
-            ("kl_div", "kl_div", "input.dim() == 2 and input.shape == target.shape", None),
+            ("kl_div", "kl_div", "input.dim() == 2 and input.shape == target.shape and not target.requires_grad", None),
             ("layer_norm", "layer_norm", f"{LAST} and bias is not None", affine),
-            ("rms_norm", "rms_norm", LAST, scaled),
             ("group_norm", "group_norm", "input.dim() == 3 and weight is not None and bias is not None", grouped))],
+        Row("liger_kernel.transformers.functional:liger_rms_norm", "rms_norm", {"in_place": False}, LAST, scaled),
     ],
     "fla": [
         *[Row(f"fla.modules.activations:{ours}", theirs) for ours, theirs in (

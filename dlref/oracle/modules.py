@@ -33,6 +33,10 @@ BATCHES: dict[str, list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]]] = {
 }  # fmt: skip
 
 
+# Values of options that PyTorch's database has not.
+VALUES: dict[str, list[Any]] = {"padding_mode": ["circular", "reflect"], "stride": [2], "padding": [1], "dilation": [2]}
+
+
 def uneven(p: Tensor) -> Tensor:
     """A copy of a parameter; of one that is all ones or noughts, which would hide that it is not used, with other numbers."""
     p = p.detach().clone()
@@ -304,15 +308,20 @@ class ModuleSamples:
 class ModuleOptions(Options):
     """The options of a module's constructor; another value makes another module, with parameters of its own."""
 
-    most, thirds = 4, False
+    most = 4
 
     def __init__(self, source: ModuleSamples):
+        self.thirds = "padding_mode" in source.signature.parameters  # which shows with a padding alone
         self.source, self.name, self.parameters = source, source.name, source.signature.parameters
         self.features: dict[str, Callable] = {}
         self.implied: dict[str, Callable] = {}
         self.required = {n for n, p in self.parameters.items() if p.default is p.empty}
         self.defaults = {n: p.default for n, p in self.parameters.items() if n not in NO_OPTIONS | self.required}
         self.inputs = list(inspect.signature(source.reference.forward).parameters)[1:]
+
+    def extra(self, name: str) -> list[Any]:
+        found = VALUES.get(name, [])
+        return [not self.defaults[name], *found] if isinstance(self.defaults[name], bool) else found
 
     def taken(self, sample: Sample) -> tuple[tuple, dict]:
         """The inputs and the keyword inputs."""
