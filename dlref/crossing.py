@@ -375,6 +375,19 @@ def meeting(
     return None
 
 
+def among_others(options: Options, found: list[Sample], pair: tuple[Setting, ...]) -> Sample | None:
+    """A call that is there in which both settings show, whatever else is off its default."""
+    names = [n for n, what in pair if what]
+    for sample in found:
+        off = options.off(sample)
+        if len(names) == len(pair) and all(n in off and kind(off[n]) == what for n, what in pair):
+            told = answer(sample)
+            others = (options.without(sample, [n]) for n in names)
+            if told is not None and all(o is None or differ(told, answer(o)) for o in others):
+                return sample.map(lambda t: t)
+    return None
+
+
 def compatible(wanted: tuple[Setting, ...]) -> bool:
     """Whether no option has two values."""
     return len({n for n, _ in wanted}) == len(wanted)
@@ -400,6 +413,7 @@ def made_of(options: Options, found: list[Sample]) -> Iterator[tuple[tuple[Setti
             elif options.thirds:  # one may show with a third alone, as a dampening where there is a momentum
                 thirds = ((*pair, s) for s in known if s not in pair and compatible((*pair, s)))
                 sample = next(filter(None, (meeting(options, family, three, first, FEW) for three in thirds)), None)
+                sample = sample or among_others(options, family, pair)
             yield pair, sample
         done: set = set()
         for i, start in enumerate(known):

@@ -244,7 +244,8 @@ PACKAGES: dict[str, list[Row]] = {
     ],
     "x_transformers": [
         Row("x_transformers.x_transformers:Attend", "scaled_dot_product_attention", {},
-            "query.dim() == 4 and attn_mask is None and dropout_p == 0 and not enable_gqa", attend),
+            "query.dim() == 4 and attn_mask is None and dropout_p == 0 and not enable_gqa"
+            " and (not is_causal or query.shape[-2] == key.shape[-2])", attend),
         *[Row(f"x_transformers.x_transformers:{ours}", theirs, {}, f"{LAST} and {where}", normalization)
           for ours, theirs, where in (("LayerNorm", "layer_norm", "bias is None and eps == 1e-5"),
                                       ("RMSNorm", "rms_norm", "eps is None"))],
