@@ -5,7 +5,7 @@
         dlref_check(my_layer_norm)
 
 Each pattern of `xfail` is matched to "SAMPLE DTYPE"; a sample that passes in spite of it fails the test. Without the mark,
-`dlref_check(candidate, "layer_norm")` is one test of all samples. Further arguments are those of `dlref.check`.
+`dlref_check(candidate, "layer_norm")` is one test of all samples. Further arguments are those of `dlref.check`, `where=` too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     options = dict(mark.kwargs)
     dtypes, xfail = options.pop("dtypes", ["float32"]), options.pop("xfail", [])
-    where = {k: v for k, v in options.items() if k in ("rows", "all", "backward")}
+    where = {k: v for k, v in options.items() if k in ("rows", "all", "backward", "where")}
     chosen = tuple(str(d).removeprefix("torch.") for d in ([dtypes] if isinstance(dtypes, str) else dtypes))
     params = []
     for sample, dtype in names(mark.args[0], chosen, tuple(where.items())):

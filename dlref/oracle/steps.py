@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import io
+import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..crossing import NO_OPTIONS
+from ..domain import Where
 from ..samples import database
-from .care import Snapshot
+from .care import Snapshot, refusal
 from .report import Finding, Report
 from .subject import Adapted, Mismatch, default_findings
 
@@ -69,12 +73,120 @@ SCHEDULES: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def sample_names(kind: str, name: str) -> list[str]:
+def sample_names(kind: str, name: str, where: Any = None) -> list[str]:
     if kind == "optimizer":
-        return [f"{course.name}-{i}" for i in range(len(configurations(name))) for course in courses(name)]
-    cases = [kwargs for n, kwargs in SCHEDULES if n == name]
-    return [f"{course}-{i}" for i, kwargs in enumerate(cases) for course in ("plain", "rate changed", "state_dict")
-            if course != "state_dict" or "lr_lambda" not in kwargs]  # fmt: skip
+        return [f"{course.name}-{i}" for i, _, course in tried(name, within(where, getattr(torch.optim, name)))]
+    return [f"{course}-{i}" for i, _, course in turns(name, within(where, getattr(torch.optim.lr_scheduler, name)))]
+
+
+def within(where: Any, cls: type) -> Callable[[dict[str, Any]], bool]:
+    """The predicate on the constructor's arguments, or one that holds for all."""
+    if where is None:
+        return lambda kwargs: True
+    defaults = {n: p.default for n, p in list(inspect.signature(cls).parameters.items())[1:]}
+    predicate = Where(where, list(defaults))
+    return lambda kwargs: predicate({**defaults, **kwargs})
+
+
+def tried(name: str, inside: Callable[[dict[str, Any]], bool]) -> list[tuple[int, dict[str, Any], Course]]:
+    """Number, options and course of each trial: every configuration by every course, two options that meet by one in turn."""
+    ways = courses(name)
+    plain = [(i, kwargs, course) for i, kwargs in enumerate(configurations(name)) for course in ways]
+    start = len(plain) // len(ways)
+    met = [(i, kwargs, ways[i % len(ways)]) for i, kwargs in enumerate(meetings(name), start)]
+    return [(i, kwargs, course) for i, kwargs, course in (*plain, *met) if inside(kwargs)]
+
+
+def turns(name: str, inside: Callable[[dict[str, Any]], bool]) -> list[tuple[int, dict[str, Any], str]]:
+    """Number, options and course of each trial of a schedule; a state_dict holds no plain function."""
+    cases = [*(kwargs for n, kwargs in SCHEDULES if n == name), *schedule_meetings(name)]
+    return [(i, kwargs, course) for i, kwargs in enumerate(cases) for course in ("plain", "rate changed", "state_dict")
+            if (course != "state_dict" or "lr_lambda" not in kwargs) and inside(kwargs)]  # fmt: skip
+
+
+@functools.cache
+def meetings(name: str) -> list[dict[str, Any]]:
+    """Configurations in which every two options of the rule that can meet do, and as many as can at once."""
+    if name == "LBFGS":  # each of its steps is many
+        searched = {"line_search_fn": "strong_wolfe"}
+        return [{"lr": 0.5, "history_size": 2}, {**searched, "history_size": 2, "max_iter": 5},
+                {**searched, "lr": 0.5, "max_eval": 4}, {"max_iter": 5, "tolerance_change": 1e-3}]  # fmt: skip
+    reference = getattr(torch.optim, name)
+
+    def path(kwargs: dict[str, Any]) -> Tensor:
+        taken = itertools.islice(steps(reference, kwargs, torch.float64, COURSES[0]), 4)
+        return torch.cat([p.flatten() for params, _ in taken for p in params])
+
+    return combined(settings(configurations(name), inspect.signature(reference)), {}, path)
+
+
+@functools.cache
+def schedule_meetings(name: str) -> list[dict[str, Any]]:
+    """Arguments in which every two options of the schedule that can meet do."""
+    reference, plateau = getattr(torch.optim.lr_scheduler, name), name == "ReduceLROnPlateau"
+    known = [kwargs for n, kwargs in SCHEDULES if n == name]
+    parameters = inspect.signature(reference).parameters
+    required = {n: v for n, v in known[0].items() if parameters[n].default is inspect.Parameter.empty}
+
+    def path(kwargs: dict[str, Any]) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.tensor(scheduled(reference, kwargs, "plain", plateau), dtype=torch.float64)
+
+    return combined(settings(known, inspect.signature(reference)), required, path)
+
+
+def settings(known: list[dict[str, Any]], signature: inspect.Signature) -> dict[str, list[Any]]:
+    """The options, and the values off their default that configurations have, the last first."""
+    found: dict[str, list[Any]] = {}
+    for name, p in list(signature.parameters.items())[1:]:
+        values = [k[name] for k in reversed(known) if name in k]
+        if isinstance(p.default, bool):
+            values.append(not p.default)
+        off = [v for i, v in enumerate(values) if isinstance(v, (bool, int, float, str, tuple, list)) and not
+               (type(v) is type(p.default) and v == p.default) and v not in values[:i]]  # fmt: skip
+        if off and name not in SPEED | NO_OPTIONS:
+            found[name] = off[:3]
+    return found
+
+
+def combined(values: dict[str, list[Any]], always: dict[str, Any], path: Callable[[dict[str, Any]], Tensor]) -> list:
+    """The options by twos, such that the path is another one without either of them, and all that can at once.
+
+    Where two do not meet alone (dampening needs a momentum), a third is with them.
+    """
+    known: dict[str, Tensor | None] = {}
+
+    def of(kwargs: dict[str, Any]) -> Tensor | None:
+        key = repr(sorted(kwargs.items(), key=str))
+        if key not in known:
+            try:
+                known[key] = path(kwargs)
+            except (ValueError, TypeError, RuntimeError, ZeroDivisionError):
+                known[key] = None
+        return known[key]
+
+    def shows(kwargs: dict[str, Any], names: Iterable[str]) -> bool:
+        if (whole := of(kwargs)) is None:
+            return False
+        rests = (
+            of({**{k: v for k, v in kwargs.items() if k != n}, **({n: always[n]} if n in always else {})})
+            for n in names
+        )
+        return all(rest is None or not torch.allclose(whole, rest, rtol=1e-6, atol=1e-12) for rest in rests)
+
+    found = []
+    for pair in itertools.combinations(values, 2):
+        chosen = [dict(zip(pair, both, strict=True)) for both in itertools.product(*(values[n] for n in pair))]
+        thirds = [{}, *({n: v[0]} for n, v in values.items() if n not in pair)]
+        meets = ({**always, **third, **both} for third in thirds for both in chosen)
+        found += list(itertools.islice((kwargs for kwargs in meets if shows(kwargs, pair)), 1))
+    several = dict(always)
+    for name, options in values.items():
+        several = next(
+            (more for v in options if shows(more := {**several, name: v}, {*several, name} - set(always))), several
+        )
+    return [*found, several] if len(several) > 2 else found
 
 
 def signature_of(cls: type) -> inspect.Signature:
@@ -183,7 +295,8 @@ def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course)
         yield [p.detach().clone() for p in params], (returned, bool(sent.changed()))
 
 
-def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None) -> Report:
+def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None,
+                    where: Any = None) -> Report:  # fmt: skip
     """Every configuration by every course: the parameters after each step, against torch's in float64."""
     from ..check import dtype_named, named
 
@@ -193,24 +306,35 @@ def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wan
         raise Mismatch(f"the candidate must be the optimizer's class, it is {candidate!r}")
     adapted = Adapted(candidate, signature_of(reference), name)
     report.findings += default_findings(adapted)
+    cases = tried(name, within(where, reference))
+    share(report, where, len(cases), len(tried(name, lambda kwargs: True)))
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # LBFGS's rounding grows from iteration to iteration: in float32 two right ones go different ways.
         usual = (torch.float64,) if name == "LBFGS" else (torch.float32, torch.float64)
         for dtype in [dtype_named(d) for d in (dtypes or usual)]:
             report.dtypes.append(str(dtype).removeprefix("torch."))
-            for i, kwargs in enumerate(configurations(name)):
-                for course in courses(name):
-                    where = f"{course.name}-{i}"
-                    if wanted is not None and where not in wanted:
-                        continue
-                    if missing := adapted.missing((), {"params": [], **kwargs}):
-                        report.skip(f"the candidate does not take {', '.join(missing)}")
-                        continue
-                    run_course(report, adapted, reference, kwargs, dtype, course, where, candidate)
+            for i, kwargs, course in cases:
+                sample = f"{course.name}-{i}"
+                if wanted is not None and sample not in wanted:
+                    continue
+                if missing := adapted.missing((), {"params": [], **kwargs}):
+                    report.skip(f"the candidate does not take {', '.join(missing)}")
+                    continue
+                run_course(report, adapted, reference, kwargs, dtype, course, sample, candidate)
     if not report.samples and wanted:
         raise ValueError(f"the sample must be one of COURSE-NUMBER, as plain-0; it is {wanted[0]!r}")
     return report
+
+
+def share(report: Report, where: Any, inside: int, total: int) -> None:
+    """Say what part of the reference's configurations lies inside the candidate's domain; ValueError where none does."""
+    if where is None:
+        return
+    text = where if isinstance(where, str) else getattr(where, "__name__", "a function")
+    if not inside:
+        raise ValueError(f"where must hold for some configuration of {report.against}; none of {total} is where {text}")
+    report.note(f"{inside} of the reference's {total} samples ({inside / total:.0%}) lie inside where {text}")
 
 
 def run_course(report: Report, adapted: Adapted, reference: Any, kwargs: dict[str, Any], dtype: torch.dtype,
@@ -229,6 +353,10 @@ def run_course(report: Report, adapted: Adapted, reference: Any, kwargs: dict[st
     try:
         ours = list(steps(adapted, kwargs, dtype, course))
     except Exception as error:  # the candidate's code may raise anything
+        if refusal(error):
+            report.samples -= 1
+            report.skip(f"the candidate refuses: {' '.join(str(error).split())[:160]}")
+            return
         found("raises", course.name, " ".join(f"{type(error).__name__}: {error}".split())[:300])
         return
     theirs = list(
@@ -339,7 +467,8 @@ def scheduled(make: Any, kwargs: dict[str, Any], course: str, plateau: bool = Fa
     return rates
 
 
-def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None) -> Report:
+def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None,
+                   where: Any = None) -> Report:  # fmt: skip
     """The rates of two groups over 30 steps, plain, changed by hand in between, and saved and loaded half-way."""
     from ..check import named
 
@@ -347,52 +476,56 @@ def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, want
     reference = getattr(torch.optim.lr_scheduler, name)
     adapted, plateau = Adapted(candidate, signature_of(reference), name), name == "ReduceLROnPlateau"
     report.findings += default_findings(adapted)
-    cases = [kwargs for n, kwargs in SCHEDULES if n == name]
-    if not cases:
+    if not any(n == name for n, _ in SCHEDULES):
         raise Mismatch(f"{name} is made of other schedules: check those")
+    cases = turns(name, within(where, reference))
+    share(report, where, len(cases), len(turns(name, lambda kwargs: True)))
     path = f"{getattr(candidate, '__module__', '?')}:{getattr(candidate, '__qualname__', '?')}"
-    for i, kwargs in enumerate(cases):
-        for course in ("plain", "rate changed", "state_dict"):
-            where = f"{course}-{i}"
-            if (wanted is not None and where not in wanted) or (course == "state_dict" and "lr_lambda" in kwargs):
-                continue  # a state_dict holds no plain function
-            if missing := adapted.missing((None,), kwargs):
-                report.skip(f"the candidate does not take {', '.join(missing)}")
-                continue
-            finding = Finding("rate", course, "", where, "float64", call=f"{name}({kwargs})",
-                              replay=f"dlref check {path} --against {name} --sample {where!r}")  # fmt: skip
-            report.samples += 1
-            with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-                warnings.simplefilter("ignore")
-                theirs = scheduled(reference, kwargs, course, plateau)
-                try:
-                    ours = scheduled(adapted, kwargs, course, plateau)
-                except Exception as error:  # the candidate's code may raise anything
-                    finding.kind, finding.diagnosis = (
-                        "raises",
-                        " ".join(f"{type(error).__name__}: {error}".split())[:300],
-                    )
-                    report.findings.append(finding)
+    for i, kwargs, course in cases:
+        where = f"{course}-{i}"
+        if wanted is not None and where not in wanted:
+            continue
+        if missing := adapted.missing((None,), kwargs):
+            report.skip(f"the candidate does not take {', '.join(missing)}")
+            continue
+        finding = Finding("rate", course, "", where, "float64", call=f"{name}({kwargs})",
+                          replay=f"dlref check {path} --against {name} --sample {where!r}")  # fmt: skip
+        report.samples += 1
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            theirs = scheduled(reference, kwargs, course, plateau)
+            try:
+                ours = scheduled(adapted, kwargs, course, plateau)
+            except Exception as error:  # the candidate's code may raise anything
+                if refusal(error):
+                    report.samples -= 1
+                    report.skip(f"the candidate refuses: {' '.join(str(error).split())[:160]}")
                     continue
-            report.values += len(ours)
-            step = next(
-                (
-                    t
-                    for t, (a, b) in enumerate(zip(ours, theirs, strict=True))
-                    if any(not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-15) for x, y in zip(a, b, strict=True))
-                ),
-                None,
-            )
-            if step is None:
-                report.passed.append((where, "float64"))
+                finding.kind, finding.diagnosis = (
+                    "raises",
+                    " ".join(f"{type(error).__name__}: {error}".split())[:300],
+                )
+                report.findings.append(finding)
                 continue
-            finding.diagnosis = f"after {step} steps the rates must be {theirs[step][:2]}, they are {ours[step][:2]}"
-            for option in kwargs:
-                rest = {k: v for k, v in kwargs.items() if k != option}
-                try:
-                    if scheduled(reference, rest, course, plateau) == ours:
-                        finding.diagnosis = f"ignores {option} ({kwargs[option]!r}); " + finding.diagnosis
-                except (TypeError, ValueError):
-                    continue
-            report.findings.append(finding)
+        report.values += len(ours)
+        step = next(
+            (
+                t
+                for t, (a, b) in enumerate(zip(ours, theirs, strict=True))
+                if any(not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-15) for x, y in zip(a, b, strict=True))
+            ),
+            None,
+        )
+        if step is None:
+            report.passed.append((where, "float64"))
+            continue
+        finding.diagnosis = f"after {step} steps the rates must be {theirs[step][:2]}, they are {ours[step][:2]}"
+        for option in kwargs:
+            rest = {k: v for k, v in kwargs.items() if k != option}
+            try:
+                if scheduled(reference, rest, course, plateau) == ours:
+                    finding.diagnosis = f"ignores {option} ({kwargs[option]!r}); " + finding.diagnosis
+            except (TypeError, ValueError):
+                continue
+        report.findings.append(finding)
     return report

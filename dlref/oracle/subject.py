@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ..crossing import same
 from ..names import one_of
 from .report import Finding
 
@@ -118,13 +118,6 @@ def default_findings(adapted: Adapted | None) -> list[Finding]:
         Finding("default", option, "", "the signature", "any", diagnosis=f"its default must be {theirs!r}, it is {own!r}")
         for option, own, theirs in adapted.defaults
     ]  # fmt: skip
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two options are equal; tensors never are."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return False
-    return a is b or ((type(a) is type(b) or {type(a), type(b)} <= {int, float}) and a == b)
 
 
 def parameters_of(function: Any) -> list[inspect.Parameter] | None:

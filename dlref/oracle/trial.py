@@ -16,7 +16,7 @@ from torch import Tensor
 from ..edges import accepted, fresh, renamed, resize
 from ..judge import Error, judge, natural, slopes
 from ..samples import CONDITION, RANDOM, Sample, exact, flat, gradients, layouts, lifted, run, seed
-from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, saved, surroundings
+from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, refusal, saved, surroundings
 from .diagnosis import diagnose, pattern, ties, upstreams
 from .report import Finding, Report
 from .subject import Mismatch
@@ -32,7 +32,8 @@ class Subject:
 
     name: the operation's, for the tables of random and mutating ones. by_hand: the manual operation. truth: what is run in
     float64 instead of the built-in where torch itself is wrong there. options: the call's options that are not the default.
-    reset: the call with one of them at its default. missing: the options that the candidate does not take.
+    reset: the call with one of them at its default. missing: the options that the candidate does not take. inside: whether
+    a call lies in the domain that the candidate is made for.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Subject:
     by_hand: Callable[[Sample], Callable] | None = None
     truth: Callable | None = None
     replay: Callable[[str, str], str] = lambda sample, dtype: ""
+    inside: Callable[[Sample], bool] = lambda sample: True
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Trials:
     previous: dict[str, Tensor] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
+    refused: bool = False  # whether the candidate refuses the call that is tried
 
     def found(self, sample: Sample, kind: str, what: str, where: str = "", error: Error | None = None,
               diagnosis: str | Callable[[], str] = "") -> None:  # fmt: skip
@@ -90,6 +93,11 @@ class Trials:
             if "ignores" not in first.diagnosis and (text := pattern([f for f, _ in known], self.passing)):
                 first.diagnosis = "; ".join(filter(None, (first.diagnosis, text)))
 
+    def refuse(self, error: Exception) -> None:
+        """Note a call that the candidate refuses: it is not tried."""
+        self.refused = True
+        self.report.skip(f"the candidate refuses: {' '.join(str(error).split())[:160]}")
+
     # --- one sample -------------------------------------------------------------------------------------------------
 
     def run(self, sample: Sample, deep: bool = False, enlarge: bool = True) -> None:
@@ -97,14 +105,19 @@ class Trials:
         if missing := self.subject.missing(sample):
             self.report.skip(f"the candidate does not take {missing[0]}")
             return
-        before = len(self.report.findings)
+        before, values = len(self.report.findings), self.report.values
         self.report.samples += 1
+        self.refused = False
         try:
             trial = Trial(self, sample)
         except Mismatch:
             raise
         except Exception as error:  # a module's constructor may raise anything
-            self.found(sample, "raises", "the constructor", diagnosis=f"{type(error).__name__}: {error}"[:300])
+            if refusal(error):
+                self.refuse(error)
+                self.report.samples -= 1
+            else:
+                self.found(sample, "raises", "the constructor", diagnosis=f"{type(error).__name__}: {error}"[:300])
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -113,13 +126,15 @@ class Trials:
                 trial.backward()
             if trial.alive and deep and len(self.report.findings) == before:
                 trial.memory()
+        if self.refused and self.report.values == values:
+            self.report.samples -= 1
         if len(self.report.findings) == before and trial.alive:
             self.passing.append(self.facts(sample))
             self.report.passed.append((sample.where, str(self.dtype).removeprefix("torch.")))
         if trial.powerless:
             self.report.powerless += len(trial.powerless)
             larger = enlarged(sample) if enlarge and "/" not in sample.where else None
-            if larger is not None:
+            if larger is not None and self.subject.inside(larger):
                 self.report.enlarged += 1
                 self.run(larger, enlarge=False)
 
@@ -148,8 +163,11 @@ class Trial:
         except SystemExit as error:
             self.found("exits the process", what, diagnosis=f"SystemExit({error.code})")
         except Exception as error:  # the candidate's code may raise anything
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            self.found(kind, what, diagnosis=text[:300])
+            if refusal(error):
+                self.trials.refuse(error)
+            else:
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                self.found(kind, what, diagnosis=text[:300])
         self.alive = False
         return None
 
@@ -582,7 +600,7 @@ class Trial:
     def again(self, dy: list | None) -> None:
         """Other numbers: in new tensors, and in the same; an answer that is kept by address or identity is the old one."""
         other = renamed(fresh(self.sample, 7), "fresh")
-        if not accepted(other):
+        if not accepted(other) or not self.subject.inside(other):
             return
         trial = Trial(self.trials, other)
         trial.forward()
