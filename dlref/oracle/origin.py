@@ -1,0 +1,129 @@
+"""Whether the reference is torch's own: what somebody has put in its place, before a check, at import or in a call.
+
+What torch has under a name is noted when this file is imported. `replaced` says which names hold something else by now,
+`put_back` gives them back what they had. What was replaced before that is told by where it was defined.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+ABSENT = object()
+# Registrations by torch.library that torch makes itself are for these keys of the dispatcher alone.
+OWN_KEYS = {"Meta", "CUDA", "PythonTLSSnapshot", "FuncTorchDynamicLayerFrontMode"}
+NAMESPACES = ("", "Tensor", "nn.functional", "nn.init", "_C._nn", "_C._linalg", "_C._special", "_C._fft", "linalg",
+              "special", "fft", "autograd", "autograd.Function", "nn", "optim", "optim.lr_scheduler")  # fmt: skip
+
+
+def spaces() -> Iterator[tuple[str, Any]]:
+    """The modules and classes that the references are made of, by name."""
+    for name in NAMESPACES:
+        space = functools.reduce(getattr, filter(None, name.split(".")), torch)
+        yield f"torch.{name}".rstrip("."), space
+        for n, value in list(vars(space).items()) if name in ("nn", "optim", "optim.lr_scheduler") else ():
+            if isinstance(value, type) and value is not torch.Tensor:
+                yield f"torch.{name}.{n}", value
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("torch.optim.", "torch.nn.modules.")):
+            yield name, module
+
+
+def torch_has(space: Any, name: str) -> bool:
+    """Whether it is a name of torch's that computes."""
+    if space is torch:
+        return hasattr(torch._C._VariableFunctions, name)
+    return not isinstance(space, types.ModuleType) or not name.startswith("_")
+
+
+def noted() -> list[tuple[str, Any, list[str], list[Any]]]:
+    """(name of the space, space, names, values) of what is callable; of Tensor also the methods that it inherits."""
+    found = []
+    for space_name, space in dict(spaces()).items():
+        kept = {n: v for n, v in list(vars(space).items()) if torch_has(space, n)
+                and (callable(v) or isinstance(v, (staticmethod, classmethod, property)))}  # fmt: skip
+        if space is torch.Tensor:
+            kept |= dict.fromkeys((n for n in dir(torch._C.TensorBase) if n not in vars(space)), ABSENT)
+        found.append((space_name, space, list(kept), list(kept.values())))
+    return found
+
+
+def module_of(value: Any) -> str:
+    """The module that the function or class was defined in; of a method, its owner's."""
+    value = getattr(value, "__func__", getattr(value, "fget", value))
+    if isinstance(value, types.FunctionType):
+        return str(value.__globals__.get("__name__"))
+    owner = getattr(value, "__self__", value)
+    return str((owner if isinstance(owner, type) else type(owner)).__module__)
+
+
+def foreign(space: Any, name: str, value: Any) -> bool:
+    """Whether the value was defined outside of torch and of Python, or is torch's under another name."""
+    if value is ABSENT:
+        return False
+    c_function = getattr(torch._C._VariableFunctions, name, None) if space is torch else None
+    if c_function is not None and isinstance(value, types.BuiltinFunctionType):
+        return value is not c_function
+    top = module_of(value).partition(".")[0]
+    return top == "__main__" or top not in {"torch", "typing_extensions", "pybind11_builtins", *sys.stdlib_module_names}
+
+
+NOTED = noted()
+FOREIGN = {f"{s}.{n}": v for s, space, names, values in NOTED for n, v in zip(names, values, strict=True)
+           if foreign(space, n, v)}  # fmt: skip
+KERNELS = {k for k in torch.library._impls if k.rpartition("/")[2] in OWN_KEYS}
+
+
+def changes() -> Iterator[tuple[str, Any, str, Any]]:
+    """(name of the space, space, name, what torch has there) of every name that holds something else.
+
+    torch.compile puts wrappers of its own in some places, which compute the same.
+    """
+    for space_name, space, names, values in NOTED:
+        now = vars(space)
+        if (found := list(map(now.get, names, itertools.repeat(ABSENT)))) != values:
+            for name, own, new in zip(names, values, found, strict=True):
+                if new is not own and (
+                    foreign(space, name, new)
+                    or not (module_of(new).startswith("torch._") or getattr(new, "__name__", name) == name)
+                ):
+                    yield space_name, space, name, own
+
+
+def replaced() -> dict[str, Any]:
+    """What is no longer, or never was, torch's own, by its full name: what stands there now."""
+    found = {f"{space_name}.{name}": vars(space).get(name) for space_name, space, name, _ in changes()}
+    kernels = {"::".join(k.split("/")[:2]) for k in torch.library._impls - KERNELS
+               if k.startswith("aten/") and not k.endswith("/Meta")}  # fmt: skip
+    return {**FOREIGN, **found, **dict.fromkeys(sorted(kernels), "a kernel registered by torch.library")}
+
+
+def put_back() -> list[tuple[Any, str, Any]]:
+    """Give every name what torch has there; what stood there instead, for `put`."""
+    found = list(changes())
+    before = [(space, name, vars(space).get(name, ABSENT)) for _, space, name, _ in found]
+    put([(space, name, own) for _, space, name, own in found])
+    return before
+
+
+def put(values: list[tuple[Any, str, Any]]) -> None:
+    for space, name, value in values:
+        if value is ABSENT:
+            delattr(space, name)
+        else:
+            setattr(space, name, value)
+
+
+def told(found: dict[str, Any]) -> tuple[str, str]:
+    """The names that torch documents, and what stands there, in words."""
+    public = [n for n in found if "._" not in n and not n.startswith("torch.nn.modules.")] or list(found)
+    now = dict.fromkeys(v if isinstance(v, str) else f"{module_of(v)}.{getattr(v, '__qualname__', type(v).__qualname__)}"
+                        for v in found.values())  # fmt: skip
+    short = lambda texts: ", ".join(list(texts)[:4]) + (", ..." if len(texts) > 4 else "")  # noqa: E731
+    return short(public), f"there stands {short(now)}, and not what torch has: the reference must be torch's own"
