@@ -15,10 +15,13 @@ from torch import Tensor
 from .edges import distinct, edges
 from .manual.op import OPS
 from .names import one_of
+from .oracle import origin
+from .oracle.care import usual
 from .oracle.report import Finding, Report
 from .oracle.subject import Adapted, Mismatch, default_findings
 from .oracle.trial import Subject, Trials, only_calls_builtin
-from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, TORCH_WRONG, Sample, samples, supported
+from .oracle.variants import variants
+from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, TORCH_WRONG, Sample, database, samples, supported
 
 __all__ = ["Finding", "Mismatch", "Report", "check"]
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -39,6 +42,7 @@ def check(
     samples: Iterable[str] | None = None,
     isolate: bool = False,
     time_limit: float = 60.0,
+    may_change: Iterable[str] = (),
 ) -> Report:
     """Hold a candidate to the reference of that name: outputs, gradients, memory and what is beyond the first derivative.
 
@@ -47,22 +51,44 @@ def check(
     dtypes: by default float32, float64 and bfloat16, of which those that the candidate refuses everywhere are noted; one
     that is named must work. backward: whether gradients are asked for. beyond: whether the transformations are. rows: more
     rows than 65,536, too. all: every sample of the database. samples: only the samples of these names. isolate: in a
-    process of its own, where a crash or more than time_limit seconds for a sample is a finding.
+    process of its own, where a crash or more than time_limit seconds for a sample is a finding. may_change: the arguments,
+    by the reference's names, that the candidate writes into by design ("grad_output": the upstream gradient; of an
+    optimizer "grad"): no finding then, and each of its calls gets copies of its own.
+
+    `report.ok` where there is evidence and nothing was found; `report.verdict` is "right", "wrong", or "unproven" where no
+    number was compared. What was not tried, and what was guessed of the candidate's signature, is in the report.
 
     ValueError where the name is unknown or the candidate cannot be called as the reference is.
     """
     kind, name = reference_named(against)
-    options = {"device": device, "dtypes": dtypes, "backward": backward, "beyond": beyond, "rows": rows, "all": all}
+    options = {"device": device, "dtypes": dtypes, "backward": backward, "beyond": beyond, "rows": rows, "all": all,
+               "may_change": frozenset([may_change] if isinstance(may_change, str) else may_change)}  # fmt: skip
     wanted = None if samples is None else list(samples)
     if isolate:
         from .oracle.isolated import isolated
 
         return isolated(candidate, against, wanted, time_limit, options)
-    if kind in ("optimizer", "schedule"):
-        from .oracle.steps import check_optimizer, check_schedule
+    found = origin.replaced()
+    before = origin.put_back()
+    try:
+        with usual() as moved:
+            if kind in ("optimizer", "schedule"):
+                from .oracle.steps import check_optimizer, check_schedule
 
-        return (check_optimizer if kind == "optimizer" else check_schedule)(candidate, name, dtypes, wanted)
-    return Check(candidate, kind, name, options).run(wanted)
+                checked = check_optimizer if kind == "optimizer" else check_schedule
+                report = checked(candidate, name, dtypes, wanted, options["may_change"])
+            else:
+                report = Check(candidate, kind, name, options).run(wanted)
+    finally:
+        origin.put(before)
+    for text in moved:
+        report.note(f"{text}: it was not the usual one when the check began, and was inside")
+    if found:
+        names, words = origin.told(found)
+        report.findings.insert(0, Finding("reference replaced", names, "before the check", "", "any", diagnosis=words))
+    if not database():
+        report.gaps.append("without PyTorch's database of samples (pip install expecttest)")
+    return report
 
 
 def reference_named(against: Any) -> tuple[str, str]:
@@ -96,7 +122,8 @@ def sample_names(against: Any, dtype: torch.dtype | str, device: str = "cpu", **
     from . import manual
 
     candidate = getattr(manual.nn, name) if kind == "module" else OPS[name]
-    defaults = {"device": device, "dtypes": [dtype], "backward": True, "beyond": False, "rows": False, "all": False}
+    defaults = {"device": device, "dtypes": [dtype], "backward": True, "beyond": False, "rows": False, "all": False,
+                "may_change": frozenset()}  # fmt: skip
     return [s.where for s in Check(candidate, kind, name, {**defaults, **options}).drawn(dtype_named(dtype))]
 
 
@@ -122,8 +149,9 @@ class Check:
             self.report.against = name
         else:
             self.source = FunctionSamples(candidate, name, self.report)
+        self.differentiable = False
         self.subject: Subject = self.source.subject
-        self.subject.replay = self.replay
+        self.subject.replay, self.subject.may_change = self.replay, options["may_change"]
 
     def replay(self, sample: str, dtype: str) -> str:
         where = self.candidate
@@ -155,6 +183,8 @@ class Check:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             for dtype in self.dtypes():
                 self.run_dtype(dtype, wanted)
+        if self.differentiable and self.report.evidence and not self.report.gradients and not self.report.findings:
+            self.report.gaps.append("of values alone: no gradient was compared")
         if text := printed.getvalue().strip():
             self.report.note(f"the candidate prints: {text.splitlines()[0][:80]!r}")
         return self.report
@@ -174,6 +204,9 @@ class Check:
         report = Report(self.report.candidate, self.report.against, self.device)
         trials = Trials(self.subject, report, dtype, self.options["backward"])
         found = self.drawn(dtype)
+        self.differentiable |= self.options["backward"] and any(s.learning() for s in found)
+        for name in self.subject.may_change:
+            one_of("may_change", name, [*dict.fromkeys(n for s in found for n in self.subject.names(s)), "grad_output"])
         if wanted is not None:
             names = [s.where.removesuffix("/enlarged") for s in found]
             for name in wanted:
@@ -183,6 +216,8 @@ class Check:
         deep = {id(s) for s in (found if wanted is not None else spread(found, DEEP))}
         for sample in found:
             trials.run(sample, deep=id(sample) in deep)
+        if (told := report.findings) and not report.passed and {f.kind for f in told} == {"parameters"}:
+            raise Mismatch(told[0].diagnosis)
         short = str(dtype).removeprefix("torch.")
         if refuses(report) and self.options["dtypes"] is None and (self.report.dtypes or dtype != self.dtypes()[-1]):
             self.report.note(f"{short} is refused: {report.findings[0].diagnosis[:120]}")
@@ -197,7 +232,7 @@ class Check:
         for name in sorted(trials.seen - trials.proven):
             report.note(f"no {short} sample could tell the {name} from nothing at all")
         if found and dtype == self.dtypes()[0]:
-            first = next((s for s in found if not self.subject.missing(s)), None)
+            first = next((s for s in found if s.where in {name for name, _ in report.passed}), None)
             kernels = only_calls_builtin(self.subject.candidate(first), first) if first is not None else []
             if kernels:
                 report.note(
@@ -258,11 +293,13 @@ class FunctionSamples:
         signature = op.__signature__
         self.adapted = Adapted(function, signature, name)
         report.findings += default_findings(self.adapted)
+        for text in self.adapted.notes():
+            report.note(text)
         called = self.stateful(self.adapted)
         self.subject = Subject(
             name, lambda sample: called, self.names, lambda s: self.adapted.arguments(s.args, s.kwargs) or {},
             self.reset, lambda s: self.adapted.missing(s.args, s.kwargs), lambda sample: self.stateful(op),
-            self.stateful(op) if name in {*TORCH_NAN, *TORCH_ERROR, *TORCH_WRONG} else None,
+            self.stateful(op) if name in {*TORCH_NAN, *TORCH_ERROR, *TORCH_WRONG} else None, self.variants,
         )  # fmt: skip
         # Options alone make no call: what is required is no option.
         required = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}
@@ -283,6 +320,10 @@ class FunctionSamples:
 
         called.function = function  # type: ignore[attr-defined]
         return called
+
+    def variants(self, sample: Sample) -> Iterable[tuple[str, Sample]]:
+        for text, formula in variants(self.name, sample.args, sample.kwargs):
+            yield text, Sample(self.stateful(formula), sample.args, sample.kwargs, sample.where, sample.name)
 
     def supported(self) -> set[torch.dtype]:
         return supported(self.name, backward=True)

@@ -11,13 +11,13 @@ import itertools
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
 ABSENT = object()
-# Registrations by torch.library that torch makes itself are for these keys of the dispatcher alone.
-OWN_KEYS = {"Meta", "CUDA", "PythonTLSSnapshot", "FuncTorchDynamicLayerFrontMode"}
+ROOT = str(Path(torch.__file__).parent)
 NAMESPACES = ("", "Tensor", "nn.functional", "nn.init", "_C._nn", "_C._linalg", "_C._special", "_C._fft", "linalg",
               "special", "fft", "autograd", "autograd.Function", "nn", "optim", "optim.lr_scheduler")  # fmt: skip
 
@@ -77,7 +77,6 @@ def foreign(space: Any, name: str, value: Any) -> bool:
 NOTED = noted()
 FOREIGN = {f"{s}.{n}": v for s, space, names, values in NOTED for n, v in zip(names, values, strict=True)
            if foreign(space, n, v)}  # fmt: skip
-KERNELS = {k for k in torch.library._impls if k.rpartition("/")[2] in OWN_KEYS}
 
 
 def changes() -> Iterator[tuple[str, Any, str, Any]]:
@@ -99,9 +98,21 @@ def changes() -> Iterator[tuple[str, Any, str, Any]]:
 def replaced() -> dict[str, Any]:
     """What is no longer, or never was, torch's own, by its full name: what stands there now."""
     found = {f"{space_name}.{name}": vars(space).get(name) for space_name, space, name, _ in changes()}
-    kernels = {"::".join(k.split("/")[:2]) for k in torch.library._impls - KERNELS
-               if k.startswith("aten/") and not k.endswith("/Meta")}  # fmt: skip
-    return {**FOREIGN, **found, **dict.fromkeys(sorted(kernels), "a kernel registered by torch.library")}
+    return {**FOREIGN, **found, **kernels(len(torch.library._impls))}
+
+
+@functools.lru_cache(1)
+def kernels(number: int) -> dict[str, str]:
+    """The kernels of torch's operators that somebody has registered by torch.library, of which there are so many in all."""
+    found = {}
+    for entry in torch.library._impls:
+        space, name, key = entry.split("/")
+        if space == "aten" and key != "Meta":
+            lines = torch._C._dispatch_dump_table(f"aten::{name}").splitlines()
+            place = next((line for line in lines if line.startswith(f"{key}: registered at ")), "")
+            if place and ROOT not in place and "pytorch/build" not in place:
+                found[f"aten::{name}"] = f"the kernel {place.partition('registered at ')[2].partition(' ')[0]}"
+    return found
 
 
 def put_back() -> list[tuple[Any, str, Any]]:

@@ -11,7 +11,6 @@ from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
 
-import torch
 from torch import Tensor
 
 UNPROVEN = "unproven"
@@ -34,7 +33,7 @@ class Finding:
     where: the layout of the upstream gradient or the circumstances. sample: the call's name, by which it is replayed.
     ours, theirs, bound: the errors of the candidate and of torch's own function, and what was allowed, in units of
     rounding of the dtype; NaN where no number was judged. diagnosis: what it looks like. replay: the line that runs it again.
-    times: how many calls have shown it.
+    times: how many calls have shown it. share: of the value, what it is off by.
     """
 
     kind: str
@@ -49,6 +48,7 @@ class Finding:
     replay: str = ""
     call: str = ""
     times: int = 1
+    share: float = math.nan
 
     def __str__(self) -> str:
         text = f"{self.kind}: {self.what}" + (f" ({self.where})" if self.where else "")
@@ -62,10 +62,10 @@ class Finding:
     def units(self, number: float) -> str:
         """A number of units; a large one also as the part of the value that it is."""
         text = f"{number:.3g} units" if number < 1e12 else "over 1e12 units"
-        if number < LARGE or not math.isfinite(number) or not hasattr(torch, self.dtype):
+        if number < LARGE or not math.isfinite(self.share):
             return text
-        part = number * torch.finfo(getattr(torch, self.dtype)).eps
-        return f"{text} ({100 * part:.2g} % of the value)" if part < 10 else f"{text} ({part:.2g} times the value)"
+        part = f"{100 * self.share:.2g} % of" if self.share < 1 else f"{self.share:.3g} times"
+        return f"{text} ({part} the value)" if self.share < 1e6 else f"{text} (the true value is nearly nought)"
 
 
 def word(diagnosis: str) -> str:

@@ -7,7 +7,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -78,7 +78,7 @@ class Trials:
         finding = Finding(kind, what, where, sample.where, short, diagnosis=diagnosis,
                           replay=self.subject.replay(sample.where, short), call=shown(sample))  # fmt: skip
         if error is not None:
-            finding.ours, finding.theirs, finding.bound = error.ours, error.theirs, error.bound
+            finding.ours, finding.theirs, finding.bound, finding.share = error.ours, error.theirs, error.bound, error.share
         known.append(({**self.facts(sample), "layout": where}, finding))
         self.report.findings.append(finding)
 
@@ -294,7 +294,7 @@ class Trial:
             if (error.theirs > 1000 and second < error.theirs / 16) or (error.special and second < math.inf):
                 self.builtin_wrong(f"{name}, " + ("NaN or infinity" if error.special else f"{error.theirs:.3g} units"))
             if error.departs and error.ours <= 2 * second < math.inf:  # rounding costs a second implementation as much
-                error = Error(error.ours, error.theirs, error.ours, error.index)
+                error = replace(error, bound=error.ours)
         if error.departs:
             self.found(kind, what, where, error, functools.partial(self.explain, a, t, truth_of, dy))
             return False
