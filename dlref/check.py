@@ -228,7 +228,8 @@ class Check:
             from .oracle.beyond import beyond
 
             passed = {name for name, _ in report.passed}
-            beyond(trials, [s for s in found if s.where in passed], self.source.operator)
+            sound = [s for s in found if s.where in passed]
+            beyond(trials, sound or (found if report.evidence else []), self.source.operator)
         for name in sorted(trials.seen - trials.proven):
             report.note(f"no {short} sample could tell the {name} from nothing at all")
         if found and dtype == self.dtypes()[0]:

@@ -114,7 +114,7 @@ def term(residual: Tensor, near: dict[str, Tensor], tolerance: float) -> str:
         return ""
     dims: list[Any] = [None, *range(residual.dim() - 1, -1, -1)]
     for d in dims:
-        if d is not None and residual.shape[d] < 2:
+        if (residual.numel() if d is None else residual.shape[d]) < 3:  # of so few, much is constant by chance
             continue
         mean = residual.mean() if d is None else residual.mean(d, keepdim=True)
         if float((residual - mean).abs().max()) < 100 * tolerance * scale:
@@ -125,7 +125,7 @@ def term(residual: Tensor, near: dict[str, Tensor], tolerance: float) -> str:
             continue
         for d in dims:
             part = lambda v, d=d: v.sum() if d is None else v.sum(d, keepdim=True)  # noqa: E731
-            if d is not None and residual.shape[d] < 3:
+            if (residual.numel() if d is None else residual.shape[d]) < 3:
                 continue
             fit = part(residual * other) / part(other * other).clamp(min=1e-300) * other
             if float((residual - fit).abs().max()) < 100 * tolerance * scale:

@@ -117,6 +117,14 @@ class Report:
     def ok(self) -> bool:
         return self.verdict == RIGHT
 
+    def add(self, finding: Finding) -> None:
+        """Add a finding; one that is told once counts its calls."""
+        same = (f for f in self.findings if f.kind in ONCE and (f.kind, f.what) == (finding.kind, finding.what))
+        if (known := next(same, None)) is not None:
+            known.times += finding.times
+        else:
+            self.findings.append(finding)
+
     def judged(self, kind: str, value: Tensor) -> None:
         """Count a value that is compared."""
         self.values += 1
@@ -144,11 +152,7 @@ class Report:
             self.skipped[reason] = self.skipped.get(reason, 0) + number
         self.beyond.update(other.beyond)
         for finding in other.findings:
-            known = next((f for f in self.findings if f.kind in ONCE and (f.kind, f.what) == (finding.kind, finding.what)), None)
-            if known is not None:
-                known.times += finding.times
-            else:
-                self.findings.append(finding)
+            self.add(finding)
         self.passed += other.passed
         self.gaps += [gap for gap in other.gaps if gap not in self.gaps]
         for text in other.notes:

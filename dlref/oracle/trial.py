@@ -96,7 +96,7 @@ class Trials:
         """Add what the findings of one kind have in common."""
         for known in self.failing.values():
             first = telling([f for _, f in known])[0]
-            if "ignores" not in first.diagnosis and (text := pattern([f for f, _ in known], self.passing)):
+            if first.kind not in ONCE and "ignores" not in first.diagnosis and (text := pattern([f for f, _ in known], self.passing)):
                 first.diagnosis = "; ".join(filter(None, (first.diagnosis, text)))
 
     # --- one sample -------------------------------------------------------------------------------------------------
