@@ -133,8 +133,9 @@ class Check:
     def __init__(self, candidate: Any, kind: str, name: str, options: dict[str, Any]):
         self.device, self.options = str(options["device"]), options
         self.candidate, self.name, self.kind = candidate, name, kind
+        maker = candidate.func if isinstance(candidate, functools.partial) else candidate
         is_module = isinstance(candidate, torch.nn.Module) or (
-            isinstance(candidate, type) and issubclass(candidate, torch.nn.Module)
+            isinstance(maker, type) and issubclass(maker, torch.nn.Module)
         )
         self.report = Report(named(candidate), name, self.device)
         if is_module or kind == "module":

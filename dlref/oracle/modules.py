@@ -218,7 +218,10 @@ class ModuleSamples:
         else:
             module = self.build(maker, call.made, like.dtype, str(like.device), call.training)
         forward = self.forward_of(module) if maker in (self.instance, self.adapted) else None
-        return ModuleCall(module, matched(module, call.module, self.name), call.made, call.named, call.training, forward)
+        keys = matched(module, call.module, self.name)
+        if forward is not None and (others := [f"`{a}` for {b}" for a, b in zip(keys, call.keys, strict=True) if a != b]):
+            self.report.note(f"parameters: took {', '.join(others)}")
+        return ModuleCall(module, keys, call.made, call.named, call.training, forward)
 
     def forward_of(self, module: nn.Module) -> Adapted:
         """How the candidate's forward takes the reference's inputs."""

@@ -7,10 +7,11 @@ What torch has under a name is noted when this file is imported. `replaced` says
 from __future__ import annotations
 
 import functools
-import itertools
+import operator
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +43,33 @@ def torch_has(space: Any, name: str) -> bool:
     return not isinstance(space, types.ModuleType) or not name.startswith("_")
 
 
-def noted() -> list[tuple[str, Any, list[str], list[Any]]]:
-    """(name of the space, space, names, values) of what is callable; of Tensor also the methods that it inherits."""
-    found = []
-    for space_name, space in dict(spaces()).items():
-        kept = {n: v for n, v in list(vars(space).items()) if torch_has(space, n)
-                and (callable(v) or isinstance(v, (staticmethod, classmethod, property)))}  # fmt: skip
-        if space is torch.Tensor:
-            kept |= dict.fromkeys((n for n in dir(torch._C.TensorBase) if n not in vars(space)), ABSENT)
-        found.append((space_name, space, list(kept), list(kept.values())))
-    return found
+@dataclass(frozen=True)
+class Noted:
+    """What torch has in a space: the values of its names; and names that it inherits, so that none of its own may stand there."""
+
+    where: str
+    space: Any
+    own: dict[str, Any]
+    inherited: frozenset[str]
+    read: Callable[[Any], tuple]
+    values: tuple
+
+    def untouched(self) -> bool:
+        now = vars(self.space)
+        try:
+            return self.read(now) == self.values and self.inherited.isdisjoint(now)
+        except KeyError:
+            return False
+
+
+def noted() -> Iterator[Noted]:
+    """Every space, with what is callable in it; of Tensor also the methods that it inherits."""
+    for where, space in dict(spaces()).items():
+        own = {n: v for n, v in list(vars(space).items()) if torch_has(space, n)
+               and (callable(v) or isinstance(v, (staticmethod, classmethod, property)))}  # fmt: skip
+        inherited = frozenset(dir(torch._C.TensorBase)) - set(vars(space)) if space is torch.Tensor else frozenset()
+        if len(own) > 1:
+            yield Noted(where, space, own, inherited, operator.itemgetter(*own), tuple(own.values()))
 
 
 def module_of(value: Any) -> str:
@@ -74,30 +92,34 @@ def foreign(space: Any, name: str, value: Any) -> bool:
     return top == "__main__" or top not in {"torch", "typing_extensions", "pybind11_builtins", *sys.stdlib_module_names}
 
 
-NOTED = noted()
-FOREIGN = {f"{s}.{n}": v for s, space, names, values in NOTED for n, v in zip(names, values, strict=True)
-           if foreign(space, n, v)}  # fmt: skip
+NOTED = list(noted())
+FOREIGN = {f"{e.where}.{n}": v for e in NOTED for n, v in e.own.items() if foreign(e.space, n, v)}
 
 
-def changes() -> Iterator[tuple[str, Any, str, Any]]:
-    """(name of the space, space, name, what torch has there) of every name that holds something else.
+FUNCTIONS = [e for e in NOTED if not isinstance(e.space, type) or e.space in (torch.Tensor, torch.autograd.Function)]
+
+
+def changes(every: bool = True) -> Iterator[tuple[str, Any, str, Any]]:
+    """(where, space, name, what torch has there) of every name that holds something else; else of functions alone.
 
     torch.compile puts wrappers of its own in some places, which compute the same.
     """
-    for space_name, space, names, values in NOTED:
-        now = vars(space)
-        if (found := list(map(now.get, names, itertools.repeat(ABSENT)))) != values:
-            for name, own, new in zip(names, values, found, strict=True):
-                if new is not own and (
-                    foreign(space, name, new)
-                    or not (module_of(new).startswith("torch._") or getattr(new, "__name__", name) == name)
-                ):
-                    yield space_name, space, name, own
+    for entry in NOTED if every else FUNCTIONS:
+        if entry.untouched():
+            continue
+        now, space = vars(entry.space), entry.space
+        for name, own in {**entry.own, **dict.fromkeys(entry.inherited, ABSENT)}.items():
+            new = now.get(name, ABSENT)
+            if new is not own and (
+                foreign(space, name, new)
+                or not (module_of(new).startswith("torch._") or getattr(new, "__name__", name) == name)
+            ):
+                yield entry.where, space, name, own
 
 
-def replaced() -> dict[str, Any]:
+def replaced(every: bool = True) -> dict[str, Any]:
     """What is no longer, or never was, torch's own, by its full name: what stands there now."""
-    found = {f"{space_name}.{name}": vars(space).get(name) for space_name, space, name, _ in changes()}
+    found = {f"{where}.{name}": vars(space).get(name) for where, space, name, _ in changes(every)}
     return {**FOREIGN, **found, **kernels(len(torch.library._impls))}
 
 

@@ -17,9 +17,9 @@ ALIASES = {
     "input": ("x", "inp", "inputs", "a", "logits", "pred", "preds", "prediction", "predictions", "y_pred", "input_",
               "tensor", "hidden_states", "output", "outputs", "scores", "log_probs", "data", "features", "q"),
     "target": ("y", "targets", "label", "labels", "y_true", "tgt", "gt", "ground_truth"),
-    "weight": ("w", "weights", "gamma", "scale", "class_weights", "pos_weights"),
-    "bias": ("b", "beta", "shift"),
-    "normalized_shape": ("shape", "norm_shape", "dims"),
+    "weight": ("w", "weights", "gamma", "scale", "gain", "class_weights", "pos_weights"),
+    "bias": ("b", "beta", "shift", "offset"),
+    "normalized_shape": ("shape", "norm_shape", "dims", "hidden_size", "dim", "size"),
     "dim": ("axis",), "p": ("dropout_p", "prob", "rate"), "negative_slope": ("slope", "alpha", "leak"),
     "query": ("q",), "key": ("k",), "value": ("v",), "attn_mask": ("mask", "attention_mask"), "is_causal": ("causal",),
     "scale": ("sm_scale", "softmax_scale"), "ignore_index": ("ignored_index",), "keepdim": ("keepdims",),
@@ -35,7 +35,7 @@ ALIASES = {
 # Arguments that are tensors: a number by default stands for none of them.
 TENSORS = {"weight", "bias", "running_mean", "running_var", "attn_mask", "pos_weight", "target", "input"}
 # What counts says so in its name, and is nothing that weighs.
-COUNTS = {"num", "steps", "step", "iters", "epochs", "epoch", "warmup", "count", "size", "length", "groups", "classes",
+COUNTS = {"num", "steps", "step", "iters", "epochs", "epoch", "warmup", "count", "size", "shape", "length", "groups", "classes",
           "period", "patience", "milestones", "features", "channels", "t"}  # fmt: skip
 # Arguments that torch itself has given up, or that say nothing about the result.
 DEPRECATED = {"size_average", "reduce", "_stacklevel", "inplace"}

@@ -137,7 +137,7 @@ class Trial:
     def __init__(self, trials: Trials, sample: Sample):
         self.trials, self.sample, self.subject = trials, sample, trials.subject
         self.found = functools.partial(trials.found, sample)
-        self.part, self.writes = sample.map(copier()), False
+        self.part, self.writes, self.candidate = sample.map(copier()), False, None
         self.judged = self.subject.name not in RANDOM - {"scaled_dot_product_attention"}
         self.alive = True
         self.powerless: list[str] = []
@@ -172,13 +172,13 @@ class Trial:
             self.found(kind, what, diagnosis=in_a_line(error))
         finally:
             if moved := [name for name in restored(before) if name != RANDOM_NUMBERS]:
-                self.found("global state", what, diagnosis=f"it changes {', '.join(moved)}")
+                self.found("global state", what.partition(" (")[0], diagnosis=f"it changes {', '.join(moved)}")
         self.alive = False
         return None
 
     def held(self, what: str) -> None:
         """Put torch's own functions back where the candidate has put others."""
-        if found := origin.replaced():
+        if found := origin.replaced(every=hasattr(self.candidate, "made")):
             names, words = origin.told(found)
             self.found("reference replaced", names, f"by {what}", diagnosis=words)
             origin.put_back()
