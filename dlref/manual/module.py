@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from .in_place import any_inference, held, inference_mode, overwrite, shares_memory, unwrapped, watching
 from .op import Op, graphless, without_graph
 
 Pullback = Callable[..., tuple]
@@ -67,6 +69,9 @@ class Manual:
         per_sample: the first dimension of the inputs and of the output counts samples that do not see each other, and each
         parameter gets, in `.grad_sample` (N, *shape) in place of `.grad`, the gradient that each of them alone gives it.
         """
+        if inference_mode() and not any_inference(_state(self)):
+            with torch.inference_mode(False):  # whose tensors count no versions
+                return self.vjp(*inputs, per_sample=per_sample, **kwargs)
         if torch.is_grad_enabled():
             with torch.no_grad():
                 return self.vjp(*inputs, per_sample=per_sample, **kwargs)
@@ -114,6 +119,7 @@ class Manual:
             return tuple([None if i is None else grads[i] for i in passed])
 
         pullback.trains = bool(learnt)  # type: ignore[attr-defined]
+        pullback.held = (pull,)  # type: ignore[attr-defined]
         return output, pullback
 
     def _computed(self, value: Tensor) -> bool:
@@ -135,9 +141,22 @@ def by_name(explicit: Callable) -> Callable:
             return tuple(grads.get(name) if need else None for name, need in zip(order, wanted, strict=True))
 
         pullback.trains = any(p.requires_grad for p in self.parameters())  # type: ignore[attr-defined]
+        pullback.held = (pull,)  # type: ignore[attr-defined]
         return output, pullback
 
     return ordered
+
+
+def _state(module: Any) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def made_of(pullback: Any, *parts: Pullback, trains: bool = False) -> Pullback:
+    """Let a pullback tell of those that it calls: whether one of them trains parameters, and what they hold."""
+    pullback.held = parts
+    pullback.trains = trains or any(getattr(part, "trains", False) for part in parts)
+    return pullback
 
 
 # Where the parameters' gradients go while somebody collects them: {parameter: gradient}.
@@ -228,7 +247,7 @@ def accumulate(parameter: nn.Parameter, grad: Tensor, place: Tensor | None = Non
     if (found := _collected.get()) is not None:
         found[parameter] = found[parameter] + grad if parameter in found else grad
         return None
-    if torch.is_grad_enabled() or torch.is_inference_mode_enabled():  # a .grad is an ordinary tensor, without a graph
+    if torch.is_grad_enabled() or inference_mode():  # a .grad is an ordinary tensor, without a graph
         with torch.inference_mode(False), torch.no_grad():
             return accumulate(parameter, grad)
     for hook in tuple((parameter._backward_hooks or {}).values()):
@@ -267,11 +286,7 @@ class Sequential(Manual, nn.Sequential):
     forward = nn.Sequential.forward  # type: ignore[assignment]
 
     def explicit(self, input: Any) -> tuple[Any, Pullback]:
-        pullbacks = []
-        for layer in self:
-            input, pullback = vjp_of(layer)(input)
-            pullbacks.append(pullback)
-        return input, chain(pullbacks)
+        return through(map(vjp_of, self), input)
 
     def __add__(self, other: nn.Sequential) -> Sequential:
         return type(self)(*super().__add__(other))
@@ -280,6 +295,25 @@ class Sequential(Manual, nn.Sequential):
         return type(self)(*super().__mul__(other))
 
     __rmul__ = __mul__
+
+
+def through(vjps: Iterable[Callable[..., tuple[Any, Pullback]]], input: Any) -> tuple[Any, Pullback]:
+    """Output and pullback of layers, given by their `vjp`, one after the other.
+
+    Where a layer works in place, those before it keep copies of what it overwrites and they would read.
+    """
+    pullbacks: list[Pullback] = []
+    with watching(functools.partial(_part, pullbacks)):
+        for vjp in vjps:
+            input, pullback = vjp(input)
+            pullbacks.append(pullback)
+    return input, chain(pullbacks)
+
+
+def _part(pullbacks: list[Pullback], overwritten: Tensor, later: list[Tensor]) -> None:
+    for pullback in pullbacks:
+        for kept in held(pullback):
+            kept.part_from(overwritten)
 
 
 def chain(pullbacks: list[Pullback]) -> Pullback:
@@ -298,6 +332,7 @@ def chain(pullbacks: list[Pullback]) -> Pullback:
         return (dy if wanted else None,)
 
     pullback.trains = any(trains)  # type: ignore[attr-defined]
+    pullback.held = pullbacks  # type: ignore[attr-defined]  (the list itself, which shrinks as they are spent)
     return pullback
 
 
@@ -341,6 +376,7 @@ def _hooked_vjp(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
             output = output if answer is None else answer
         return output if isinstance(output, tuple) else (output,)
 
+    # A hook that works in place changes what the caller holds, as in a call; a fresh output nobody else holds.
     seen, pull_before = _by_autograd(before, (*inputs, *kwargs.values()))
     args, kwargs = seen[: len(seen) - len(names)], dict(zip(names, seen[len(seen) - len(names) :], strict=True))
     try:
@@ -353,7 +389,7 @@ def _hooked_vjp(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
     single = not isinstance(output, tuple)
     outputs = (output,) if single else output
     number = len(outputs)
-    results, pull_after = _by_autograd(after, (*seen, *outputs))
+    results, pull_after = _by_autograd(after, (*seen, *outputs), fresh=[_fresh(o, seen) for o in (*seen, *outputs)])
 
     def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
         if dy is None:
@@ -373,8 +409,7 @@ def _hooked_vjp(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
             grads = pull_before(grads)
         return grads if needs is None else tuple(g if need else None for g, need in zip(grads, needs, strict=True))
 
-    pullback.trains = getattr(pull, "trains", False)  # type: ignore[attr-defined]
-    return results[0] if len(results) == 1 else results, pullback
+    return results[0] if len(results) == 1 else results, made_of(pullback, pull)
 
 
 def _backward_pre_hooks(module: Any) -> bool:
@@ -393,17 +428,51 @@ def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
-def _by_autograd(function: Callable[..., tuple], values: Iterable) -> tuple[tuple, Callable[[tuple], tuple]]:
-    """Outputs and pullback of a hook: it is its author's code, so autograd differentiates it, and it alone."""
+def _fresh(value: Any, seen: tuple) -> bool:
+    """Whether a module's output has memory of its own, which the caller does not hold."""
+    return isinstance(value, Tensor) and not any(isinstance(s, Tensor) and shares_memory(value, s) for s in seen)
+
+
+def _identical(copy: Tensor, value: Tensor) -> bool:
+    """Whether a copy still is one; where nobody may look at the values, whether it was written to."""
+    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+        return unwrapped(copy)._version == 0
+    bare = lambda t: t.nan_to_num(0.0, math.inf, -math.inf)  # noqa: E731
+    return copy.equal(value) or (copy.isnan().equal(value.isnan()) and bare(copy).equal(bare(value)))
+
+
+def _by_autograd(
+    function: Callable[..., tuple], values: Iterable, fresh: Sequence[bool] = ()
+) -> tuple[tuple, Callable[[tuple], tuple]]:
+    """Outputs and pullback of a hook: it is its author's code, so autograd differentiates it, and it alone.
+
+    It works on copies; what it leaves alone comes back as it was, and what it changes in place is written to the value itself,
+    but for those that are fresh.
+    """
+    values = tuple(values)
 
     def learns(value: Any) -> bool:
         return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
     with torch.inference_mode(False), torch.enable_grad():
         leaves = [(v.clone() if v.is_inference() else v).detach().requires_grad_() if learns(v) else v for v in values]
-        outputs = function(*(v.clone() if learns(v) else v for v in leaves))
+        copies = [v.clone() if learns(v) else v for v in leaves]
+        outputs = function(*copies)
+    results = [o.detach() if isinstance(o, Tensor) else o for o in outputs]
+    later: list[list[Tensor]] = [[] for _ in outputs]
+    for i, (value, copy) in enumerate(zip(values, copies, strict=True)):
+        if not learns(value):
+            continue
+        changed = not _identical(copy.detach(), value)
+        if changed and fresh and fresh[i]:
+            continue
+        written = overwrite(value, copy.detach()) if changed else []
+        for j, output in enumerate(outputs):
+            if output is copy:
+                results[j], later[j] = value, written
 
     def pullback(grads: tuple) -> tuple:
+        grads = tuple([g if g is None else sum(more, g) for g, more in zip(grads, later, strict=True)])
         pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
         wanted = [leaf for leaf in leaves if learns(leaf)]
         with torch.inference_mode(False):
@@ -411,4 +480,4 @@ def _by_autograd(function: Callable[..., tuple], values: Iterable) -> tuple[tupl
             found = iter(torch.autograd.grad([o for o, _ in pairs], wanted, upstream, True, allow_unused=True))
         return tuple(next(found) if learns(leaf) else None for leaf in leaves)
 
-    return tuple(o.detach() if isinstance(o, Tensor) else o for o in outputs), pullback
+    return tuple(results), pullback

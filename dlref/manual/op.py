@@ -42,6 +42,8 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
+from .in_place import Held, any_inference, inference_mode, overwrite
+
 BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 RESERVED = ("dy", "saved", "needs", "shapes", "place")
 OPS: dict[str, Op] = {}
@@ -205,6 +207,9 @@ class Op:
         for what nobody used, where there are several outputs) and returns one gradient per argument that was passed, None
         where there is none. `needs`, one bool per argument passed, leaves out what nobody wants.
         """
+        if inference_mode() and not any_inference((*args, *kwargs.values())):
+            with torch.inference_mode(False):  # whose tensors count no versions
+                return self.vjp(*args, **kwargs)
         if torch.is_grad_enabled():
             with torch.no_grad():
                 return self.vjp(*args, **kwargs)
@@ -219,6 +224,7 @@ class Op:
             grads = pull(dy, self.wanted(passed, needs))
             return tuple([None if i is None else grads[i] for i in passed])
 
+        pullback.held = (pull,)  # type: ignore[attr-defined]
         return output, pullback
 
     def wanted(self, passed: tuple[int | None, ...], needs: tuple[bool, ...] | None) -> list[bool]:
@@ -238,6 +244,7 @@ class Op:
         """Output, and pull(dy, wants, place) with one gradient per argument of the forward; both without autograd.
 
         wants: which of them want one. place: where a gradient may be written, None where it must be a new tensor.
+        `pull` raises torch's RuntimeError where what it reads was written over meanwhile; `pull.held` is what it reads.
         """
         values, original = public, public[0]
         if inplace:
@@ -257,26 +264,32 @@ class Op:
             output = self.call_finish(*outputs, saved, *public)
         else:
             output = outputs[0] if self.single else outputs
+        later: list[Tensor] = []
         if inplace:
-            output = original.copy_(output)
+            later = overwrite(original, output)
+            output = original
             outputs = (output, *outputs[1:])
         elif self.single and output.requires_grad:  # a view of a leaf is known to autograd
             output = output.detach()
         # The closure below keeps what the gradient reads, and no more.
         kinds = None if self.single else _likes(outputs)
         like_one = _like_one(outputs[0]) if self.single else None
-        kept, values = self.call_keep(outputs, values)
-        del outputs
+        held = Held(self, *self.call_keep(outputs, values), saved)
+        del outputs, values, saved
 
         def pull(dy: Any, wants: list[bool], place: tuple | None = None) -> list[Tensor | None]:
+            kept, values, saved = held.read()
             if dy is None:
                 dy = ones(like_one)
+            if later:
+                dy = sum(later, dy)
             if kinds is not None:
                 dy = upstream(dy, kinds)
                 if dy is None:
                     return [None] * len(like)
             return self.gradients(dy, kept, saved, wants, values, like, place)
 
+        pull.held = (held,)  # type: ignore[attr-defined]
         return output, pull
 
     def split(self, result: Any) -> tuple[tuple, tuple]:

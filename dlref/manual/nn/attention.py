@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..module import Manual, accumulate, by_name
+from ..module import Manual, accumulate, by_name, made_of
 from ..op import call, op
 from .common import plain, wide
 from .dropout import _kept
@@ -534,4 +534,4 @@ class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
                     accumulate(parameter, grad)
             return {name: self.steps_first(g) if name in ("query", "key", "value") else g for name, g in grads.items()}
 
-        return (self.steps_first(output), weight), pullback
+        return (self.steps_first(output), weight), made_of(pullback, *pulls)

@@ -6,7 +6,8 @@ import torch
 
 from ...builtin import functional as builtin
 from ...builtin.nn import blocks
-from ..module import Manual, accumulate, vjp_of
+from ..in_place import Reread
+from ..module import Manual, accumulate, made_of, vjp_of
 from ..op import call, ones, op
 from .common import outer
 from .conv import Conv2d
@@ -17,24 +18,33 @@ def wanted(needs) -> bool:
     return needs is None or any(needs)
 
 
+def _identity(dy, needs=None):
+    return (dy,)
+
+
 class Residual(Manual, blocks.Residual):
-    r"""The gradients of both branches add up: $dx = J_f^\top dy + J_s^\top dy$."""
+    r"""The gradients of both branches add up: $dx = J_f^\top dy + J_s^\top dy$.
+
+    Where the body works in place on its input, the shortcut begins at what it wrote.
+    """
 
     forward = blocks.Residual.forward
 
     def explicit(self, input):
-        output, pull_body = vjp_of(self.body)(input)
-        if self.shortcut is None:
-            shortcut, pull_shortcut = input, lambda dy, needs=None: (dy,)
-        else:
-            shortcut, pull_shortcut = vjp_of(self.shortcut)(input)
+        with Reread(input) as source:
+            output, pull_body = vjp_of(self.body)(input)
+        with Reread(output) as target:
+            shortcut, pull_shortcut = (input, _identity) if self.shortcut is None else vjp_of(self.shortcut)(input)
 
         def pullback(dy=None, needs=None):
-            (through,), (past,) = pull_body(dy, needs), pull_shortcut(dy, needs)
-            return (through + past if wanted(needs) else None,)
+            through = dy
+            if target.later is None:
+                (past,) = pull_shortcut(dy, needs)
+            else:  # the body's output is the shortcut's input, and was written over
+                (past,), through = target.pull(pull_shortcut, dy, dy, needs), torch.zeros_like(dy)
+            return source.pull(pull_body, through, past if wanted(needs) else None, needs)
 
-        pullback.trains = any(getattr(pull, "trains", False) for pull in (pull_body, pull_shortcut))
-        return output + shortcut, pullback
+        return output + shortcut, made_of(pullback, pull_body, pull_shortcut)
 
 
 @op(builtin=builtin.tied_linear, autocast="low")
@@ -90,8 +100,8 @@ class PatchEmbedding(Manual, blocks.PatchEmbedding):
                 accumulate(self.position, dy.sum(0, keepdim=True))
             return pull(dy.transpose(1, 2).unflatten(2, size), needs)
 
-        pullback.trains = self.position.requires_grad or getattr(pull, "trains", False)
-        return patches.flatten(2).transpose(1, 2) + self.position, pullback
+        output = patches.flatten(2).transpose(1, 2) + self.position
+        return output, made_of(pullback, pull, trains=self.position.requires_grad)
 
 
 class MeanOver(Manual, blocks.MeanOver):
@@ -121,8 +131,7 @@ class LastStep(Manual, blocks.LastStep):
             dh_n = torch.stack([*(torch.zeros_like(dy) for _ in range(layers - 1)), dy])
             return pull((None, (dh_n, None) if carries_cell else dh_n), needs)
 
-        pullback.trains = getattr(pull, "trains", False)
-        return outputs[:, -1], pullback
+        return outputs[:, -1], made_of(pullback, pull)
 
 
 class SequenceModel(Manual, blocks.SequenceModel):
@@ -141,8 +150,7 @@ class SequenceModel(Manual, blocks.SequenceModel):
             pull_embedding(dembedded)
             return (None,)
 
-        pullback.trains = any(getattr(pull, "trains", False) for pull in (pull_embedding, pull_rnn, pull_readout))
-        return logits.transpose(1, 2), pullback
+        return logits.transpose(1, 2), made_of(pullback, pull_embedding, pull_rnn, pull_readout)
 
 
 @op(builtin=builtin.reparametrize)
@@ -204,7 +212,10 @@ class VariationalAutoencoder(Manual, blocks.VariationalAutoencoder):
         encoded, pull_encoder = vjp_of(self.encoder)(input)
         mean, log_variance = encoded.chunk(2, -1)
         code, pull_code = reparametrize.vjp(mean, log_variance, self.training)
-        reconstruction, pull_decoder = vjp_of(self.decoder)(code)
+        with Reread(mean) as source:  # which the code is, in evaluation
+            reconstruction, pull_decoder = vjp_of(self.decoder)(code)
+        if source.later is not None:
+            source.refuse()
 
         def pullback(dy=None, needs=None):
             dreconstruction, dmean, dlog_variance = dy
@@ -214,8 +225,7 @@ class VariationalAutoencoder(Manual, blocks.VariationalAutoencoder):
                 dlog_variance = dlog_variance + through_variance
             return pull_encoder(torch.cat([dmean + through_mean, dlog_variance], -1), needs)
 
-        pullback.trains = any(getattr(pull, "trains", False) for pull in (pull_encoder, pull_decoder))
-        return (reconstruction, mean, log_variance), pullback
+        return (reconstruction, mean, log_variance), made_of(pullback, pull_encoder, pull_code, pull_decoder)
 
 
 class VariationalLoss(Manual, blocks.VariationalLoss):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..module import Manual
+from ..module import Manual, made_of
 from ..op import Op, call, fusing, op
 from ..windows import ntuple, overlap_add, padded, windows
 from . import common
@@ -373,8 +373,7 @@ class Convolution(Manual):
             (dgrown,) = pull(dy, needs)
             return (None if dgrown is None else pull_pad(dgrown)[0],)
 
-        pullback.trains = pull.trains
-        return output, pullback
+        return output, made_of(pullback, pull, pull_pad)
 
 
 class Conv1d(Convolution, torch.nn.Conv1d):
@@ -412,8 +411,7 @@ class Transposed(Manual):
         def pullback(dy=None, needs=None):
             return (*pull(dy, needs if needs is None else needs[:1]), None)
 
-        pullback.trains = pull.trains
-        return output, pullback
+        return output, made_of(pullback, pull)
 
 
 class ConvTranspose1d(Transposed, torch.nn.ConvTranspose1d):

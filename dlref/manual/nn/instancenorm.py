@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual
+from ..module import Manual, made_of
 from ..op import call, op
 from .batchnorm import BatchNorm, channels_first, check_channels
 from .common import wide
@@ -135,8 +135,7 @@ class InstanceNorm(Manual):
             (dx,) = pull(dy.unsqueeze(0), needs)
             return (None if dx is None else dx.squeeze(0),)
 
-        pullback.trains = pull.trains
-        return output.squeeze(0), pullback
+        return output.squeeze(0), made_of(pullback, pull)
 
 
 class InstanceNorm1d(InstanceNorm, torch.nn.InstanceNorm1d):

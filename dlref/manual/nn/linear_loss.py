@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..module import Manual, accumulate
+from ..module import Manual, accumulate, made_of
 from ..op import Op, call
 from .common import plain, wide
 from .linear import linear
@@ -306,5 +306,4 @@ class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
                     accumulate(parameter, grad.view_as(parameter))
             return dx, dtarget
 
-        pullback.trains = any(trained)
-        return output, pullback
+        return output, made_of(pullback, pull, trains=any(trained))

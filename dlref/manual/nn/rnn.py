@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils.rnn import PackedSequence
 
-from ..module import Manual, accumulate
+from ..module import Manual, accumulate, made_of
 from ..op import op
 from .common import outer, own, plain
 from .dropout import dropout
@@ -419,7 +419,8 @@ class Recurrent(Manual):
             dstates = [None if p[0] is None else torch.stack(p) for p in parts]
             return dinput, self.as_given([None if d is None else packing.sort(d, back=True) for d in dstates])
 
-        pullback.trains = any(isinstance(a, Parameter) and a.requires_grad for args, _ in calls for a in args)
+        trains = any(isinstance(a, Parameter) and a.requires_grad for args, _ in calls for a in args)
+        made_of(pullback, *(pull for _, pull in calls), trains=trains)
         return (packing.sequences(output), self.as_given([packing.sort(s, back=True) for s in last])), pullback
 
 
@@ -498,8 +499,8 @@ class Cell(Manual):
             dinput, *dstates = [g if g is None or batched else g.squeeze(0) for g in grads[: 1 + states]]
             return (dinput,) if hx is None else (dinput, tuple(dstates) if self.carries_cell else dstates[0])
 
-        pullback.trains = any(isinstance(a, Parameter) and a.requires_grad for a in args)
-        return self.given(final, batched), pullback
+        trains = any(isinstance(a, Parameter) and a.requires_grad for a in args)
+        return self.given(final, batched), made_of(pullback, pull, trains=trains)
 
 
 class RNNCell(Cell, torch.nn.RNNCell):

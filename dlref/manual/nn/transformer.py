@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 
-from ..module import Manual, by_name, chain, vjp_of
+from ..in_place import Reread
+from ..module import Manual, by_name, made_of, through, vjp_of
 
 
 def _mask(mask: Tensor | None, name: str, x: Tensor) -> Tensor | None:
@@ -25,23 +27,24 @@ def residual(x: Tensor, norm, branch: Branch, norm_first: bool) -> tuple[Tensor,
     The pullback returns dx and what else the branch has gradients for.
     """
     if norm_first:
-        normed, pull_norm = vjp_of(norm)(x)
-        y, pull = branch(normed)
+        with Reread(x) as source:
+            normed, pull_norm = vjp_of(norm)(x)
+            y, pull = branch(normed)
 
-        def before(dy):
+        def through(dy, needs=None):
             dnormed, *others = pull(dy)
-            return dy + pull_norm(dnormed)[0], *others
+            return pull_norm(dnormed)[0], *others
 
-        return x + y, before
-    y, pull = branch(x)
+        return x + y, made_of(lambda dy: source.pull(through, dy, dy), pull_norm, pull)
+    with Reread(x) as source:
+        y, pull = branch(x)
     output, pull_norm = vjp_of(norm)(x + y)
 
     def after(dy):
         (dsum,) = pull_norm(dy)
-        dx, *others = pull(dsum)
-        return dsum + dx, *others
+        return source.pull(pull, dsum, dsum)
 
-    return output, after
+    return output, made_of(after, pull, pull_norm)
 
 
 class Adopting(Manual):
@@ -62,14 +65,8 @@ class Layer(Adopting):
     def feed_forward(self, dropout) -> Branch:
         r"""$f(x) = W_2\, \phi(W_1 x + b_1) + b_2$, with dropout after each map."""
 
-        def branch(x):
-            pulls = []
-            for part in (self.linear1, self.activation, self.dropout, self.linear2, dropout):
-                x, pull = vjp_of(part)(x)
-                pulls.append(pull)
-            return x, chain(pulls)
-
-        return branch
+        parts = (self.linear1, self.activation, self.dropout, self.linear2, dropout)
+        return lambda x: through(map(vjp_of, parts), x)
 
     def attend(self, attention, dropout, memory, mask, padding, causal) -> Branch:
         """Attention to the layer's own sequence, or to memory, whose gradient then comes second."""
@@ -81,11 +78,11 @@ class Layer(Adopting):
             )
             y, pull_dropout = vjp_of(dropout)(y)
 
-            def pullback(dy):
+            def pullback(dy, needs=None):
                 dq, dk, dv, *_ = pull((pull_dropout(dy)[0], None))
                 return (dq + dk + dv,) if memory is None else (dq, dk + dv)
 
-            return y, pullback
+            return y, made_of(pullback, pull, pull_dropout)
 
         return branch
 
@@ -113,7 +110,7 @@ class TransformerEncoderLayer(Layer, torch.nn.TransformerEncoderLayer):
         def pullback(dy):
             return {"src": pull_attend(pull_feed(dy)[0])[0]}
 
-        return x, pullback
+        return x, made_of(pullback, pull_attend, pull_feed)
 
 
 class TransformerDecoderLayer(Layer, torch.nn.TransformerDecoderLayer):
@@ -137,7 +134,7 @@ class TransformerDecoderLayer(Layer, torch.nn.TransformerDecoderLayer):
             dx, dmemory = pull_cross(pull_feed(dy)[0])
             return {"tgt": pull_own(dx)[0], "memory": dmemory}
 
-        return x, pullback
+        return x, made_of(pullback, pull_own, pull_cross, pull_feed)
 
 
 class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
@@ -156,15 +153,10 @@ class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
 
     @by_name
     def explicit(self, src, mask=None, src_key_padding_mask=None, is_causal=None):
-        options, pulls = self.prepared(src, mask, src_key_padding_mask, is_causal), []
-        for layer in self.layers:
-            src, pull = vjp_of(layer)(src, **options)
-            pulls.append(pull)
-        if self.norm is not None:
-            src, pull = vjp_of(self.norm)(src)
-            pulls.append(pull)
-        pull = chain(pulls)
-        return src, lambda dy: {"src": pull(dy)[0]}
+        options = self.prepared(src, mask, src_key_padding_mask, is_causal)
+        layers = [functools.partial(vjp_of(layer), **options) for layer in self.layers]
+        output, pull = through([*layers, *([] if self.norm is None else [vjp_of(self.norm)])], src)
+        return output, made_of(lambda dy: {"src": pull(dy)[0]}, pull)
 
 
 class TransformerDecoder(Adopting, torch.nn.TransformerDecoder):
@@ -195,7 +187,7 @@ class TransformerDecoder(Adopting, torch.nn.TransformerDecoder):
                 dmemory = d if dmemory is None else dmemory + d
             return {"tgt": dy, "memory": dmemory}
 
-        return tgt, pullback
+        return tgt, made_of(pullback, *pulls, *([] if pull_norm is None else [pull_norm]))
 
 
 class Transformer(Adopting, torch.nn.Transformer):
