@@ -6,12 +6,15 @@ import contextlib
 import functools
 import inspect
 import io
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .crossing import Options, crossed_samples
+from .domain import ENOUGH, Where, inside
 from .edges import distinct, edges
 from .manual.op import OPS
 from .names import one_of
@@ -43,6 +46,7 @@ def check(
     isolate: bool = False,
     time_limit: float = 60.0,
     may_change: Iterable[str] = (),
+    where: str | Callable[..., Any] | None = None,
 ) -> Report:
     """Hold a candidate to the reference of that name: outputs, gradients, memory and what is beyond the first derivative.
 
@@ -51,18 +55,26 @@ def check(
     dtypes: by default float32, float64 and bfloat16, of which those that the candidate refuses everywhere are noted; one
     that is named must work. backward: whether gradients are asked for. beyond: whether the transformations are. rows: more
     rows than 65,536, too. all: every sample of the database. samples: only the samples of these names. isolate: in a
-    process of its own, where a crash or more than time_limit seconds for a sample is a finding. may_change: the arguments,
+    process of its own, where a crash or more than time_limit seconds for a sample is a finding. where: the part of the
+    reference's domain that the candidate is made for, a predicate on the call: an expression over the reference's argument
+    names (of a module, over its constructor's and its inputs'), or a function that takes some of them; other calls are not
+    made, where few are left more are made inside, and the report says what share was tried.
+    may_change: the arguments,
     by the reference's names, that the candidate writes into by design ("grad_output": the upstream gradient; of an
     optimizer "grad"): no finding then, and each of its calls gets copies of its own.
 
     `report.ok` where there is evidence and nothing was found; `report.verdict` is "right", "wrong", or "unproven" where no
     number was compared. What was not tried, and what was guessed of the candidate's signature, is in the report.
 
-    ValueError where the name is unknown or the candidate cannot be called as the reference is.
+    A call that the candidate refuses in clear words (it raises ValueError or NotImplementedError itself) is no finding: the
+    report counts it among what was not tried. A crash, of another exception or from inside of what it calls, is one.
+
+    ValueError where the name is unknown, the candidate cannot be called as the reference is, or no call lies inside.
     """
     kind, name = reference_named(against)
     options = {"device": device, "dtypes": dtypes, "backward": backward, "beyond": beyond, "rows": rows, "all": all,
-               "may_change": frozenset([may_change] if isinstance(may_change, str) else may_change)}  # fmt: skip
+               "may_change": frozenset([may_change] if isinstance(may_change, str) else may_change),
+               "where": where}  # fmt: skip
     wanted = None if samples is None else list(samples)
     if isolate:
         from .oracle.isolated import isolated
@@ -76,7 +88,7 @@ def check(
                 from .oracle.steps import check_optimizer, check_schedule
 
                 checked = check_optimizer if kind == "optimizer" else check_schedule
-                report = checked(candidate, name, dtypes, wanted, options["may_change"])
+                report = checked(candidate, name, dtypes, wanted, where, options["may_change"])
             else:
                 report = Check(candidate, kind, name, options).run(wanted)
     finally:
@@ -118,12 +130,12 @@ def sample_names(against: Any, dtype: torch.dtype | str, device: str = "cpu", **
     if kind in ("optimizer", "schedule"):
         from .oracle import steps
 
-        return steps.sample_names(kind, name)
+        return steps.sample_names(kind, name, options.get("where"))
     from . import manual
 
     candidate = getattr(manual.nn, name) if kind == "module" else OPS[name]
     defaults = {"device": device, "dtypes": [dtype], "backward": True, "beyond": False, "rows": False, "all": False,
-                "may_change": frozenset()}  # fmt: skip
+                "may_change": frozenset(), "where": None}  # fmt: skip
     return [s.where for s in Check(candidate, kind, name, {**defaults, **options}).drawn(dtype_named(dtype))]
 
 
@@ -134,6 +146,7 @@ class Check:
         self.device, self.options = str(options["device"]), options
         self.candidate, self.name, self.kind = candidate, name, kind
         maker = candidate.func if isinstance(candidate, functools.partial) else candidate
+        self.where: Where | None = None
         is_module = isinstance(candidate, torch.nn.Module) or (
             isinstance(maker, type) and issubclass(maker, torch.nn.Module)
         )
@@ -153,13 +166,17 @@ class Check:
         self.differentiable = False
         self.subject: Subject = self.source.subject
         self.subject.replay, self.subject.may_change = self.replay, options["may_change"]
+        if options["where"] is not None:
+            self.where = Where(options["where"], self.source.argument_names())
 
     def replay(self, sample: str, dtype: str) -> str:
-        where = self.candidate
-        path = f"{getattr(where, '__module__', '?')}:{named(where)}"
+        path = f"{getattr(self.candidate, '__module__', '?')}:{named(self.candidate)}"
         extra = "" if self.device == "cpu" else f" --device {self.device}"
-        if "<" in path or "?" in path:
-            return f"dlref.check(candidate, {self.report.against!r}, samples=[{sample!r}], dtypes=[{dtype!r}])"
+        where = self.options["where"]
+        if "<" in path or "?" in path or not (where is None or isinstance(where, str)):
+            given = "" if where is None else f", where={where!r}"
+            return f"dlref.check(candidate, {self.report.against!r}, samples=[{sample!r}], dtypes=[{dtype!r}]{given})"
+        extra += "" if where is None else f" --where {shlex.quote(where)}"
         return f"dlref check {path} --against {self.report.against} --dtype {dtype} --sample {sample}{extra}"
 
     def dtypes(self) -> list[torch.dtype]:
@@ -178,7 +195,22 @@ class Check:
             kept = {int(i * step) for i in range(MOST)}
             self.report.skip(f"{len(found) - len(kept)} of the {len(found)} samples: all=True tries them")
             found = [s for i, s in enumerate(found) if i in kept or s.where.startswith("hard")]
-        return [*found, *(self.source.edges(found, self.options["rows"]) if self.options["backward"] else ())]
+        if self.options["backward"]:
+            found = [*found, *self.source.crossed(dtype, self.device), *self.source.edges(found, self.options["rows"])]
+        return found if self.where is None else self.inside(found, self.where)
+
+    def inside(self, found: list[Sample], where: Where) -> list[Sample]:
+        """The samples that lie in the candidate's domain; where they are few, with more that do."""
+        options = self.source.crossing_options()
+        kept = [s for s in found if where(options.given(s))]
+        made = inside(options, found, where, ENOUGH - len(kept)) if len(kept) < ENOUGH else []
+        where.told()
+        if not kept and not made:
+            raise ValueError(f"where must hold for calls that torch's {self.report.against} takes; no call was found "
+                             f"where {where.text}")  # fmt: skip
+        self.report.note(f"{len(kept)} of the reference's {len(found)} samples ({len(kept) / len(found):.0%}) lie inside "
+                         f"where {where.text}" + (f"; {len(made)} more were made there" if made else ""))  # fmt: skip
+        return [*kept, *made]
 
     def run(self, wanted: list[str] | None = None) -> Report:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -339,6 +371,15 @@ class FunctionSamples:
         if self.name in MUTATING:
             sample.builtin = self.stateful(sample.builtin)
         return sample
+
+    def crossed(self, dtype: torch.dtype, device: str) -> list[Sample]:
+        return [self.wrapped(s) for s in crossed_samples(self.name, dtype, device)]
+
+    def crossing_options(self) -> Options:
+        return Options(self.name)
+
+    def argument_names(self) -> list[str]:
+        return list(OPS[self.name].__signature__.parameters)
 
     def edges(self, found: list[Sample], rows: bool) -> Iterable[Sample]:
         return edges(found, rows)

@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     options = dict(mark.kwargs)
     dtypes, xfail = options.pop("dtypes", ["float32"]), options.pop("xfail", [])
-    where = {k: v for k, v in options.items() if k in ("rows", "all", "backward")}
+    where = {k: v for k, v in options.items() if k in ("rows", "all", "backward", "where")}
     chosen = tuple(str(d).removeprefix("torch.") for d in ([dtypes] if isinstance(dtypes, str) else dtypes))
     params = []
     every = names(mark.args[0], chosen, tuple(where.items()))

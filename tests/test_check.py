@@ -129,7 +129,7 @@ def test_without_the_database_the_verdict_says_so(monkeypatch):
 
 @pytest.mark.parametrize("against", ["LinearLR", "CosineAnnealingLR", "OneCycleLR", "StepLR"])
 def test_steps_are_not_taken_for_factors(against):
-    with pytest.raises(ValueError, match="num_training_steps.* unknown|num_warmup_steps.* unknown"):
+    with pytest.raises(ValueError, match=r"num_training_steps.* unknown|num_warmup_steps.* unknown"):
         dlref.check(lambda optimizer, num_warmup_steps, num_training_steps, last_epoch=-1: None, against)
 
 
@@ -139,7 +139,9 @@ def test_a_change_is_one_finding_and_hides_none():
     right = dlref.check(candidate, "cross_entropy", **options)
     report = dlref.check(candidate, "cross_entropy", dtypes=["float32", "float64"], beyond=False)
     (finding,) = report.findings
-    assert finding.kind == "input changed" and finding.times > 10 and report.values >= 2 * right.values > 60, str(report)
+    assert finding.kind == "input changed" and finding.times > 10 and report.values >= 2 * right.values > 60, str(
+        report
+    )
     wrong = dlref.check(lambda input, target: 2 * candidate(input, target), "cross_entropy", **options)
     kinds = {f.kind for f in wrong.findings}
     assert kinds == {"value", "gradient"} and "constant factor, 2" in str(wrong), str(wrong)
@@ -195,7 +197,9 @@ def test_the_surroundings_are_the_usual_ones():
 
 
 def test_every_finding_has_a_word_and_large_numbers_are_explained():
-    report = dlref.check(lambda input: F.silu(input.half()).to(input.dtype) * 1.01, "silu", dtypes=["float32"], beyond=False)
+    report = dlref.check(
+        lambda input: F.silu(input.half()).to(input.dtype) * 1.01, "silu", dtypes=["float32"], beyond=False
+    )
     assert report.findings and all(f.diagnosis for f in report.findings), str(report)
     large = [f for f in report.findings if f.ours > 1000]
     assert large and all(re.search(r"units \(.*the (true )?value", str(f)) for f in large if f.ours < 1e12), str(report)
@@ -302,7 +306,9 @@ def test_the_command(name, status, told, tmp_path, capfd, monkeypatch):
     if status:
         with pytest.raises(SystemExit) as ended:
             main([*arguments, "--json", "found.json"])
-        assert ended.value.code == status and bool(json.loads(Path("found.json").read_text())["findings"]) == (status == 1)
+        assert ended.value.code == status and bool(json.loads(Path("found.json").read_text())["findings"]) == (
+            status == 1
+        )
     else:
         main([*arguments, "--junit", "found.xml"])
         assert int(ElementTree.parse("found.xml").getroot().get("tests", 0)) > 10
@@ -397,8 +403,12 @@ def test_none(dlref_check):
 
 def test_a_sample_is_skipped_and_a_test_of_none_fails(tmp_path):
     (tmp_path / "test_mine.py").write_text(NOT_TRIED)
-    done = subprocess.run([*PYTEST, "-k", "some or none", "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    passed, skipped, failed = (int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1]) for word in ("passed", "skipped", "failed"))
+    done = subprocess.run(
+        [*PYTEST, "-k", "some or none", "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    passed, skipped, failed = (
+        int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1]) for word in ("passed", "skipped", "failed")
+    )
     assert passed and skipped, done.stdout
     assert failed and "Threshold" in done.stdout, done.stdout
 

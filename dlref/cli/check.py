@@ -33,6 +33,10 @@ def main(command: str, arguments: list[str]) -> None:
         "--in-process", action="store_true", help="not in a process of its own, where a crash is a finding"
     )
     options.add_argument("--time-limit", type=float, default=60.0, help="seconds for one sample")
+    options.add_argument(
+        "--where", help="the part of the reference's domain that the candidate is made for, an expression over the "
+        'reference\'s argument names: "input.dim() == 2 and target.dtype == torch.int64"'
+    )  # fmt: skip
     options.add_argument("--json", help="file to write the report to")
     options.add_argument("--junit", help="file to write the report to, as JUnit's XML")
     chosen = options.parse_args(arguments)
@@ -57,9 +61,12 @@ def main(command: str, arguments: list[str]) -> None:
             candidate, chosen.against, device=device, dtypes=chosen.dtype, backward=not chosen.no_backward,
             beyond=not chosen.no_beyond, rows=chosen.rows, all=chosen.all, samples=chosen.sample,
             isolate=not chosen.in_process, time_limit=chosen.time_limit, may_change=chosen.may_change,
+            where=chosen.where,
         )  # fmt: skip
     if moved:
-        report.findings.insert(0, Finding("global state", "the import", "", "", "any", diagnosis=f"it changes {', '.join(moved)}"))
+        report.findings.insert(
+            0, Finding("global state", "the import", "", "", "any", diagnosis=f"it changes {', '.join(moved)}")
+        )
     for finding in report.findings:
         if "--against" in finding.replay:
             finding.replay = f"dlref check {chosen.candidate}" + finding.replay[finding.replay.index(" --against") :]

@@ -223,7 +223,9 @@ def compiled(subject: Subject, sample: Sample) -> Answer:
     answers = ask(lambda: eager(torch.compile(candidate, backend="aot_eager"), sample))
     torch._dynamo.reset()
     expected, rough = eager(sample.builtin, sample), tolerance(sample.learning()[0].dtype)
-    if agree(answers[0], expected[0], rough) and (not answers[1] or not expected[1] or agree(answers[1], expected[1], rough)):
+    if agree(answers[0], expected[0], rough) and (
+        not answers[1] or not expected[1] or agree(answers[1], expected[1], rough)
+    ):
         return RIGHT, ""
     if as_itself(subject, sample, answers, (rough, rough)):
         return RIGHT, ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -191,6 +193,21 @@ class Trace(TorchDispatchMode):
             "_to_copy",
         }
         return [name for name in self.names if name not in plain]
+
+
+def refusal(error: BaseException) -> bool:
+    """Whether it is the candidate's own word that it does not do this: its code raises ValueError or NotImplementedError.
+
+    What torch or Python raises in what the candidate calls is a crash.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, (ValueError, NotImplementedError)) or not str(error).strip():
+        return False
+    code = trace.tb_frame.f_code
+    raised = code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised and not Path(code.co_filename).is_relative_to(Path(torch.__file__).parent)
 
 
 @contextmanager

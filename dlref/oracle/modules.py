@@ -14,12 +14,33 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from .. import manual
 from ..builtin import nn as builtin_nn
+from ..crossing import NO_OPTIONS, REFUSED, Options, crossed
 from ..edges import accepted, edges, like
 from ..samples import NAMES, Sample, database, samples, seed, seeded, supported
 from .report import Report
 from .subject import ALIASES, Adapted, Mismatch, default_findings, same
 from .trial import Subject
 from .variants import variants
+
+KINDS = 40  # of options, of which calls are made in which they meet
+# Of each module the calls in which its options meet: the constructor's arguments, inputs, keyword inputs, mode and name.
+CROSSED: dict[str, list[tuple]] = {}
+# Calls that PyTorch's database has not: batches, in which the order of the dimensions shows. Arguments, and the inputs' shapes.
+BATCHES: dict[str, list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]]] = {
+    **{name: [({"input_size": 4, "hidden_size": 3}, ((5, 2, 4),))] for name in ("RNN", "LSTM", "GRU")},
+    "MultiheadAttention": [({"embed_dim": 6, "num_heads": 2}, ((5, 3, 6), (5, 3, 6), (5, 3, 6)))],
+    "TransformerEncoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6),))],
+    "TransformerDecoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6), (5, 3, 6)))],
+}  # fmt: skip
+
+
+def uneven(p: Tensor) -> Tensor:
+    """A copy of a parameter; of one that is all ones or noughts, which would hide that it is not used, with other numbers."""
+    p = p.detach().clone()
+    if p.numel() > 1 and bool((p == p.flatten()[0]).all()):
+        generator = torch.Generator().manual_seed(p.numel())
+        p += 0.3 * torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device, p.dtype)
+    return p
 
 
 def module_of(name: str, kind: str) -> str:
@@ -92,7 +113,9 @@ class ModuleCall:
         passed: tuple[tuple, dict[str, Any]] = inputs[:positional], keywords
         if self.forward is not None:
             passed = self.forward.placed(*passed)
-        output = torch.func.functional_call(self.module, state, *passed) if state else self.module(*passed[0], **passed[1])
+        output = (
+            torch.func.functional_call(self.module, state, *passed) if state else self.module(*passed[0], **passed[1])
+        )
         states = [b.detach() for n, b in buffers.items() if n.rpartition(".")[2].startswith(("running_", "moving_"))]
         return (output, *states) if states else output
 
@@ -105,7 +128,9 @@ class ModuleSamples:
         self.reference, self.by_hand = getattr(builtin_nn, name), getattr(manual.nn, name)
         self.instance = candidate if isinstance(candidate, nn.Module) else None
         if isinstance(candidate, torch.jit.ScriptModule) and list(candidate.parameters()):
-            raise Mismatch("a scripted module takes no other parameters than its own: pass the module that was scripted")
+            raise Mismatch(
+                "a scripted module takes no other parameters than its own: pass the module that was scripted"
+            )
         self.signature = constructor(self.reference)
         self.adapted = None if self.instance is not None else Adapted(candidate, self.signature, name)
         self.forward: Adapted | None = None
@@ -135,6 +160,10 @@ class ModuleSamples:
                 made, called = case.constructor_input, case.forward_input
                 options = {k: v for k, v in made.kwargs.items() if k not in ("device", "dtype")}
                 yield dict(self.signature.bind(*made.args, **options).arguments), called.args, called.kwargs
+        for made, shapes in BATCHES.get(self.name, ()):
+            generator = torch.Generator().manual_seed(0)
+            inputs = (torch.randn(s, generator=generator, dtype=torch.float64).to(device, dtype) for s in shapes)
+            yield made, tuple(x.requires_grad_() for x in inputs), {}
         # A module without parameters is its operation with some arguments given beforehand.
         attributes = getattr(self.by_hand, "attributes", None)
         if attributes is None or self.op_name not in NAMES or {"weight", "bias"} & set(attributes):
@@ -152,19 +181,55 @@ class ModuleSamples:
             for i, (made, inputs, named) in enumerate(self.cases(dtype, device, training)):
                 if self.instance is not None:
                     made, inputs, named = self.fitted(made, inputs, named)
-                module = self.build(self.reference, made, dtype, device, training)
-                keys = [n for n, _ in module.named_parameters()]
-                parameters = [p.detach().clone().requires_grad_() for p in module.parameters()]
-                call = ModuleCall(module, keys, made, list(named), training)
                 where = f"{'train' if training else 'eval'}-{i}"
-                sample = Sample(call, (*inputs, *named.values(), *parameters), {}, where, self.op_name)
-                if accepted(sample) and (self.instance is None or alike(self.instance, module)):
+                sample = self.sample(made, inputs, named, training, where, dtype, device)
+                if accepted(sample) and (self.instance is None or alike(self.instance, sample.builtin.module)):
                     found.append(sample)
         if not found:
             hint = ": pass the class, of which any size can be made" if self.instance is not None else ""
             hint += "" if database() else " (PyTorch's database is not there: pip install expecttest)"
             raise Mismatch(f"no call of {self.name} that the database has fits the candidate{hint}")
         return found
+
+    def sample(self, made: dict, inputs: tuple, named: dict, training: bool, where: str, dtype: torch.dtype,
+               device: str) -> Sample:  # fmt: skip
+        """The call of a new module of torch's."""
+        module = self.build(self.reference, made, dtype, device, training)
+        keys = [n for n, _ in module.named_parameters()]
+        parameters = [uneven(p).requires_grad_() for p in module.parameters()]
+        call = ModuleCall(module, keys, made, list(named), training)
+        return Sample(call, (*inputs, *named.values(), *parameters), {}, where, self.op_name)
+
+    def crossed(self, dtype: torch.dtype, device: str) -> list[Sample]:
+        """Where the candidate is a class, the calls in which options of its constructor meet."""
+        if self.instance is not None:
+            return []
+        if self.name not in CROSSED:
+            reference = ModuleSamples(self.reference, self.name, Report("", self.name))
+            options = ModuleOptions(reference)
+            wide = torch.float64 if torch.float64 in self.supported() else dtype
+            kinds = {repr((s.builtin.made, s.builtin.training, [t.dim() for t in s.tensors()])): s
+                     for s in reference.samples(wide, "cpu")}  # fmt: skip
+            made = crossed(options, list(kinds.values())[-KINDS:])
+            CROSSED[self.name] = [(s.builtin.made, *options.taken(s), s.builtin.training, s.where) for s in made]
+
+        def cast(v: Any) -> Any:
+            if not isinstance(v, Tensor):
+                return v
+            return v.detach().to(device, dtype if v.is_floating_point() else v.dtype).requires_grad_(v.requires_grad)
+
+        found = []
+        for made, inputs, named, training, where in CROSSED[self.name]:
+            inputs, named = tree_map(cast, (inputs, named))
+            sample = self.sample(made, inputs, named, training, where, dtype, device)
+            found += [sample] if accepted(sample) else []
+        return found
+
+    def crossing_options(self) -> ModuleOptions:
+        return ModuleOptions(self)
+
+    def argument_names(self) -> list[str]:
+        return list(dict.fromkeys([*self.signature.parameters, *ModuleOptions(self).inputs]))
 
     def edges(self, found: list[Sample], rows: bool) -> Iterable[Sample]:
         """Other numbers and strides; other sizes would be other modules."""
@@ -219,7 +284,9 @@ class ModuleSamples:
             module = self.build(maker, call.made, like.dtype, str(like.device), call.training)
         forward = self.forward_of(module) if maker in (self.instance, self.adapted) else None
         keys = matched(module, call.module, self.name)
-        if forward is not None and (others := [f"`{a}` for {b}" for a, b in zip(keys, call.keys, strict=True) if a != b]):
+        if forward is not None and (
+            others := [f"`{a}` for {b}" for a, b in zip(keys, call.keys, strict=True) if a != b]
+        ):
             self.report.note(f"parameters: took {', '.join(others)}")
         return ModuleCall(module, keys, call.made, call.named, call.training, forward)
 
@@ -239,7 +306,11 @@ class ModuleSamples:
         call, inputs = sample.builtin, sample.args[: len(sample.args) - len(sample.builtin.keys)]
         bound = call_bound(self.by_hand, call.module, inputs)
         for text, formula in variants(self.op_name, (), bound) if bound is not None else ():
-            other = type(self.by_hand.__name__, (self.by_hand,), {"op": staticmethod(formula), "attributes": self.by_hand.attributes})
+            other = type(
+                self.by_hand.__name__,
+                (self.by_hand,),
+                {"op": staticmethod(formula), "attributes": self.by_hand.attributes},
+            )
             yield text, Sample(self.call_of(sample, other), sample.args, sample.kwargs, sample.where, sample.name)
 
     def names(self, sample: Sample) -> list[str]:
@@ -280,6 +351,68 @@ class ModuleSamples:
             return None
         other = ModuleCall(module, call.keys, made, call.named, call.training)
         return Sample(other, sample.args, sample.kwargs, sample.where, sample.name)
+
+
+class ModuleOptions(Options):
+    """The options of a module's constructor; another value makes another module, with parameters of its own."""
+
+    thirds = False
+
+    def __init__(self, source: ModuleSamples):
+        self.source, self.name, self.parameters = source, source.name, source.signature.parameters
+        self.features: dict[str, Callable] = {}
+        self.implied: dict[str, Callable] = {}
+        self.required = {n for n, p in self.parameters.items() if p.default is p.empty}
+        self.defaults = {n: p.default for n, p in self.parameters.items() if n not in NO_OPTIONS | self.required}
+        self.inputs = list(inspect.signature(source.reference.forward).parameters)[1:]
+
+    def taken(self, sample: Sample) -> tuple[tuple, dict]:
+        """The inputs and the keyword inputs."""
+        call = sample.builtin
+        values = sample.args[: len(sample.args) - len(call.keys)]
+        positional = len(values) - len(call.named)
+        return values[:positional], dict(zip(call.named, values[positional:], strict=True))
+
+    def given(self, sample: Sample) -> dict[str, Any]:
+        """The constructor's arguments, the inputs by forward's names, and whether it trains."""
+        inputs, named = self.taken(sample)
+        passed = {n: p.default for n, p in inspect.signature(self.source.reference.forward).parameters.items()
+                  if n in self.inputs and p.default is not p.empty}  # fmt: skip
+        passed |= dict(zip(self.inputs, inputs, strict=False)) | named
+        return {**passed, **{n: p.default for n, p in self.parameters.items()}, **sample.builtin.made}
+
+    def family(self, sample: Sample) -> str:
+        return repr(
+            (
+                sample.builtin.training,
+                [v.dtype.is_floating_point for v in self.taken(sample)[0] if isinstance(v, Tensor)],
+            )
+        )
+
+    def remade(self, sample: Sample, made: dict[str, Any], inputs: tuple, named: dict[str, Any]) -> Sample | None:
+        like = next(t for t in sample.tensors() if t.is_floating_point())
+        try:
+            return self.source.sample(
+                made, inputs, named, sample.builtin.training, sample.where, like.dtype, str(like.device)
+            )
+        except REFUSED:
+            return None
+
+    def changed(self, sample: Sample, changes: dict[str, Any]) -> Sample | None:
+        return self.remade(sample, {**sample.builtin.made, **changes}, *self.taken(sample))
+
+    def without(self, sample: Sample, names: list[str]) -> Sample | None:
+        made = {n: v for n, v in sample.builtin.made.items() if n not in names}
+        return self.remade(sample, made, *self.taken(sample))
+
+    def resized(self, sample: Sample, old: int, new: int) -> Sample | None:
+        """The constructor's numbers of that size and the inputs' dimensions, another."""
+        listed = lambda v: tuple(new if n == old else n for n in v) if isinstance(v, (tuple, list)) else v  # noqa: E731
+        sized = {n: new if type(v) is int and v == old else listed(v) for n, v in sample.builtin.made.items()
+                 if n in self.required}  # fmt: skip
+        change = lambda v: resized(v, {old: new}) if isinstance(v, Tensor) and v.is_floating_point() else v  # noqa: E731
+        inputs, named = tree_map(change, self.taken(sample))
+        return self.remade(sample, {**sample.builtin.made, **sized}, inputs, named)
 
 
 def matched(module: nn.Module, reference: nn.Module, name: str) -> list[str]:

@@ -45,7 +45,7 @@ def torch_has(space: Any, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Noted:
-    """What torch has in a space: the values of its names; and names that it inherits, so that none of its own may stand there."""
+    """What torch has in a space: the values of its names; inherited: names that may not stand there themselves."""
 
     where: str
     space: Any

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field, replace
 from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
@@ -57,7 +57,6 @@ class Finding:
         if self.diagnosis:
             text += f"; {self.diagnosis}"
         return text
-
 
     def units(self, number: float) -> str:
         """A number of units; a large one also as the part of the value that it is."""
@@ -207,7 +206,8 @@ class Report:
         unproven = self.verdict == UNPROVEN
         suite = ElementTree.Element("testsuite", name=f"dlref.check {self.candidate} against {self.against}",
                                     tests=str(len(self.passed) + len(self.findings) + unproven),
-                                    failures=str(len(self.findings) + unproven), skipped=str(sum(self.skipped.values())))  # fmt: skip
+                                    failures=str(len(self.findings) + unproven),
+                                    skipped=str(sum(self.skipped.values())))  # fmt: skip
         for sample, dtype in self.passed:
             ElementTree.SubElement(suite, "testcase", classname=self.candidate, name=f"{sample} {dtype}")
         for f in self.findings:
@@ -219,7 +219,9 @@ class Report:
             )
         if unproven:
             case = ElementTree.SubElement(suite, "testcase", classname=self.candidate, name=UNPROVEN)
-            ElementTree.SubElement(case, "failure", message=clean(self.headline()), type=UNPROVEN).text = clean(str(self))
+            ElementTree.SubElement(case, "failure", message=clean(self.headline()), type=UNPROVEN).text = clean(
+                str(self)
+            )
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
     def headline(self) -> str:
@@ -240,7 +242,9 @@ class Report:
             lines.append(f"  {first}" + (f" (in {first.times} calls)" if first.times > 1 else ""))
             also = Counter(word(f.diagnosis) for f in group if word(f.diagnosis) != word(first.diagnosis))
             if also and first.kind != "default":
-                lines.append("    also: " + "; ".join(f"{text} ({n} of {len(group)})" for text, n in also.most_common(3)))
+                lines.append(
+                    "    also: " + "; ".join(f"{text} ({n} of {len(group)})" for text, n in also.most_common(3))
+                )
             others = list(dict.fromkeys(f"{f.sample} {f.dtype}" + (f" {f.where}" if f.where else "") for f in group))
             if len(others) > 1:
                 lines.append(f"    in {len(group)} cases: {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}")

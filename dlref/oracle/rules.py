@@ -63,7 +63,9 @@ def adam(p: Tensor, g: Tensor, state: Options, o: Options, *, inside: bool = Fal
     state["v"] = b * state.get("v", torch.zeros_like(g)) + (1 - b) * g * g
     m = state["m"] / (1 - a**t) if corrected[0] else state["m"]
     c = 1 - b**t if corrected[1] else 1.0
-    root = (state["v"] / c + o["eps"]).sqrt() if inside else (state["v"] / c).sqrt() + o["eps"] / (c**0.5 if early else 1)
+    root = (
+        (state["v"] / c + o["eps"]).sqrt() if inside else (state["v"] / c).sqrt() + o["eps"] / (c**0.5 if early else 1)
+    )
     p.sub_(lr * m / root)
 
 
@@ -108,7 +110,8 @@ RULES: dict[str, list[tuple[str, Callable[..., None]]]] = {
         ("the learning rate stands inside of the momentum", how(sgd, inside=True)),
         ("its weight decay is decoupled", how(sgd, decoupled=True)),
     ],
-    "Adam": [*decayed(ADAM, "added"), (DECOUPLED, how(adam, decay="decoupled")), (UNSCALED, how(adam, decay="without the rate"))],
+    "Adam": [*decayed(ADAM, "added"), (DECOUPLED, how(adam, decay="decoupled")),
+             (UNSCALED, how(adam, decay="without the rate"))],
     "AdamW": [*decayed(ADAM, "decoupled"), (ADDED, how(adam, decay="added")), (UNSCALED, how(adam, decay="without the rate"))],
     "RMSprop": [("eps stands inside of the root", rmsprop)],
     "Adagrad": [("eps stands inside of the root", adagrad)],

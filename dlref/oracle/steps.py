@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import io
+import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..crossing import NO_OPTIONS
+from ..domain import Where
 from ..names import one_of
 from ..samples import database
 from . import origin
-from .care import RANDOM_NUMBERS, Snapshot, restored, surroundings
+from .care import RANDOM_NUMBERS, Snapshot, refusal, restored, surroundings
 from .report import Finding, Report
 from .rules import rules
 from .subject import Adapted, Mismatch, default_findings
@@ -72,12 +76,120 @@ SCHEDULES: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def sample_names(kind: str, name: str) -> list[str]:
+def sample_names(kind: str, name: str, where: Any = None) -> list[str]:
     if kind == "optimizer":
-        return [f"{course.name}-{i}" for i in range(len(configurations(name))) for course in courses(name)]
-    cases = [kwargs for n, kwargs in SCHEDULES if n == name]
-    return [f"{course}-{i}" for i, kwargs in enumerate(cases) for course in ("plain", "rate changed", "state_dict")
-            if course != "state_dict" or "lr_lambda" not in kwargs]  # fmt: skip
+        return [f"{course.name}-{i}" for i, _, course in tried(name, within(where, getattr(torch.optim, name)))]
+    return [f"{course}-{i}" for i, _, course in turns(name, within(where, getattr(torch.optim.lr_scheduler, name)))]
+
+
+def within(where: Any, cls: type) -> Callable[[dict[str, Any]], bool]:
+    """The predicate on the constructor's arguments, or one that holds for all."""
+    if where is None:
+        return lambda kwargs: True
+    defaults = {n: p.default for n, p in list(inspect.signature(cls).parameters.items())[1:]}
+    predicate = Where(where, list(defaults))
+    return lambda kwargs: predicate({**defaults, **kwargs})
+
+
+def tried(name: str, inside: Callable[[dict[str, Any]], bool]) -> list[tuple[int, dict[str, Any], Course]]:
+    """Number, options and course of each trial: every configuration by every course, two options that meet by one in turn."""
+    ways = courses(name)
+    plain = [(i, kwargs, course) for i, kwargs in enumerate(configurations(name)) for course in ways]
+    start = len(plain) // len(ways)
+    met = [(i, kwargs, ways[i % len(ways)]) for i, kwargs in enumerate(meetings(name), start)]
+    return [(i, kwargs, course) for i, kwargs, course in (*plain, *met) if inside(kwargs)]
+
+
+def turns(name: str, inside: Callable[[dict[str, Any]], bool]) -> list[tuple[int, dict[str, Any], str]]:
+    """Number, options and course of each trial of a schedule; a state_dict holds no plain function."""
+    cases = [*(kwargs for n, kwargs in SCHEDULES if n == name), *schedule_meetings(name)]
+    return [(i, kwargs, course) for i, kwargs in enumerate(cases) for course in ("plain", "rate changed", "state_dict")
+            if (course != "state_dict" or "lr_lambda" not in kwargs) and inside(kwargs)]  # fmt: skip
+
+
+@functools.cache
+def meetings(name: str) -> list[dict[str, Any]]:
+    """Configurations in which every two options of the rule that can meet do, and as many as can at once."""
+    if name == "LBFGS":  # each of its steps is many
+        searched = {"line_search_fn": "strong_wolfe"}
+        return [{"lr": 0.5, "history_size": 2}, {**searched, "history_size": 2, "max_iter": 5},
+                {**searched, "lr": 0.5, "max_eval": 4}, {"max_iter": 5, "tolerance_change": 1e-3}]  # fmt: skip
+    reference = getattr(torch.optim, name)
+
+    def path(kwargs: dict[str, Any]) -> Tensor:
+        taken = itertools.islice(steps(reference, kwargs, torch.float64, COURSES[0]), 4)
+        return torch.cat([p.flatten() for params, _ in taken for p in params])
+
+    return combined(settings(configurations(name), inspect.signature(reference)), {}, path)
+
+
+@functools.cache
+def schedule_meetings(name: str) -> list[dict[str, Any]]:
+    """Arguments in which every two options of the schedule that can meet do."""
+    reference, plateau = getattr(torch.optim.lr_scheduler, name), name == "ReduceLROnPlateau"
+    known = [kwargs for n, kwargs in SCHEDULES if n == name]
+    parameters = inspect.signature(reference).parameters
+    required = {n: v for n, v in known[0].items() if parameters[n].default is inspect.Parameter.empty}
+
+    def path(kwargs: dict[str, Any]) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.tensor(scheduled(reference, kwargs, "plain", plateau), dtype=torch.float64)
+
+    return combined(settings(known, inspect.signature(reference)), required, path)
+
+
+def settings(known: list[dict[str, Any]], signature: inspect.Signature) -> dict[str, list[Any]]:
+    """The options, and the values off their default that configurations have, the last first."""
+    found: dict[str, list[Any]] = {}
+    for name, p in list(signature.parameters.items())[1:]:
+        values = [k[name] for k in reversed(known) if name in k]
+        if isinstance(p.default, bool):
+            values.append(not p.default)
+        off = [v for i, v in enumerate(values) if isinstance(v, (bool, int, float, str, tuple, list)) and not
+               (type(v) is type(p.default) and v == p.default) and v not in values[:i]]  # fmt: skip
+        if off and name not in SPEED | NO_OPTIONS:
+            found[name] = off[:3]
+    return found
+
+
+def combined(values: dict[str, list[Any]], always: dict[str, Any], path: Callable[[dict[str, Any]], Tensor]) -> list:
+    """The options by twos, such that the path is another one without either of them, and all that can at once.
+
+    Where two do not meet alone (dampening needs a momentum), a third is with them.
+    """
+    known: dict[str, Tensor | None] = {}
+
+    def of(kwargs: dict[str, Any]) -> Tensor | None:
+        key = repr(sorted(kwargs.items(), key=str))
+        if key not in known:
+            try:
+                known[key] = path(kwargs)
+            except (ValueError, TypeError, RuntimeError, ZeroDivisionError):
+                known[key] = None
+        return known[key]
+
+    def shows(kwargs: dict[str, Any], names: Iterable[str]) -> bool:
+        if (whole := of(kwargs)) is None:
+            return False
+        rests = (
+            of({**{k: v for k, v in kwargs.items() if k != n}, **({n: always[n]} if n in always else {})})
+            for n in names
+        )
+        return all(rest is None or not torch.allclose(whole, rest, rtol=1e-6, atol=1e-12) for rest in rests)
+
+    found = []
+    for pair in itertools.combinations(values, 2):
+        chosen = [dict(zip(pair, both, strict=True)) for both in itertools.product(*(values[n] for n in pair))]
+        thirds = [{}, *({n: v[0]} for n, v in values.items() if n not in pair)]
+        meets = ({**always, **third, **both} for third in thirds for both in chosen)
+        found += list(itertools.islice((kwargs for kwargs in meets if shows(kwargs, pair)), 1))
+    several = dict(always)
+    for name, options in values.items():
+        several = next(
+            (more for v in options if shows(more := {**several, name: v}, {*several, name} - set(always))), several
+        )
+    return [*found, several] if len(several) > 2 else found
 
 
 def signature_of(cls: type) -> inspect.Signature:
@@ -186,19 +298,19 @@ def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course)
         yield [p.detach().clone() for p in params], (returned, bool(sent.changed()))
 
 
-def followed(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course) -> tuple[list, str]:
+def followed(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course) -> tuple[list, Any]:
     """The steps that a candidate makes, and what it raises then."""
     made = []
     try:
         for step in steps(make, kwargs, dtype, course):
             made.append(step)
     except (Exception, SystemExit) as error:  # the candidate's code may raise anything
-        return made, " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return made, ""
+        return made, error
+    return made, None
 
 
 def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None,
-                    may_change: frozenset[str] = frozenset()) -> Report:  # fmt: skip
+                    where: Any = None, may_change: frozenset[str] = frozenset()) -> Report:  # fmt: skip
     """Every configuration by every course: the parameters after each step, against torch's in float64."""
     from ..check import dtype_named, named
 
@@ -212,24 +324,35 @@ def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wan
     report.findings += default_findings(adapted)
     for text in adapted.notes():
         report.note(text)
+    cases = tried(name, within(where, reference))
+    share(report, where, len(cases), len(tried(name, lambda kwargs: True)))
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # LBFGS's rounding grows from iteration to iteration: in float32 two right ones go different ways.
         usual = (torch.float64,) if name == "LBFGS" else (torch.float32, torch.float64)
         for dtype in [dtype_named(d) for d in (dtypes or usual)]:
             report.dtypes.append(str(dtype).removeprefix("torch."))
-            for i, kwargs in enumerate(configurations(name)):
-                for course in courses(name):
-                    where = f"{course.name}-{i}"
-                    if wanted is not None and where not in wanted:
-                        continue
-                    if missing := adapted.missing((), {"params": [], **kwargs}):
-                        report.skip(f"the candidate does not take {', '.join(missing)}")
-                        continue
-                    Run(report, adapted, reference, kwargs, dtype, course, where, candidate, may_change).judge()
+            for i, kwargs, course in cases:
+                sample = f"{course.name}-{i}"
+                if wanted is not None and sample not in wanted:
+                    continue
+                if missing := adapted.missing((), {"params": [], **kwargs}):
+                    report.skip(f"the candidate does not take {', '.join(missing)}")
+                    continue
+                Run(report, adapted, reference, kwargs, dtype, course, sample, candidate, may_change).judge()
     if not report.samples and not report.skipped and wanted:
         raise ValueError(f"the sample must be one of COURSE-NUMBER, as plain-0; it is {wanted[0]!r}")
     return report
+
+
+def share(report: Report, where: Any, inside: int, total: int) -> None:
+    """Say what part of the reference's configurations lies inside the candidate's domain; ValueError where none does."""
+    if where is None:
+        return
+    text = where if isinstance(where, str) else getattr(where, "__name__", "a function")
+    if not inside:
+        raise ValueError(f"where must hold for some configuration of {report.against}; none of {total} is where {text}")
+    report.note(f"{inside} of the reference's {total} samples ({inside / total:.0%}) lie inside where {text}")
 
 
 @dataclass
@@ -258,6 +381,11 @@ class Run:
         before, number, kwargs = surroundings(), len(self.report.findings), self.kwargs
         self.report.samples += 1
         self.ours, raised = followed(self.adapted, kwargs, self.dtype, self.course)
+        if raised is not None and not self.ours and refusal(raised):
+            restored(before)
+            self.report.samples -= 1
+            self.report.skip(f"the candidate refuses: {' '.join(str(raised).split())[:160]}")
+            return
         if moved := [n for n in restored(before) if n != RANDOM_NUMBERS]:
             self.found("global state", "the steps", f"it changes {', '.join(moved)}")
         if replaced := origin.replaced():
@@ -276,8 +404,9 @@ class Run:
         if wrong := [(s[0], m[0]) for s, m in zip(said, must, strict=False) if (s[0] is None) != (m[0] is None)]:
             self.found("return value", "the step", f"step(closure) must return {wrong[0][1]}, it returns {wrong[0][0]}")
         self.parameters([b for b, _ in theirs])
-        if raised:
-            self.found("raises", self.course.name, f"step {len(self.ours) + 1}: {raised}" if self.ours else raised)
+        if raised is not None:
+            text = " ".join(f"{type(raised).__name__}: {raised}".split())[:300]
+            self.found("raises", self.course.name, f"step {len(self.ours) + 1}: {text}" if self.ours else text)
         if len(self.report.findings) == number:
             self.report.passed.append((self.where, str(self.dtype).removeprefix("torch.")))
 
@@ -288,7 +417,9 @@ class Run:
             for i, (x, y, z) in enumerate(zip(a, b, t, strict=True)):
                 self.report.judged("value", z)
                 if x.shape != z.shape:
-                    self.found("parameter", f"of shape {tuple(z.shape)}", f"after step {step + 1} it has {tuple(x.shape)}")
+                    self.found(
+                        "parameter", f"of shape {tuple(z.shape)}", f"after step {step + 1} it has {tuple(x.shape)}"
+                    )
                     return
                 x, y, z = x.double(), y.double(), z.double()
                 size = float(z.abs().max().clamp(min=1e-3))
@@ -297,7 +428,9 @@ class Run:
                 bound = 1e-11 / eps if eps < 1e-10 else 2 * other + 8 * (step + 1)
                 if not own <= bound:
                     last = self.ours[step - 1][0][i] if step else parameters(self.dtype)[i].detach()
-                    text = self.explained(step, i) or ("" if bool((a[i] != last).any()) else "the parameter does not move")
+                    text = self.explained(step, i) or (
+                        "" if bool((a[i] != last).any()) else "the parameter does not move"
+                    )
                     others = f", group {0 if i < 2 else 1}" if self.course.groups else ""
                     first = f"first wrong after step {step + 1}{others}"
                     self.found("parameter", f"of shape {tuple(x.shape)}", "; ".join(filter(None, (text, first))), own, other,
@@ -330,11 +463,13 @@ class Run:
         back = [float((a.double() - p).norm() / (t - p).norm()) for a, t, p in zip(self.ours[step][0], self.truth[step], start,
                 strict=True) if (t - p).norm() > 0]  # fmt: skip
         if step and max(back) - min(back) < 1e-3 and 0 < max(back) < 1:
-            return f"after step {step + 1} it goes back to {max(back):.3g} of the way from the start, as a lookahead does"
+            return (
+                f"after step {step + 1} it goes back to {max(back):.3g} of the way from the start, as a lookahead does"
+            )
         return ""
 
     def length(self, step: int) -> float:
-        """How many times as long as the reference's its first step is, where that is wrong; 0 where it has another direction."""
+        """How many times as long as the reference's the first step is, if that is wrong; 0 where its direction is another."""
         if step or self.course.groups or self.course.falling:
             return 0.0
         start = torch.cat([p.detach().flatten() for p in parameters(torch.float64)])
@@ -350,7 +485,9 @@ class Run:
                 x, y = x.double(), y.double()
                 rounding = 16 * (step + 1) * eps * float(y.abs().max().clamp(min=1e-3))
                 off = float((x - y).abs().max())
-                if not off <= max(rounding, 1e-10 if eps < 1e-10 else 0) or (off > 0.2 * float((x - z).abs().max()) > rounding):
+                if not off <= max(rounding, 1e-10 if eps < 1e-10 else 0) or (
+                    off > 0.2 * float((x - z).abs().max()) > rounding
+                ):
                     return False
         return True
 
@@ -383,7 +520,7 @@ def scheduled(make: Any, kwargs: dict[str, Any], course: str, plateau: bool = Fa
 
 
 def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None,
-                   may_change: frozenset[str] = frozenset()) -> Report:  # fmt: skip
+                   where: Any = None, may_change: frozenset[str] = frozenset()) -> Report:  # fmt: skip
     """The rates of two groups over 30 steps, plain, changed by hand in between, and saved and loaded half-way."""
     from ..check import named
 
@@ -393,58 +530,62 @@ def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, want
     report.findings += default_findings(adapted)
     for text in adapted.notes():
         report.note(text)
-    cases = [kwargs for n, kwargs in SCHEDULES if n == name]
-    if not cases:
+    if not any(n == name for n, _ in SCHEDULES):
         raise Mismatch(f"{name} is made of other schedules: check those")
+    cases = turns(name, within(where, reference))
+    share(report, where, len(cases), len(turns(name, lambda kwargs: True)))
     path = f"{getattr(candidate, '__module__', '?')}:{getattr(candidate, '__qualname__', '?')}"
-    for i, kwargs in enumerate(cases):
-        for course in ("plain", "rate changed", "state_dict"):
-            where = f"{course}-{i}"
-            if (wanted is not None and where not in wanted) or (course == "state_dict" and "lr_lambda" in kwargs):
-                continue  # a state_dict holds no plain function
-            if missing := adapted.missing((None,), kwargs):
-                report.skip(f"the candidate does not take {', '.join(missing)}")
-                continue
-            finding = Finding("rate", course, "", where, "float64", call=f"{name}({kwargs})",
-                              replay=f"dlref check {path} --against {name} --sample {where!r}")  # fmt: skip
-            report.samples += 1
-            before = surroundings()
-            with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-                warnings.simplefilter("ignore")
-                theirs = scheduled(reference, kwargs, course, plateau)
-                try:
-                    ours = scheduled(adapted, kwargs, course, plateau)
-                except (Exception, SystemExit) as error:  # the candidate's code may raise anything
-                    finding.kind, finding.diagnosis = (
-                        "raises",
-                        " ".join(f"{type(error).__name__}: {error}".split())[:300],
-                    )
-                    report.findings.append(finding)
+    for i, kwargs, course in cases:
+        where = f"{course}-{i}"
+        if wanted is not None and where not in wanted:
+            continue
+        if missing := adapted.missing((None,), kwargs):
+            report.skip(f"the candidate does not take {', '.join(missing)}")
+            continue
+        finding = Finding("rate", course, "", where, "float64", call=f"{name}({kwargs})",
+                          replay=f"dlref check {path} --against {name} --sample {where!r}")  # fmt: skip
+        report.samples += 1
+        before = surroundings()
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            theirs = scheduled(reference, kwargs, course, plateau)
+            try:
+                ours = scheduled(adapted, kwargs, course, plateau)
+            except (Exception, SystemExit) as error:  # the candidate's code may raise anything
+                if refusal(error):
+                    report.samples -= 1
+                    report.skip(f"the candidate refuses: {' '.join(str(error).split())[:160]}")
                     continue
-                finally:
-                    if moved := [n for n in restored(before) if n != RANDOM_NUMBERS]:
-                        report.add(Finding("global state", "the schedule", "", where, "float64",
-                                           diagnosis=f"it changes {', '.join(moved)}"))  # fmt: skip
-            report.values += len(ours)
-            report.evidence += len(ours)
-            step = next(
-                (
-                    t
-                    for t, (a, b) in enumerate(zip(ours, theirs, strict=True))
-                    if any(not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-15) for x, y in zip(a, b, strict=True))
-                ),
-                None,
-            )
-            if step is None:
-                report.passed.append((where, "float64"))
+                finding.kind, finding.diagnosis = (
+                    "raises",
+                    " ".join(f"{type(error).__name__}: {error}".split())[:300],
+                )
+                report.findings.append(finding)
                 continue
-            finding.diagnosis = f"after {step} steps the rates must be {theirs[step][:2]}, they are {ours[step][:2]}"
-            for option in kwargs:
-                rest = {k: v for k, v in kwargs.items() if k != option}
-                try:
-                    if scheduled(reference, rest, course, plateau) == ours:
-                        finding.diagnosis = f"ignores {option} ({kwargs[option]!r}); " + finding.diagnosis
-                except (TypeError, ValueError):
-                    continue
-            report.findings.append(finding)
+            finally:
+                if moved := [n for n in restored(before) if n != RANDOM_NUMBERS]:
+                    report.add(Finding("global state", "the schedule", "", where, "float64",
+                                       diagnosis=f"it changes {', '.join(moved)}"))  # fmt: skip
+        report.values += len(ours)
+        report.evidence += len(ours)
+        step = next(
+            (
+                t
+                for t, (a, b) in enumerate(zip(ours, theirs, strict=True))
+                if any(not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-15) for x, y in zip(a, b, strict=True))
+            ),
+            None,
+        )
+        if step is None:
+            report.passed.append((where, "float64"))
+            continue
+        finding.diagnosis = f"after {step} steps the rates must be {theirs[step][:2]}, they are {ours[step][:2]}"
+        for option in kwargs:
+            rest = {k: v for k, v in kwargs.items() if k != option}
+            try:
+                if scheduled(reference, rest, course, plateau) == ours:
+                    finding.diagnosis = f"ignores {option} ({kwargs[option]!r}); " + finding.diagnosis
+            except (TypeError, ValueError):
+                continue
+        report.findings.append(finding)
     return report

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..crossing import same
 from ..names import one_of
 from .report import Finding
 
@@ -79,7 +80,9 @@ class Adapted:
             if found := next((r for r in theirs if r.lower() == p.name.lower() and r not in taken), None):
                 taken[found] = p.name
         for p in left() if usual_names else ():
-            usual = [r for r in theirs if r not in taken and p.name.lower() in ALIASES.get(r, ()) and fits(p, theirs[r])]
+            usual = [
+                r for r in theirs if r not in taken and p.name.lower() in ALIASES.get(r, ()) and fits(p, theirs[r])
+            ]
             if usual:
                 self.take(usual[0], p.name)
         for p in left():  # in order, those that must be given
@@ -91,7 +94,12 @@ class Adapted:
                 self.take(found, p.name)
         for r in [r for r, q in theirs.items() if q.default is q.empty and r not in taken]:  # an option stands for it
             at = list(theirs).index(r)
-            if at < len(own) and own[at] in left() and own[at].kind is not own[at].KEYWORD_ONLY and fits(own[at], theirs[r]):
+            if (
+                at < len(own)
+                and own[at] in left()
+                and own[at].kind is not own[at].KEYWORD_ONLY
+                and fits(own[at], theirs[r])
+            ):
                 self.take(r, own[at].name)
         unknown = [p.name for p in left() if p.default is p.empty]
         lacking = [r for r, q in theirs.items() if q.default is q.empty and r not in taken]
@@ -176,13 +184,6 @@ def default_findings(adapted: Adapted | None) -> list[Finding]:
         Finding("default", option, "", "the signature", "any", diagnosis=f"its default must be {theirs!r}, it is {own!r}")
         for option, own, theirs in adapted.defaults
     ]  # fmt: skip
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two options are equal; tensors never are."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return False
-    return a is b or ((type(a) is type(b) or {type(a), type(b)} <= {int, float}) and a == b)
 
 
 def variadic(function: Any) -> set:

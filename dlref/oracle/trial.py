@@ -17,7 +17,19 @@ from ..edges import accepted, fresh, renamed, resize
 from ..judge import Error, judge, natural, slopes
 from ..samples import CONDITION, RANDOM, Sample, exact, flat, gradients, layouts, lifted, run, seed
 from . import origin
-from .care import RANDOM_NUMBERS, Poisoned, Snapshot, Trace, Zones, copier, equal_bits, restored, saved, surroundings
+from .care import (
+    RANDOM_NUMBERS,
+    Poisoned,
+    Snapshot,
+    Trace,
+    Zones,
+    copier,
+    equal_bits,
+    refusal,
+    restored,
+    saved,
+    surroundings,
+)
 from .diagnosis import diagnose, pattern, ties, upstreams
 from .report import ONCE, Finding, Report, telling, word
 from .subject import Mismatch
@@ -64,6 +76,7 @@ class Trials:
     proven: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     faults: int = 0  # findings, those that are told once counted each time
+    refused: bool = False  # whether the candidate refuses the call that is tried
 
     def found(self, sample: Sample, kind: str, what: str, where: str = "", error: Error | None = None,
               diagnosis: str | Callable[[set[str] | None], str] = "") -> None:  # fmt: skip
@@ -78,7 +91,12 @@ class Trials:
         finding = Finding(kind, what, where, sample.where, short, diagnosis=diagnosis,
                           replay=self.subject.replay(sample.where, short), call=shown(sample))  # fmt: skip
         if error is not None:
-            finding.ours, finding.theirs, finding.bound, finding.share = error.ours, error.theirs, error.bound, error.share
+            finding.ours, finding.theirs, finding.bound, finding.share = (
+                error.ours,
+                error.theirs,
+                error.bound,
+                error.share,
+            )
         known.append(({**self.facts(sample), "layout": where}, finding))
         self.report.findings.append(finding)
 
@@ -96,8 +114,17 @@ class Trials:
         """Add what the findings of one kind have in common."""
         for known in self.failing.values():
             first = telling([f for _, f in known])[0]
-            if first.kind not in ONCE and "ignores" not in first.diagnosis and (text := pattern([f for f, _ in known], self.passing)):
+            if (
+                first.kind not in ONCE
+                and "ignores" not in first.diagnosis
+                and (text := pattern([f for f, _ in known], self.passing))
+            ):
                 first.diagnosis = "; ".join(filter(None, (first.diagnosis, text)))
+
+    def refuse(self, error: Exception) -> None:
+        """Note a call that the candidate refuses: it is not tried."""
+        self.refused = True
+        self.report.skip(f"the candidate refuses: {' '.join(str(error).split())[:160]}")
 
     # --- one sample -------------------------------------------------------------------------------------------------
 
@@ -106,7 +133,8 @@ class Trials:
         if missing := self.subject.missing(sample):
             self.report.skip(f"the candidate does not take {', '.join(missing)}")
             return
-        before = self.faults
+        before, values = self.faults, self.report.values
+        self.refused = False
         self.report.samples += 1
         trial = Trial(self, sample)
         with warnings.catch_warnings():
@@ -116,6 +144,8 @@ class Trials:
             except Exception as error:  # an answer of a kind that nothing can be compared with
                 self.found(sample, "raises", "the comparison", diagnosis=in_a_line(error))
                 trial.alive = False
+        if self.refused and self.report.values == values:
+            self.report.samples -= 1
         if self.faults == before and trial.alive:
             self.passing.append(self.facts(sample))
             self.report.passed.append((sample.where, str(self.dtype).removeprefix("torch.")))
@@ -169,7 +199,10 @@ class Trial:
         except SystemExit as error:
             self.found("exits the process", what, diagnosis=f"SystemExit({error.code})")
         except Exception as error:  # the candidate's code may raise anything
-            self.found(kind, what, diagnosis=in_a_line(error))
+            if refusal(error):
+                self.trials.refuse(error)
+            else:
+                self.found(kind, what, diagnosis=in_a_line(error))
         finally:
             if moved := [name for name in restored(before) if name != RANDOM_NUMBERS]:
                 self.found("global state", what.partition(" (")[0], diagnosis=f"it changes {', '.join(moved)}")
@@ -234,7 +267,9 @@ class Trial:
                 )
             if not (b.is_floating_point() or b.is_complex()):
                 if not torch.equal(a.to(b.dtype), b):
-                    self.found("value", what, diagnosis=f"{int((a.to(b.dtype) != b).sum())} of {b.numel()} integers differ")
+                    self.found(
+                        "value", what, diagnosis=f"{int((a.to(b.dtype) != b).sum())} of {b.numel()} integers differ"
+                    )
                 self.trials.report.judged("value", b)
                 continue
             self.value("value", what, "", (a, b, t, k), self.length, 0.0, lambda s, i=i: self.truth_of(s)[i], None)
@@ -482,7 +517,9 @@ class Trial:
                 if changed := snapshot.changed():
                     self.changed(kind, list(dict.fromkeys(watched[kind][1][i] for i in changed)), layout, "backward")
             if kept.changed():
-                self.found("returned gradient changed", "by a later backward", layout, diagnosis="it is kept and overwritten")
+                self.found(
+                    "returned gradient changed", "by a later backward", layout, diagnosis="it is kept and overwritten"
+                )
             for i, (a, b, t, k) in enumerate(zip(grads, expected, best, kappa, strict=True)):
                 self.gradient(i, layout, dy, (a, b, t, k), learning[i])
             if first is None:
@@ -490,7 +527,9 @@ class Trial:
                 kept = Snapshot([g.detach() for g in grads if g is not None and g.numel()])
             self.dense = self.dense or (expected, best, kappa)
         if first is not None and not self.writes:
-            again = self.attempt("second backward", "on a kept graph", lambda: gradients(self.ours, self.part, first[0]))
+            again = self.attempt(
+                "second backward", "on a kept graph", lambda: gradients(self.ours, self.part, first[0])
+            )
             if self.alive:
                 for n, a, b in zip(self.learning_names(), again, first[1], strict=True):
                     if a is not None and b is not None and not equal_bits(a, b):

@@ -35,12 +35,16 @@ def normalized(
     return x / (var.sqrt() + eps) if outside else x / (var + eps).sqrt()
 
 
-def layer(input: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, **how: Any) -> Tensor:
+def layer(
+    input: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, **how: Any
+) -> Tensor:
     shape = tuple(normalized_shape)
     return affine(normalized(input, tuple(range(-len(shape), 0)), eps, **how), weight, bias, shape)
 
 
-def group(input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, **how: Any) -> Tensor:
+def group(
+    input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, **how: Any
+) -> Tensor:
     grouped = input.reshape(len(input), num_groups, -1)
     return affine(normalized(grouped, (-1,), eps, **how).view_as(input), weight, bias, (-1, *(1,) * (input.dim() - 2)))
 
@@ -88,7 +92,9 @@ def entropy(input: Tensor, target: Tensor, weight: Any = None, ignore_index: int
     """Cross entropy whose mean is over other rows: all of them, or those that count, without their classes' weights."""
     if reduction != "mean":
         raise ValueError
-    each = F.cross_entropy(input, target, weight, ignore_index=ignore_index, reduction="none", label_smoothing=label_smoothing)
+    each = F.cross_entropy(
+        input, target, weight, ignore_index=ignore_index, reduction="none", label_smoothing=label_smoothing
+    )
     return each.mean() if rows == "all" else each.sum() / (target != ignore_index).sum()
 
 
@@ -158,7 +164,8 @@ VARIANTS: dict[str, list[tuple[str, Formula]]] = {
             input, target, reduction=reduction)),
         ("the root is taken: it is RMSE", lambda input, target, reduction="mean", **_: F.mse_loss(
             input, target, reduction=reduction).sqrt()),
-        ("it is the absolute error", lambda input, target, reduction="mean", **_: F.l1_loss(input, target, reduction=reduction)),
+        ("it is the absolute error", lambda input, target, reduction="mean", **_: F.l1_loss(
+            input, target, reduction=reduction)),
     ],
     "l1_loss": [("it is the squared error", lambda input, target, reduction="mean", **_: F.mse_loss(
         input, target, reduction=reduction))],
@@ -234,7 +241,10 @@ def variants(name: str, args: tuple, kwargs: dict[str, Any]) -> Iterator[tuple[s
     if reduction in REDUCTIONS:
         for other, words in REDUCTIONS.items():
             if other != reduction and "none" not in (other, reduction):
-                yield f"it is {words}, as reduction={other!r} would", changed(lambda v, other=other: {"reduction": other})
+                yield (
+                    f"it is {words}, as reduction={other!r} would",
+                    changed(lambda v, other=other: {"reduction": other}),
+                )
         if reduction == "mean" and first is not None and first.dim() > 1:
             yield (f"it is summed and divided by the first dimension ({len(first)}) only",
                    named(lambda **values: op.builtin(**{**values, "reduction": "sum"}) / len(first)))  # fmt: skip

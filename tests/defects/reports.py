@@ -84,7 +84,9 @@ def averaged_over_the_batch(input, target, reduction="mean"):
 
 @defect("cross_entropy", "value", "all rows", **FLOAT32)
 def mean_of_all_rows(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    each = F.cross_entropy(input, target, weight, ignore_index=ignore_index, reduction="none", label_smoothing=label_smoothing)
+    each = F.cross_entropy(
+        input, target, weight, ignore_index=ignore_index, reduction="none", label_smoothing=label_smoothing
+    )
     return each if reduction == "none" else getattr(each, reduction)()  # ignored rows count
 
 
@@ -237,7 +239,7 @@ class Lookahead(torch.optim.SGD):
 class NotCorrected(AdamLike):
     def rule(self, p, g, state, group):
         g = g.add(p, alpha=group["weight_decay"])
-        (a, b), _ = group["betas"], self.moments(g, state, group)
+        self.moments(g, state, group)
         p.addcdiv_(state["m"], state["v"].sqrt() + group["eps"], value=-group["lr"])
 
 

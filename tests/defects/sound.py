@@ -28,7 +28,9 @@ def sound(against: str, note: str = "", **options: Any) -> Callable[[Any], Any]:
 
 @sound("cross_entropy", "left at the candidate's default: gamma=0.0")
 def focal(input, target, gamma=0.0, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    return F.cross_entropy(input, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing)
+    return F.cross_entropy(
+        input, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+    )
 
 
 @sound("mse_loss", "took `y_true` for target, `y_pred` for input")

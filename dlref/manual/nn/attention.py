@@ -224,7 +224,10 @@ def _(tensor):
     yield call(q, k, v, None, 0.0, True, scale=0.3)
     yield call(q[0], k[0], v[0], None, 0.0, True)
     yield call(q * 1e3, k, v)  # saturated
-    yield call(q.expand(4, 3, 2), k.expand(2, 2, 2), v.expand(2, 2, 3), enable_gqa=True)
+    grouped = q.expand(4, 3, 2), k.expand(2, 2, 2), v.expand(2, 2, 3)
+    yield call(*grouped, enable_gqa=True)
+    yield call(*grouped, seen, enable_gqa=True)
+    yield call(*grouped, seen.to(q.dtype).log(), enable_gqa=True)
 
 
 @scaled_dot_product_attention.error_samples

@@ -143,6 +143,9 @@ def _(tensor):
     yield call(ramp(1, 6, 3), (2, 7), (2, 3), (1, 1), 0, (1, 2))
     yield call(ramp(1, 2, 4), (3, 4), (2, 1), 1, (1, 0), (2, 2))
     yield call(ramp(2, 8, 4)[0], 3, 2)
+    yield call(ramp(1, 8, 9), (4, 5), 2, (1, 2))
+    yield call(ramp(1, 8, 4), (4, 6), 2, (2, 3), (1, 0), (2, 2))
+    yield call(ramp(2, 8, 4), (4, 7), 2, 1, 0, (2, 3))
 
 
 @fold.error_samples

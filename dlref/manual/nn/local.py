@@ -78,6 +78,7 @@ def _(tensor):
     yield call(wave(3, 7), wave(5, 4, 3, 3))  # no batch, no bias
     yield call(wave(2, 3, 7), wave(3, 4, 3, 3), wave(4, 3), 2)
     yield call(wave(2, 3, 7), wave(5, 4, 3, 3), None, 2, 2)
+    yield call(wave(2, 3, 7), wave(5, 4, 3, 3), wave(4, 5), 2, 2)
     yield call(wave(2, 1, 7), wave(3, 2, 1, 3), wave(2, 3), dilation=2)
     yield call(wave(2, 2, 5, 4), wave(4, 2, 3, 2, 2, 3), wave(3, 4, 2))
     yield call(wave(2, 5, 4), wave(4, 2, 1, 2, 2, 3), None, (1, 2), (0, 2), (1, 2))

@@ -456,6 +456,7 @@ def _lp_pool(n: int) -> Op:
         yield call(x, 1.5, 2, 1)
         yield call(x, 3.0, 2, 2, True)
         yield call(x[0], 1.0, 3)
+        yield call(x, 2.0, 3, 4, True)  # a window of which a part lies outside
 
     return lp_pool
 
