@@ -387,10 +387,6 @@ import torch.nn.functional as F
 def test_some(dlref_check):
     dlref_check(lambda input: F.softplus(input))
 
-@pytest.mark.dlref("one_hot", dtypes=["float32"])
-def test_other(dlref_check):
-    dlref_check(lambda input: F.one_hot(input))
-
 class Nothing(torch.nn.Module):
     def __init__(self, mine=1):
         super().__init__()
@@ -404,7 +400,7 @@ def test_none(dlref_check):
 def test_a_sample_is_skipped_and_a_test_of_none_fails(tmp_path):
     (tmp_path / "test_mine.py").write_text(NOT_TRIED)
     done = subprocess.run(
-        [*PYTEST, "-k", "some or none", "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [*PYTEST, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     passed, skipped, failed = (
         int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1]) for word in ("passed", "skipped", "failed")

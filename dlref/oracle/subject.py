@@ -198,6 +198,8 @@ def variadic(function: Any) -> set:
 def parameters_of(function: Any) -> list[inspect.Parameter] | None:
     """The parameters that can be told apart; None where the function takes whatever comes."""
     schema = getattr(getattr(function, "_opoverload", None) or getattr(function, "default", function), "_schema", None)
+    if isinstance(function, torch.jit.ScriptFunction):
+        schema = function.schema
     if schema is not None:  # a custom operator
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return [

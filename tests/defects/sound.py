@@ -79,10 +79,10 @@ class InPlace(torch.autograd.Function):
         kept = target != ignore_index
         at = target.where(kept, 0)[:, None]
         log_p = input.log_softmax(1)
-        number = kept.sum() if reduction == "mean" else 1
+        number = kept.sum() if reduction == "mean" else torch.tensor(1)
         loss = -(log_p.gather(1, at)[:, 0] * kept).sum() / number
         gradient = log_p.exp().scatter_add(1, at, -torch.ones_like(at, dtype=input.dtype))
-        ctx.save_for_backward(input.data.copy_(gradient * kept[:, None] / number))
+        ctx.save_for_backward(input.data.copy_(gradient * kept[:, None] / number.clamp(min=1)))
         return loss
 
     @staticmethod
