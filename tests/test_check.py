@@ -284,7 +284,7 @@ def changes(input, dim=None, dtype=None):
     y = F.softmax(input, dim, dtype=dtype)
     input.data.zero_()
     return y
-def few(input): return F.softmax(input)
+def few(input, dim=None): raise NotImplementedError("not on this machine")
 def ends(input, dim=None): os._exit(0)
 number = 3
 """
@@ -399,9 +399,7 @@ def test_none(dlref_check):
 
 def test_a_sample_is_skipped_and_a_test_of_none_fails(tmp_path):
     (tmp_path / "test_mine.py").write_text(NOT_TRIED)
-    done = subprocess.run(
-        [*PYTEST, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([*PYTEST, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     passed, skipped, failed = (
         int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1]) for word in ("passed", "skipped", "failed")
     )

@@ -96,7 +96,7 @@ def ratio(a: Tensor, t: Tensor, tolerance: float) -> str:
             f"1 / the number of elements ({t.numel()})": 1 / t.numel(),
         }
         name = next((k for k, v in known.items() if v != 1 and math.isclose(factor, v, rel_tol=1e-4)), "")
-        if not name and a.numel() == 1:
+        if not name and bool((t == t.flatten()[0]).all()):
             return ""  # one number is always a multiple of another
         return (
             SIGN

@@ -73,10 +73,14 @@ def word(diagnosis: str) -> str:
 
 
 def telling(findings: list[Finding]) -> list[Finding]:
-    """The findings, those first that say what it is; then the most common."""
+    """The findings, those first that say what it is, unless they are few by chance; then the most common."""
     number = Counter(word(f.diagnosis) for f in findings)
-    vague = lambda f: not f.diagnosis or f.diagnosis.startswith(VAGUE)  # noqa: E731
-    return sorted(findings, key=lambda f: (vague(f), -number[word(f.diagnosis)]))
+
+    def order(f: Finding) -> tuple[bool, int]:
+        many = number[word(f.diagnosis)]
+        return (not f.diagnosis or f.diagnosis.startswith(VAGUE) or 8 * many < len(findings)), -many
+
+    return sorted(findings, key=order)
 
 
 @dataclass
