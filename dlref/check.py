@@ -18,10 +18,13 @@ from .domain import ENOUGH, Where, inside
 from .edges import distinct, edges
 from .manual.op import OPS
 from .names import one_of
+from .oracle import origin
+from .oracle.care import usual
 from .oracle.report import Finding, Report
 from .oracle.subject import Adapted, Mismatch, default_findings
 from .oracle.trial import Subject, Trials, only_calls_builtin
-from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, TORCH_WRONG, Sample, samples, supported
+from .oracle.variants import variants
+from .samples import MUTATING, NAMES, TORCH_ERROR, TORCH_NAN, TORCH_WRONG, Sample, database, samples, supported
 
 __all__ = ["Finding", "Mismatch", "Report", "check"]
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -42,6 +45,7 @@ def check(
     samples: Iterable[str] | None = None,
     isolate: bool = False,
     time_limit: float = 60.0,
+    may_change: Iterable[str] = (),
     where: str | Callable[..., Any] | None = None,
 ) -> Report:
     """Hold a candidate to the reference of that name: outputs, gradients, memory and what is beyond the first derivative.
@@ -55,6 +59,12 @@ def check(
     reference's domain that the candidate is made for, a predicate on the call: an expression over the reference's argument
     names (of a module, over its constructor's and its inputs'), or a function that takes some of them; other calls are not
     made, where few are left more are made inside, and the report says what share was tried.
+    may_change: the arguments,
+    by the reference's names, that the candidate writes into by design ("grad_output": the upstream gradient; of an
+    optimizer "grad"): no finding then, and each of its calls gets copies of its own.
+
+    `report.ok` where there is evidence and nothing was found; `report.verdict` is "right", "wrong", or "unproven" where no
+    number was compared. What was not tried, and what was guessed of the candidate's signature, is in the report.
 
     A call that the candidate refuses in clear words (it raises ValueError or NotImplementedError itself) is no finding: the
     report counts it among what was not tried. A crash, of another exception or from inside of what it calls, is one.
@@ -63,17 +73,34 @@ def check(
     """
     kind, name = reference_named(against)
     options = {"device": device, "dtypes": dtypes, "backward": backward, "beyond": beyond, "rows": rows, "all": all,
+               "may_change": frozenset([may_change] if isinstance(may_change, str) else may_change),
                "where": where}  # fmt: skip
     wanted = None if samples is None else list(samples)
     if isolate:
         from .oracle.isolated import isolated
 
         return isolated(candidate, against, wanted, time_limit, options)
-    if kind in ("optimizer", "schedule"):
-        from .oracle.steps import check_optimizer, check_schedule
+    found = origin.replaced()
+    before = origin.put_back()
+    try:
+        with usual() as moved:
+            if kind in ("optimizer", "schedule"):
+                from .oracle.steps import check_optimizer, check_schedule
 
-        return (check_optimizer if kind == "optimizer" else check_schedule)(candidate, name, dtypes, wanted, where)
-    return Check(candidate, kind, name, options).run(wanted)
+                checked = check_optimizer if kind == "optimizer" else check_schedule
+                report = checked(candidate, name, dtypes, wanted, where, options["may_change"])
+            else:
+                report = Check(candidate, kind, name, options).run(wanted)
+    finally:
+        origin.put(before)
+    for text in moved:
+        report.note(f"{text}: it was not the usual one when the check began, and was inside")
+    if found:
+        names, words = origin.told(found)
+        report.findings.insert(0, Finding("reference replaced", names, "before the check", "", "any", diagnosis=words))
+    if not database():
+        report.gaps.append("without PyTorch's database of samples (pip install expecttest)")
+    return report
 
 
 def reference_named(against: Any) -> tuple[str, str]:
@@ -108,7 +135,7 @@ def sample_names(against: Any, dtype: torch.dtype | str, device: str = "cpu", **
 
     candidate = getattr(manual.nn, name) if kind == "module" else OPS[name]
     defaults = {"device": device, "dtypes": [dtype], "backward": True, "beyond": False, "rows": False, "all": False,
-                "where": None}  # fmt: skip
+                "may_change": frozenset(), "where": None}  # fmt: skip
     return [s.where for s in Check(candidate, kind, name, {**defaults, **options}).drawn(dtype_named(dtype))]
 
 
@@ -118,9 +145,10 @@ class Check:
     def __init__(self, candidate: Any, kind: str, name: str, options: dict[str, Any]):
         self.device, self.options = str(options["device"]), options
         self.candidate, self.name, self.kind = candidate, name, kind
+        maker = candidate.func if isinstance(candidate, functools.partial) else candidate
         self.where: Where | None = None
         is_module = isinstance(candidate, torch.nn.Module) or (
-            isinstance(candidate, type) and issubclass(candidate, torch.nn.Module)
+            isinstance(maker, type) and issubclass(maker, torch.nn.Module)
         )
         self.report = Report(named(candidate), name, self.device)
         if is_module or kind == "module":
@@ -135,8 +163,9 @@ class Check:
             self.report.against = name
         else:
             self.source = FunctionSamples(candidate, name, self.report)
+        self.differentiable = False
         self.subject: Subject = self.source.subject
-        self.subject.replay = self.replay
+        self.subject.replay, self.subject.may_change = self.replay, options["may_change"]
         if options["where"] is not None:
             self.where = where = Where(options["where"], self.source.argument_names())
             crossing = self.source.crossing_options()
@@ -189,6 +218,8 @@ class Check:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             for dtype in self.dtypes():
                 self.run_dtype(dtype, wanted)
+        if self.differentiable and self.report.evidence and not self.report.gradients and not self.report.findings:
+            self.report.gaps.append("of values alone: no gradient was compared")
         if text := printed.getvalue().strip():
             self.report.note(f"the candidate prints: {text.splitlines()[0][:80]!r}")
         return self.report
@@ -208,6 +239,9 @@ class Check:
         report = Report(self.report.candidate, self.report.against, self.device)
         trials = Trials(self.subject, report, dtype, self.options["backward"])
         found = self.drawn(dtype)
+        self.differentiable |= self.options["backward"] and any(s.learning() for s in found)
+        for name in self.subject.may_change:
+            one_of("may_change", name, [*dict.fromkeys(n for s in found for n in self.subject.names(s)), "grad_output"])
         if wanted is not None:
             names = [s.where.removesuffix("/enlarged") for s in found]
             for name in wanted:
@@ -217,6 +251,8 @@ class Check:
         deep = {id(s) for s in (found if wanted is not None else spread(found, DEEP))}
         for sample in found:
             trials.run(sample, deep=id(sample) in deep)
+        if (told := report.findings) and not report.passed and {f.kind for f in told} == {"parameters"}:
+            raise Mismatch(told[0].diagnosis)
         short = str(dtype).removeprefix("torch.")
         if refuses(report) and self.options["dtypes"] is None and (self.report.dtypes or dtype != self.dtypes()[-1]):
             self.report.note(f"{short} is refused: {report.findings[0].diagnosis[:120]}")
@@ -227,11 +263,12 @@ class Check:
             from .oracle.beyond import beyond
 
             passed = {name for name, _ in report.passed}
-            beyond(trials, [s for s in found if s.where in passed], self.source.operator)
+            sound = [s for s in found if s.where in passed]
+            beyond(trials, sound or (found if report.evidence else []), self.source.operator)
         for name in sorted(trials.seen - trials.proven):
             report.note(f"no {short} sample could tell the {name} from nothing at all")
         if found and dtype == self.dtypes()[0]:
-            first = next((s for s in found if not self.subject.missing(s)), None)
+            first = next((s for s in found if s.where in {name for name, _ in report.passed}), None)
             kernels = only_calls_builtin(self.subject.candidate(first), first) if first is not None else []
             if kernels:
                 report.note(
@@ -292,11 +329,13 @@ class FunctionSamples:
         signature = op.__signature__
         self.adapted = Adapted(function, signature, name)
         report.findings += default_findings(self.adapted)
+        for text in self.adapted.notes():
+            report.note(text)
         called = self.stateful(self.adapted)
         self.subject = Subject(
             name, lambda sample: called, self.names, lambda s: self.adapted.arguments(s.args, s.kwargs) or {},
             self.reset, lambda s: self.adapted.missing(s.args, s.kwargs), lambda sample: self.stateful(op),
-            self.stateful(op) if name in {*TORCH_NAN, *TORCH_ERROR, *TORCH_WRONG} else None,
+            self.stateful(op) if name in {*TORCH_NAN, *TORCH_ERROR, *TORCH_WRONG} else None, self.variants,
         )  # fmt: skip
         # Options alone make no call: what is required is no option.
         required = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}
@@ -317,6 +356,10 @@ class FunctionSamples:
 
         called.function = function  # type: ignore[attr-defined]
         return called
+
+    def variants(self, sample: Sample) -> Iterable[tuple[str, Sample]]:
+        for text, formula in variants(self.name, sample.args, sample.kwargs):
+            yield text, Sample(self.stateful(formula), sample.args, sample.kwargs, sample.where, sample.name)
 
     def supported(self) -> set[torch.dtype]:
         return supported(self.name, backward=True)

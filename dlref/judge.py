@@ -38,6 +38,7 @@ class Error:
     theirs: float
     bound: float
     index: tuple[int, ...] = ()
+    share: float = math.nan  # of the worst element's true value, what it is off by
     special: bool = False  # the built-in has NaN or an infinity where the truth has none, or none where it has
 
     @property
@@ -115,7 +116,8 @@ def judge(
     allowed = float(torch.where(overflown, 0.0, theirs).max())
     worst = int(ours.argmax())
     index = tuple(worst // math.prod(a.shape[i + 1 :]) % n for i, n in enumerate(a.shape))
-    return Error(float(ours.flatten()[worst]), allowed, 2 * allowed + bound, index, bool(overflown.any()))
+    share = float(_distance(a, t).flatten()[worst] / t.abs().flatten()[worst].double())
+    return Error(float(ours.flatten()[worst]), allowed, 2 * allowed + bound, index, share, bool(overflown.any()))
 
 
 def _distance(a: Tensor, t: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from defects import DEFECTS
+from defects.sound import SOUND
 from torch import nn
 
 import dlref
@@ -68,6 +70,139 @@ def test_optimizers_and_schedules_pass():
             assert report.ok and report.samples > 20, str(report)
         for name in ("StepLR", "OneCycleLR", "ReduceLROnPlateau"):
             assert dlref.check(getattr(optim.lr_scheduler, name), name).ok
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_other_styles_are_not_accused(name):
+    """What is right is right under any names; what was guessed, or may be changed, is said."""
+    candidate, against, note, options = SOUND[name]
+    report = dlref.check(candidate, against, **options)
+    assert report.ok and report.evidence and note in "\n".join(report.notes), str(report)
+
+
+class TakesNothing(nn.Module):
+    def forward(self, input):
+        return input.sigmoid()
+
+
+class DifferentSlope(nn.Module):
+    def __init__(self, slope_of_mine=0.3):
+        super().__init__()
+
+    def forward(self, input):
+        return input
+
+
+@pytest.mark.parametrize(("candidate", "against", "options"), [
+    (F.relu, "relu", {"samples": []}),
+    (torch.optim.Adam, "Adam", {"samples": []}),
+    (torch.optim.lr_scheduler.StepLR, "StepLR", {"samples": []}),
+    (DifferentSlope, "Threshold", {}),  # it takes none of the samples' options
+    (lambda opt, period: None, "StepLR", {"samples": ["plain-1"]}),  # of which only that with gamma is asked for
+    (lambda params, lr=1e-3: torch.optim.SGD(params, lr), "SGD", {"samples": ["plain-1", "plain-2"], "dtypes": ["float32"]}),
+], ids=str)  # fmt: skip
+def test_no_verdict_without_evidence(candidate, against, options):
+    try:
+        report = dlref.check(candidate, against, **{"beyond": False, "dtypes": ["float32"], **options})
+    except ValueError as refused:  # nothing can be called
+        assert "must take" in str(refused)
+        return
+    assert not report.ok and not report.findings and report.verdict == "unproven", str(report)
+    assert "no number was compared" in report.headline() and json.loads(report.json())["verdict"] == "unproven"
+    assert int(ElementTree.fromstring(report.junit()).get("failures", 0)) == 1
+    with pytest.raises(AssertionError, match="unproven"):
+        report.assert_ok()
+
+
+def test_what_was_not_tried_is_said():
+    report = dlref.check(TakesNothing, "Softmax", dtypes=["float32"], beyond=False)
+    assert sum(report.skipped.values()) > 20 and "not tried" in report.headline()
+    assert "does not take dim" in " ".join(report.skipped), str(report)
+
+
+def test_without_the_database_the_verdict_says_so(monkeypatch):
+    monkeypatch.setattr("dlref.samples.opinfos", lambda name: [])
+    monkeypatch.setattr("dlref.check.database", list)
+    report = dlref.check(F.softplus, "softplus", dtypes=["float32"], beyond=False)
+    assert report.ok and "without PyTorch's database of samples" in report.headline()
+
+
+@pytest.mark.parametrize("against", ["LinearLR", "CosineAnnealingLR", "OneCycleLR", "StepLR"])
+def test_steps_are_not_taken_for_factors(against):
+    with pytest.raises(ValueError, match=r"num_training_steps.* unknown|num_warmup_steps.* unknown"):
+        dlref.check(lambda optimizer, num_warmup_steps, num_training_steps, last_epoch=-1: None, against)
+
+
+def test_a_change_is_one_finding_and_hides_none():
+    """Said once, and values and gradients are judged all the same."""
+    candidate, _, _, options = SOUND["cross_entropy-into_its_logits"]
+    right = dlref.check(candidate, "cross_entropy", **options)
+    report = dlref.check(candidate, "cross_entropy", dtypes=["float32", "float64"], beyond=False)
+    (finding,) = report.findings
+    assert finding.kind == "input changed" and finding.times > 10 and report.values >= 2 * right.values > 60, str(
+        report
+    )
+    wrong = dlref.check(lambda input, target: 2 * candidate(input, target), "cross_entropy", **options)
+    kinds = {f.kind for f in wrong.findings}
+    assert kinds == {"value", "gradient"} and "constant factor, 2" in str(wrong), str(wrong)
+    with pytest.raises(ValueError, match="may_change"):
+        dlref.check(F.relu, "relu", may_change=("inputs",))
+
+
+def test_one_wrong_line_is_one_finding():
+    """What is beyond the first derivative is held to the candidate's own answer, too."""
+
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, input):
+            ctx.save_for_backward(input)
+            return F.silu(input)
+
+        @staticmethod
+        def backward(ctx, dy):
+            return 1.5 * dy * torch.sigmoid(ctx.saved_tensors[0])
+
+    report = dlref.check(Wrong.apply, "silu", dtypes=["float32"], isolate=True)
+    assert {f.kind for f in report.findings} == {"gradient"}, str(report)
+    assert report.beyond["torch.compile"] == report.beyond["autocast"] == "right"
+
+
+def test_a_replaced_reference_is_held_and_left_as_it_was(monkeypatch):
+    """Before the check, in a call, by torch.library: a finding each time, and the values are held to torch's own."""
+    mine = lambda input, inplace=False: 2 * input  # noqa: E731
+    monkeypatch.setattr(F, "silu", mine)
+    report = dlref.check(lambda x: 2 * x, "silu", dtypes=["float32"], beyond=False)
+    assert F.silu is mine and {"reference replaced", "value"} <= {f.kind for f in report.findings}, str(report)
+    monkeypatch.undo()
+    library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library.impl("silu", lambda x: 2 * x, "CPU")
+    try:
+        report = dlref.check(lambda x: 2 * x, "silu", dtypes=["float32"], beyond=False)
+    finally:
+        library._destroy()
+    assert "aten::silu" in {f.what for f in report.findings}, str(report)
+    assert dlref.check(F.silu, "silu", dtypes=["float32"], beyond=False).ok
+
+
+def test_the_surroundings_are_the_usual_ones():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            report = dlref.check(F.silu, "silu", dtypes=["float32"], beyond=False)
+        assert report.ok and report.gradients and torch.get_default_dtype() == torch.float64, str(report)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_every_finding_has_a_word_and_large_numbers_are_explained():
+    report = dlref.check(
+        lambda input: F.silu(input.half()).to(input.dtype) * 1.01, "silu", dtypes=["float32"], beyond=False
+    )
+    assert report.findings and all(f.diagnosis for f in report.findings), str(report)
+    large = [f for f in report.findings if f.ours > 1000]
+    assert large and all(re.search(r"units \(.*the (true )?value", str(f)) for f in large if f.ours < 1e12), str(report)
 
 
 @torch.library.custom_op("dlreftest::scaled", mutates_args=())
@@ -145,6 +280,11 @@ def prints(input, dim=None, dtype=None):
     print("hello")
     return F.softmax(input, dim, dtype=dtype)
 def exits(input, dim=None): sys.exit(0)
+def changes(input, dim=None, dtype=None):
+    y = F.softmax(input, dim, dtype=dtype)
+    input.data.zero_()
+    return y
+def few(input, dim=None): raise NotImplementedError("not on this machine")
 def ends(input, dim=None): os._exit(0)
 number = 3
 """
@@ -154,16 +294,21 @@ number = 3
     ("right", 0, "right ("), ("wrong", 1, "off by a constant factor, 1.01"), ("raises", 1, "RuntimeError: no kernel for this"),
     ("none", 1, "it must be a tensor, it is None"), ("listed", 1, "a list of 1"), ("shape", 1, "shape: the output; it must be"),
     ("prints", 0, "the candidate prints: 'hello'"), ("exits", 1, "exits the process: the call; SystemExit(0)"),
-    ("ends", 1, "exits the process: the process; status 0"),
+    ("ends", 1, "exits the process: the process; status 0"), ("changes", 1, "input changed: input; by the forward"),
+    ("changes --may-change input", 0, "input is changed by the forward, as it may be"),
+    ("few", 3, "unproven (0 values of 0 samples"),
 ])  # fmt: skip
 def test_the_command(name, status, told, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("kernels.py").write_text(KERNELS)
-    arguments = ["check", f"kernels.py:{name}", "--against", "softmax", "--dtype", "float32", "--no-beyond"]
+    name, *more = name.split()
+    arguments = ["check", f"kernels.py:{name}", "--against", "softmax", "--dtype", "float32", "--no-beyond", *more]
     if status:
         with pytest.raises(SystemExit) as ended:
             main([*arguments, "--json", "found.json"])
-        assert ended.value.code == status and json.loads(Path("found.json").read_text())["findings"]
+        assert ended.value.code == status and bool(json.loads(Path("found.json").read_text())["findings"]) == (
+            status == 1
+        )
     else:
         main([*arguments, "--junit", "found.xml"])
         assert int(ElementTree.parse("found.xml").getroot().get("tests", 0)) > 10
@@ -231,6 +376,35 @@ def test_the_pytest_plug_in(tmp_path):
     wrong, right = outcomes
     assert "1 xfailed" in wrong and "off by a constant factor, 1.1" in wrong and "samples=['hard-0']" in wrong, wrong
     assert f"1 failed, {len(names)} passed" in right and right.count("XPASS(strict)") == 2, right
+
+
+NOT_TRIED = """
+import pytest
+import torch
+import torch.nn.functional as F
+
+@pytest.mark.dlref("softplus")
+def test_some(dlref_check):
+    dlref_check(lambda input: F.softplus(input))
+
+class Nothing(torch.nn.Module):
+    def __init__(self, mine=1):
+        super().__init__()
+
+@pytest.mark.dlref("Threshold")
+def test_none(dlref_check):
+    dlref_check(Nothing)
+"""
+
+
+def test_a_sample_is_skipped_and_a_test_of_none_fails(tmp_path):
+    (tmp_path / "test_mine.py").write_text(NOT_TRIED)
+    done = subprocess.run([*PYTEST, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    passed, skipped, failed = (
+        int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1]) for word in ("passed", "skipped", "failed")
+    )
+    assert passed and skipped, done.stdout
+    assert failed and "Threshold" in done.stdout, done.stdout
 
 
 def readme(tmp_path):

@@ -12,7 +12,8 @@ from .common import Parser, device_named
 
 def main(command: str, arguments: list[str]) -> None:
     options = Parser(prog="dlref check", description="Hold your own function, autograd.Function, custom operator, module, "
-                     "optimizer or schedule to the reference; status 1 where something is found.")  # fmt: skip
+                     "optimizer or schedule to the reference; status 0 where it is right, 1 where something is "
+                     "found, 3 where nothing could be compared.")  # fmt: skip
     options.add_argument("candidate", help="MODULE:NAME, of a module that can be imported from here or of a file.py")
     options.add_argument(
         "--against", required=True, help="as in torch.nn.functional, torch.nn, torch.optim: layer_norm, LSTM, Adam"
@@ -22,6 +23,10 @@ def main(command: str, arguments: list[str]) -> None:
     options.add_argument("--sample", nargs="+", help="only these samples, as a report names them")
     options.add_argument("--all", action="store_true", help="all samples of PyTorch's database, where there are many")
     options.add_argument("--rows", action="store_true", help="more than 65,536 rows, too")
+    options.add_argument(
+        "--may-change", nargs="+", default=[], metavar="ARGUMENT",
+        help="arguments that the candidate writes into by design, as input; grad_output is the upstream gradient",
+    )  # fmt: skip
     options.add_argument("--no-backward", action="store_true", help="values only")
     options.add_argument("--no-beyond", action="store_true", help="no second derivative, jvp, vmap, compile, autocast")
     options.add_argument(
@@ -36,6 +41,8 @@ def main(command: str, arguments: list[str]) -> None:
     options.add_argument("--junit", help="file to write the report to, as JUnit's XML")
     chosen = options.parse_args(arguments)
     from ..check import check, dtype_named, reference_named  # here, so that --help need not wait for torch
+    from ..oracle.care import restored, surroundings
+    from ..oracle.report import Finding
     from ..oracle.subject import imported
 
     reference_named(chosen.against)
@@ -46,14 +53,20 @@ def main(command: str, arguments: list[str]) -> None:
             raise ValueError(f"the file must not exist, so that nothing is overwritten; {path} does")
     device = str(device_named(chosen.device))
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    before = surroundings()
     candidate = imported(chosen.candidate)
+    moved = [name for name in restored(before) if "random" not in name]  # a seed at import is the user's own
     with Console(stderr=True).status(f"checking {chosen.candidate}"):
         report = check(
             candidate, chosen.against, device=device, dtypes=chosen.dtype, backward=not chosen.no_backward,
             beyond=not chosen.no_beyond, rows=chosen.rows, all=chosen.all, samples=chosen.sample,
-            isolate=not chosen.in_process, time_limit=chosen.time_limit,
+            isolate=not chosen.in_process, time_limit=chosen.time_limit, may_change=chosen.may_change,
             where=chosen.where,
         )  # fmt: skip
+    if moved:
+        report.findings.insert(
+            0, Finding("global state", "the import", "", "", "any", diagnosis=f"it changes {', '.join(moved)}")
+        )
     for finding in report.findings:
         if "--against" in finding.replay:
             finding.replay = f"dlref check {chosen.candidate}" + finding.replay[finding.replay.index(" --against") :]
@@ -63,4 +76,4 @@ def main(command: str, arguments: list[str]) -> None:
     if chosen.junit:
         Path(chosen.junit).write_text(report.junit() + "\n")
     if not report.ok:
-        sys.exit(1)
+        sys.exit(1 if report.findings else 3)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,77 @@ class Snapshot:
         ]  # fmt: skip
 
 
+def copier() -> Callable[[Tensor], Tensor]:
+    """A copy of a tensor with its strides and what lies between its elements; of one tensor, one copy."""
+    made: dict[int, Tensor] = {}
+
+    def copied(t: Tensor) -> Tensor:
+        if id(t) not in made:
+            if type(t) not in (Tensor, torch.nn.Parameter) or t.layout != torch.strided or t.is_meta:
+                made[id(t)] = t.detach().clone()
+            else:
+                plain = t.detach()
+                memory = plain.new_empty(0).set_(plain.untyped_storage().clone())
+                made[id(t)] = memory.as_strided(t.shape, t.stride(), t.storage_offset())
+                if t.is_conj():
+                    made[id(t)] = made[id(t)].conj()
+            made[id(t)].requires_grad_(t.requires_grad)
+        return made[id(t)]
+
+    return copied
+
+
+def set_deterministic(mode: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
+
+
+def set_modes(number: int) -> None:
+    while torch._C._len_torch_function_stack() > number:
+        torch._C._pop_torch_function_stack()
+
+
+RANDOM_NUMBERS = "the state of the random numbers"
+# What a function must leave as it is: how it is read, and how it is put back.
+SURROUNDINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "the number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "autocast": (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
+    "deterministic algorithms": (
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        set_deterministic,
+    ),
+    "the precision of float32 products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "anomaly detection": (torch.is_anomaly_enabled, lambda on: torch.autograd.set_detect_anomaly(on)),
+    "the modes of torch functions": (torch._C._len_torch_function_stack, set_modes),
+    "the state of Python's random numbers": (random.getstate, random.setstate),
+    RANDOM_NUMBERS: (lambda: torch.get_rng_state().numpy().tobytes(), lambda state: None),  # every run seeds them
+}
+
+
 def surroundings() -> dict[str, Any]:
     """What a function must leave as it is, by name."""
-    return {
-        "grad mode": torch.is_grad_enabled(), "the default dtype": torch.get_default_dtype(),
-        "the number of threads": torch.get_num_threads(), "autocast": torch.is_autocast_enabled("cpu"),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "the state of the random numbers": torch.get_rng_state().sum().item(),
-    }  # fmt: skip
+    return {name: read() for name, (read, _) in SURROUNDINGS.items()}
+
+
+def restored(before: dict[str, Any]) -> list[str]:
+    """Put the surroundings back as they were; the names of what has changed."""
+    moved = [name for name, value in surroundings().items() if value != before[name]]
+    for name in moved:
+        SURROUNDINGS[name][1](before[name])
+    return moved
+
+
+@contextmanager
+def usual() -> Iterator[list[str]]:
+    """Inside, gradients are on and float32 is the default, as the samples have it; the names of what was otherwise."""
+    before = surroundings()
+    wanted = {"grad mode": True, "the default dtype": torch.float32, "autocast": False}
+    with torch.inference_mode(False):
+        try:
+            yield restored({**before, **wanted})
+        finally:
+            restored(before)
 
 
 class Zones:

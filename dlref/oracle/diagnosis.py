@@ -37,8 +37,6 @@ def diagnose(
     wrong = ~torch.isclose(
         a, t, rtol=tolerance, atol=tolerance * float(t.nan_to_num(0, 0, 0).abs().max()), equal_nan=True
     )
-    if not bool(wrong.any()):
-        return "a loss of precision"
     if bool((a.isnan() & ~t.isnan()).any()) or bool((a.isinf() & ~t.isinf()).any()):
         what = "NaN" if bool((a.isnan() & ~t.isnan()).any()) else "infinite"
         return f"{what} where float64 is finite: an overflow, a division by zero, or memory that was never written"
@@ -46,9 +44,10 @@ def diagnose(
         return "finite where float64 is not: NaN or infinity is lost"
     if not bool(a.any()):
         return "all zeros"
-    factor = ratio(a, t, tolerance)
+    factor = ratio(a, t, tolerance) if bool(wrong.any()) else ""
     if factor == SIGN:
         return factor
+    distance = float((a - t).norm())
     for text, value in hypotheses:
         try:
             guess = value()
@@ -57,20 +56,27 @@ def diagnose(
         if guess is None:
             continue
         guess = guess.detach().cpu().to(torch.float64)
-        if (
-            guess.shape == t.shape
-            and bool(guess.isfinite().all())
-            and float((a - guess).norm()) < 0.02 * float((a - t).norm())
-        ):
-            return text
+        if guess.shape == t.shape and bool(guess.isfinite().all()):
+            left, rounding = float((a - guess).norm()), 4 * eps * float(guess.norm())
+            if left < 0.02 * distance or left <= min(rounding, 0.2 * distance):
+                return text
     if factor:
         return factor
+    if not bool(wrong.any()):
+        return "a loss of precision"
     facts = location(a, t, wrong, near) if not bool(wrong.all()) else []
     if not facts and near and (missing := term(t - a, near, tolerance)):
         return missing
     if not facts and bool((a.sign() == t.sign()).all()) and float((a - t).abs().max()) < 0.02 * float(t.abs().max()):
         return "close, but less exact than torch's: an approximation, a smaller dtype inside, or another epsilon"
-    return "; ".join(facts)
+    return "; ".join(facts) or other_values(a, t)
+
+
+def other_values(a: Tensor, t: Tensor) -> str:
+    """Where it is furthest off, where nothing else can be said."""
+    off = (a - t).abs().nan_to_num(0, 0, 0)
+    worst = int(off.argmax())
+    return f"other values: {float(a.flatten()[worst]):.6g} in place of {float(t.flatten()[worst]):.6g}, and the like"
 
 
 def ratio(a: Tensor, t: Tensor, tolerance: float) -> str:
@@ -83,12 +89,14 @@ def ratio(a: Tensor, t: Tensor, tolerance: float) -> str:
         known = {f"{n}": float(n) for n in (-1, 2, -2, 0.5, -0.5, 4, 0.25, math.pi)}
         known |= {f"the size of dimension {d} ({n})": float(n) for d, n in enumerate(t.shape) if n > 1}
         known |= {f"1 / the size of dimension {d} ({n})": 1 / n for d, n in enumerate(t.shape) if n > 1}
+        known |= {"1 / ln 2, a logarithm of base 2": 1 / math.log(2), "1 / ln 10, a logarithm of base 10": 1 / math.log(10),
+                  "the root of 2": 2**0.5, "1 / the root of 2": 0.5**0.5}  # fmt: skip
         known |= {
             f"the number of elements ({t.numel()})": float(t.numel()),
             f"1 / the number of elements ({t.numel()})": 1 / t.numel(),
         }
         name = next((k for k, v in known.items() if v != 1 and math.isclose(factor, v, rel_tol=1e-4)), "")
-        if not name and a.numel() == 1:
+        if not name and bool((t == t.flatten()[0]).all()):
             return ""  # one number is always a multiple of another
         return (
             SIGN
@@ -106,7 +114,7 @@ def term(residual: Tensor, near: dict[str, Tensor], tolerance: float) -> str:
         return ""
     dims: list[Any] = [None, *range(residual.dim() - 1, -1, -1)]
     for d in dims:
-        if d is not None and residual.shape[d] < 2:
+        if (residual.numel() if d is None else residual.shape[d]) < 3:  # of so few, much is constant by chance
             continue
         mean = residual.mean() if d is None else residual.mean(d, keepdim=True)
         if float((residual - mean).abs().max()) < 100 * tolerance * scale:
@@ -117,7 +125,7 @@ def term(residual: Tensor, near: dict[str, Tensor], tolerance: float) -> str:
             continue
         for d in dims:
             part = lambda v, d=d: v.sum() if d is None else v.sum(d, keepdim=True)  # noqa: E731
-            if d is not None and residual.shape[d] < 3:
+            if (residual.numel() if d is None else residual.shape[d]) < 3:
                 continue
             fit = part(residual * other) / part(other * other).clamp(min=1e-300) * other
             if float((residual - fit).abs().max()) < 100 * tolerance * scale:

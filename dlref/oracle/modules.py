@@ -18,8 +18,9 @@ from ..crossing import NO_OPTIONS, REFUSED, Options, crossed
 from ..edges import accepted, edges, like
 from ..samples import NAMES, Sample, database, samples, seed, seeded, supported
 from .report import Report
-from .subject import Adapted, Mismatch, default_findings, same
+from .subject import ALIASES, Adapted, Mismatch, default_findings, same
 from .trial import Subject
+from .variants import variants
 
 KINDS = 40  # of options, of which calls are made in which they meet
 # Of each module the calls in which its options meet: the constructor's arguments, inputs, keyword inputs, mode and name.
@@ -97,10 +98,13 @@ class ModuleCall:
     """A module as a function of its inputs, keyword inputs and parameters, in this order.
 
     Running statistics are copies, and among what it returns. made: the constructor's arguments. named: the keyword inputs.
+    forward: how the module takes the inputs, where it is a stranger's.
     """
 
-    def __init__(self, module: nn.Module, keys: list[str], made: dict[str, Any], named: list[str], training: bool):
+    def __init__(self, module: nn.Module, keys: list[str], made: dict[str, Any], named: list[str], training: bool,
+                 forward: Adapted | None = None):  # fmt: skip
         self.module, self.keys, self.made, self.named, self.training = module, keys, made, named, training
+        self.forward = forward
 
     def __call__(self, *values: Any) -> Any:
         inputs, parameters = values[: len(values) - len(self.keys)], values[len(values) - len(self.keys) :]
@@ -110,8 +114,13 @@ class ModuleCall:
         buffers = {n: b.to(floating.dtype, copy=True) if b.is_floating_point() and floating is not None else b.clone()
                    for n, b in self.module.named_buffers()}  # fmt: skip
         state = {**dict(zip(self.keys, parameters, strict=True)), **buffers}
-        output = torch.func.functional_call(self.module, state, inputs[:positional], keywords)
-        states = [b.detach() for n, b in buffers.items() if n.rpartition(".")[2].startswith("running_")]
+        passed: tuple[tuple, dict[str, Any]] = inputs[:positional], keywords
+        if self.forward is not None:
+            passed = self.forward.placed(*passed)
+        output = (
+            torch.func.functional_call(self.module, state, *passed) if state else self.module(*passed[0], **passed[1])
+        )
+        states = [b.detach() for n, b in buffers.items() if n.rpartition(".")[2].startswith(("running_", "moving_"))]
         return (output, *states) if states else output
 
 
@@ -122,14 +131,21 @@ class ModuleSamples:
         self.candidate, self.name, self.report, self.operator = candidate, name, report, None
         self.reference, self.by_hand = getattr(builtin_nn, name), getattr(manual.nn, name)
         self.instance = candidate if isinstance(candidate, nn.Module) else None
+        if isinstance(candidate, torch.jit.ScriptModule) and list(candidate.parameters()):
+            raise Mismatch(
+                "a scripted module takes no other parameters than its own: pass the module that was scripted"
+            )
         self.signature = constructor(self.reference)
         self.adapted = None if self.instance is not None else Adapted(candidate, self.signature, name)
+        self.forward: Adapted | None = None
         report.findings += default_findings(self.adapted)
+        for text in self.adapted.notes() if self.adapted is not None else ():
+            report.note(text)
         op = getattr(self.by_hand, "op", None)
         self.op_name = op.__name__ if op is not None else name
         self.subject = Subject(
             self.op_name, self.called, self.names, self.options, self.reset, self.missing,
-            lambda s: self.call_of(s, self.by_hand), None,
+            lambda s: self.call_of(s, self.by_hand), None, self.variants,
         )  # fmt: skip
 
     def supported(self) -> set[torch.dtype]:
@@ -175,6 +191,7 @@ class ModuleSamples:
                     found.append(sample)
         if not found:
             hint = ": pass the class, of which any size can be made" if self.instance is not None else ""
+            hint += "" if database() else " (PyTorch's database is not there: pip install expecttest)"
             raise Mismatch(f"no call of {self.name} that the database has fits the candidate{hint}")
         return found
 
@@ -269,7 +286,36 @@ class ModuleSamples:
             module = copy.deepcopy(maker).to(like.device, like.dtype).train(call.training)
         else:
             module = self.build(maker, call.made, like.dtype, str(like.device), call.training)
-        return ModuleCall(module, matched(module, call.module, self.name), call.made, call.named, call.training)
+        forward = self.forward_of(module) if maker in (self.instance, self.adapted) else None
+        keys = matched(module, call.module, self.name)
+        if forward is not None and (
+            others := [f"`{a}` for {b}" for a, b in zip(keys, call.keys, strict=True) if a != b]
+        ):
+            self.report.note(f"parameters: took {', '.join(others)}")
+        return ModuleCall(module, keys, call.made, call.named, call.training, forward)
+
+    def forward_of(self, module: nn.Module) -> Adapted:
+        """How the candidate's forward takes the reference's inputs."""
+        if self.forward is None:
+            forward = getattr(module, "_orig_mod", module).forward  # of a compiled module, the module that it was
+            self.forward = Adapted(forward, inspect.signature(self.reference.forward.__get__(module)), self.name)
+            for text in self.forward.notes():
+                self.report.note(f"forward: {text}")
+        return self.forward
+
+    def variants(self, sample: Sample) -> Iterable[tuple[str, Sample]]:
+        """The module with another formula in place of its operation."""
+        if self.op_name not in NAMES:
+            return
+        call, inputs = sample.builtin, sample.args[: len(sample.args) - len(sample.builtin.keys)]
+        bound = call_bound(self.by_hand, call.module, inputs)
+        for text, formula in variants(self.op_name, (), bound) if bound is not None else ():
+            other = type(
+                self.by_hand.__name__,
+                (self.by_hand,),
+                {"op": staticmethod(formula), "attributes": self.by_hand.attributes},
+            )
+            yield text, Sample(self.call_of(sample, other), sample.args, sample.kwargs, sample.where, sample.name)
 
     def names(self, sample: Sample) -> list[str]:
         call = sample.builtin
@@ -289,7 +335,13 @@ class ModuleSamples:
                 if parameters[n].default is not inspect.Parameter.empty and not same(v, parameters[n].default)}  # fmt: skip
 
     def missing(self, sample: Sample) -> list[str]:
-        return [] if self.adapted is None else self.adapted.missing((), sample.builtin.made)
+        missing = [] if self.adapted is None else self.adapted.missing((), sample.builtin.made)
+        call = sample.builtin
+        if not missing and self.forward is not None:
+            inputs = sample.args[: len(sample.args) - len(call.keys)]
+            positional = len(inputs) - len(call.named)
+            missing = self.forward.missing(inputs[:positional], dict(zip(call.named, inputs[positional:], strict=True)))
+        return missing
 
     def reset(self, sample: Sample, option: str) -> Sample | None:
         call = sample.builtin
@@ -373,20 +425,31 @@ class ModuleOptions(Options):
 
 
 def matched(module: nn.Module, reference: nn.Module, name: str) -> list[str]:
-    """The candidate's parameters in the order of the reference's: by name, or in their own order where the shapes agree."""
+    """The candidate's parameters in the order of the reference's: by name, in their own order, or where each shape is one's."""
     own, theirs = dict(module.named_parameters()), dict(reference.named_parameters())
-    order = list(theirs if set(own) == set(theirs) else own)
-    shapes = [tuple(own[n].shape) for n in order], [tuple(p.shape) for p in theirs.values()]
-    if shapes[0] != shapes[1]:
-        raise Mismatch(
-            f"the candidate's parameters must have the shapes of {name}'s, {shapes[1]}; they have {shapes[0]}"
-        )
-    return order
+    last = {n.rpartition(".")[2]: n for n in own}
+    wanted = [tuple(p.shape) for p in theirs.values()]
+    usual = [next((last[n] for n in (r, *ALIASES.get(r, ())) if n in last), "") for r in theirs]
+    shapes = [tuple(p.shape) for p in own.values()]
+    ordered = [list(own)[shapes.index(shape)] for shape in wanted] if sorted(shapes) == sorted(wanted) else []
+    for order in (list(theirs), usual if len(own) == len(theirs) else [], list(own), ordered):
+        if len(set(order)) == len(own) and set(order) == set(own) and [tuple(own[n].shape) for n in order] == wanted:
+            return order
+    raise Mismatch(f"the candidate's parameters must have the shapes of {name}'s, {wanted}; they have {shapes}")
 
 
 def alike(module: nn.Module, reference: nn.Module) -> bool:
     """Whether the instance has the parameters of this call's module."""
     return [tuple(p.shape) for p in module.parameters()] == [tuple(p.shape) for p in reference.parameters()]
+
+
+def call_bound(by_hand: Any, module: nn.Module, inputs: tuple) -> dict[str, Any] | None:
+    """The arguments of the operation in a module's call."""
+    try:
+        given = {n: getattr(module, at) for n, at in by_hand.attributes.items()}
+        return dict(by_hand.op.__signature__.bind(*inputs, **given).arguments)
+    except (AttributeError, TypeError):
+        return None
 
 
 def resized(t: Tensor, sizes: dict[int, int]) -> Tensor:

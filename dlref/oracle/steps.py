@@ -19,9 +19,12 @@ from torch import Tensor
 
 from ..crossing import NO_OPTIONS
 from ..domain import Where
+from ..names import one_of
 from ..samples import database
-from .care import Snapshot, refusal
+from . import origin
+from .care import RANDOM_NUMBERS, Snapshot, refusal, restored, surroundings
 from .report import Finding, Report
+from .rules import rules
 from .subject import Adapted, Mismatch, default_findings
 
 STEPS = 12
@@ -295,8 +298,19 @@ def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course)
         yield [p.detach().clone() for p in params], (returned, bool(sent.changed()))
 
 
+def followed(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course) -> tuple[list, Any]:
+    """The steps that a candidate makes, and what it raises then."""
+    made = []
+    try:
+        for step in steps(make, kwargs, dtype, course):
+            made.append(step)
+    except (Exception, SystemExit) as error:  # the candidate's code may raise anything
+        return made, error
+    return made, None
+
+
 def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None,
-                    where: Any = None) -> Report:  # fmt: skip
+                    where: Any = None, may_change: frozenset[str] = frozenset()) -> Report:  # fmt: skip
     """Every configuration by every course: the parameters after each step, against torch's in float64."""
     from ..check import dtype_named, named
 
@@ -304,8 +318,12 @@ def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wan
     reference = getattr(torch.optim, name)
     if not (isinstance(candidate, type) or callable(candidate)) or isinstance(candidate, torch.optim.Optimizer):
         raise Mismatch(f"the candidate must be the optimizer's class, it is {candidate!r}")
+    for changed in may_change:
+        one_of("may_change", changed, ["grad"])
     adapted = Adapted(candidate, signature_of(reference), name)
     report.findings += default_findings(adapted)
+    for text in adapted.notes():
+        report.note(text)
     cases = tried(name, within(where, reference))
     share(report, where, len(cases), len(tried(name, lambda kwargs: True)))
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -321,8 +339,8 @@ def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wan
                 if missing := adapted.missing((), {"params": [], **kwargs}):
                     report.skip(f"the candidate does not take {', '.join(missing)}")
                     continue
-                run_course(report, adapted, reference, kwargs, dtype, course, sample, candidate)
-    if not report.samples and wanted:
+                Run(report, adapted, reference, kwargs, dtype, course, sample, candidate, may_change).judge()
+    if not report.samples and not report.skipped and wanted:
         raise ValueError(f"the sample must be one of COURSE-NUMBER, as plain-0; it is {wanted[0]!r}")
     return report
 
@@ -337,107 +355,141 @@ def share(report: Report, where: Any, inside: int, total: int) -> None:
     report.note(f"{inside} of the reference's {total} samples ({inside / total:.0%}) lie inside where {text}")
 
 
-def run_course(report: Report, adapted: Adapted, reference: Any, kwargs: dict[str, Any], dtype: torch.dtype,
-               course: Course, where: str, candidate: Any) -> None:  # fmt: skip
-    short = str(dtype).removeprefix("torch.")
-    path = f"{getattr(candidate, '__module__', '?')}:{getattr(candidate, '__qualname__', '?')}"
+@dataclass
+class Run:
+    """One configuration by one course."""
 
-    def found(
-        kind: str, what: str, text: str, error: float = math.nan, theirs: float = math.nan, bound: float = math.nan
-    ) -> None:
-        report.findings.append(Finding(kind, what, course.name, where, short, error, theirs, bound, text,
-                                       f"dlref check {path} --against {report.against} --dtype {short} --sample {where!r}",
-                                       f"{report.against}({kwargs})"))  # fmt: skip
+    report: Report
+    adapted: Adapted
+    reference: Any
+    kwargs: dict[str, Any]
+    dtype: torch.dtype
+    course: Course
+    where: str
+    candidate: Any
+    may_change: frozenset[str]
 
-    report.samples += 1
-    try:
-        ours = list(steps(adapted, kwargs, dtype, course))
-    except Exception as error:  # the candidate's code may raise anything
-        if refusal(error):
-            report.samples -= 1
-            report.skip(f"the candidate refuses: {' '.join(str(error).split())[:160]}")
+    def found(self, kind: str, what: str, text: str, error: float = math.nan, theirs: float = math.nan,
+              bound: float = math.nan, share: float = math.nan) -> None:  # fmt: skip
+        short = str(self.dtype).removeprefix("torch.")
+        path = f"{getattr(self.candidate, '__module__', '?')}:{getattr(self.candidate, '__qualname__', '?')}"
+        replay = f"dlref check {path} --against {self.report.against} --dtype {short} --sample {self.where!r}"
+        self.report.add(Finding(kind, what, self.course.name, self.where, short, error, theirs, bound, text, replay,
+                                f"{self.report.against}({self.kwargs})", share=share))  # fmt: skip
+
+    def judge(self) -> None:
+        before, number, kwargs = surroundings(), len(self.report.findings), self.kwargs
+        self.report.samples += 1
+        self.ours, raised = followed(self.adapted, kwargs, self.dtype, self.course)
+        if raised is not None and not self.ours and refusal(raised):
+            restored(before)
+            self.report.samples -= 1
+            self.report.skip(f"the candidate refuses: {' '.join(str(raised).split())[:160]}")
             return
-        found("raises", course.name, " ".join(f"{type(error).__name__}: {error}".split())[:300])
-        return
-    theirs = list(
-        steps(
-            reference,
-            {**kwargs, "foreach": False} if "foreach" in inspect.signature(reference).parameters else kwargs,
-            dtype,
-            course,
-        )
-    )
-    truth = list(steps(reference, kwargs, torch.float64, course))
-    eps = torch.finfo(dtype).eps
-    for step, ((a, said), (b, must), (t, _)) in enumerate(zip(ours, theirs, truth, strict=True)):
-        report.values += len(a)
-        if said[1] and not must[1]:
-            found("gradient changed", f"step {step}", "the gradients are changed by the step")
-            return
-        if (must[0] is None) != (said[0] is None):
-            found("return value", f"step {step}", f"step(closure) must return {must[0]}, it returns {said[0]}")
-            return
-        for i, (x, y, z) in enumerate(zip(a, b, t, strict=True)):
-            x, y, z = x.double(), y.double(), z.double()
-            size = float(z.abs().max().clamp(min=1e-3))
-            own, other = float((x - z).abs().max()) / size / eps, float((y - z).abs().max()) / size / eps
-            # Each step rounds the parameter, the state and what lies between them.
-            bound = 1e-11 / eps if eps < 1e-10 else 2 * other + 8 * (step + 1)
-            if not own <= bound:
-                moved = bool((a[i] != (ours[step - 1][0][i] if step else parameters(dtype)[i].detach())).any())
-                text = explained(x, kwargs, reference, dtype, course, step, i, t)
-                text = text or ("the parameter does not move" if not moved else "")
-                others = [] if not course.groups else [f"group {0 if i < 2 else 1}"]
-                found(
-                    "parameter",
-                    f"of shape {tuple(x.shape)}",
-                    "; ".join([f"first wrong after step {step + 1}", *others, *([text] if text else [])]),
-                    own,
-                    other,
-                    bound,
-                )
-                return
-    report.passed.append((where, short))
+        if moved := [n for n in restored(before) if n != RANDOM_NUMBERS]:
+            self.found("global state", "the steps", f"it changes {', '.join(moved)}")
+        if replaced := origin.replaced():
+            names, words = origin.told(replaced)
+            self.found("reference replaced", names, words)
+            origin.put_back()
+        plain = {**kwargs, "foreach": False} if "foreach" in inspect.signature(self.reference).parameters else kwargs
+        theirs = list(steps(self.reference, plain, self.dtype, self.course))
+        self.truth = [t for t, _ in steps(self.reference, kwargs, torch.float64, self.course)]
+        said, must = [s for _, s in self.ours], [s for _, s in theirs]
+        if any(s[1] and not m[1] for s, m in zip(said, must, strict=False)):
+            if "grad" in self.may_change:
+                self.report.note("the gradients are changed by the step, as they may be")
+            else:
+                self.found("gradient changed", "the gradients", "the gradients are changed by the step")
+        if wrong := [(s[0], m[0]) for s, m in zip(said, must, strict=False) if (s[0] is None) != (m[0] is None)]:
+            self.found("return value", "the step", f"step(closure) must return {wrong[0][1]}, it returns {wrong[0][0]}")
+        self.parameters([b for b, _ in theirs])
+        if raised is not None:
+            text = " ".join(f"{type(raised).__name__}: {raised}".split())[:300]
+            self.found("raises", self.course.name, f"step {len(self.ours) + 1}: {text}" if self.ours else text)
+        if len(self.report.findings) == number:
+            self.report.passed.append((self.where, str(self.dtype).removeprefix("torch.")))
 
+    def parameters(self, theirs: list[list[Tensor]]) -> None:
+        """The first parameter that is wrong after a step."""
+        eps = torch.finfo(self.dtype).eps
+        for step, ((a, _), b, t) in enumerate(zip(self.ours, theirs, self.truth, strict=False)):
+            for i, (x, y, z) in enumerate(zip(a, b, t, strict=True)):
+                self.report.judged("value", z)
+                if x.shape != z.shape:
+                    self.found(
+                        "parameter", f"of shape {tuple(z.shape)}", f"after step {step + 1} it has {tuple(x.shape)}"
+                    )
+                    return
+                x, y, z = x.double(), y.double(), z.double()
+                size = float(z.abs().max().clamp(min=1e-3))
+                own, other = float((x - z).abs().max()) / size / eps, float((y - z).abs().max()) / size / eps
+                # Each step rounds the parameter, the state and what lies between them.
+                bound = 1e-11 / eps if eps < 1e-10 else 2 * other + 8 * (step + 1)
+                if not own <= bound:
+                    last = self.ours[step - 1][0][i] if step else parameters(self.dtype)[i].detach()
+                    text = self.explained(step, i) or (
+                        "" if bool((a[i] != last).any()) else "the parameter does not move"
+                    )
+                    others = f", group {0 if i < 2 else 1}" if self.course.groups else ""
+                    first = f"first wrong after step {step + 1}{others}"
+                    self.found("parameter", f"of shape {tuple(x.shape)}", "; ".join(filter(None, (text, first))), own, other,
+                               bound, own * eps)  # fmt: skip
+                    return
 
-def explained(x: Tensor, kwargs: dict[str, Any], reference: Any, dtype: torch.dtype, course: Course, step: int, i: int,
-              truth: list[Tensor]) -> str:  # fmt: skip
-    """Which option is ignored, or which neighbouring rule it is."""
-    guesses: list[tuple[str, Any, dict[str, Any]]] = [
-        (f"ignores {option} ({value!r})", reference, {k: v for k, v in kwargs.items() if k != option})
-        for option, value in kwargs.items()
-    ]
-    decoupled = {"Adam": torch.optim.AdamW, "AdamW": torch.optim.Adam}
-    if other := decoupled.get(reference.__name__):
-        words = (
-            "its weight decay is decoupled, as AdamW's"
-            if reference.__name__ == "Adam"
-            else "its weight decay is added to the gradient, as Adam's"
-        )
-        guesses.append(
-            (
-                words,
-                other,
-                {"weight_decay": 0.0 if other is torch.optim.Adam else 0.01, **kwargs}
-                if reference.__name__ == "Adam"
-                else {"weight_decay": 0.01, **kwargs},
+    def explained(self, step: int, i: int) -> str:
+        """Which option is ignored, or which neighbouring rule it is: one that fits in every step, to rounding."""
+        guesses = [(*guess, self.course) for guess in rules(self.reference, self.kwargs)]
+        plain = replace(self.course, groups=False, falling=False)
+        if self.course.groups:
+            guesses.append(("ignores the options of the parameter groups", self.reference, self.kwargs, plain))
+        if self.course.falling:
+            guesses.append(("ignores changes of the learning rate", self.reference, self.kwargs, plain))
+        if self.course.reload:
+            forgets = type(self.reference.__name__, (self.reference,), {"load_state_dict": lambda self, state: None})
+            guesses.append(("its state is not saved and loaded: it starts anew", forgets, self.kwargs, self.course))
+        if (factor := self.length(step)) and "lr" in inspect.signature(self.reference).parameters:
+            default = inspect.signature(self.reference).parameters["lr"].default
+            longer = {**self.kwargs, "lr": self.kwargs.get("lr", default) * factor}
+            guesses.append((f"each step is {factor:.4g} times as long", self.reference, longer, self.course))
+        for words, rule, options, course in guesses:
+            try:
+                guess, _ = followed(rule, options, torch.float64, course)
+            except (TypeError, ValueError):
+                continue
+            if len(guess) >= len(self.ours) and self.fits([g for g, _ in guess]):
+                return words
+        start = parameters(torch.float64)
+        back = [float((a.double() - p).norm() / (t - p).norm()) for a, t, p in zip(self.ours[step][0], self.truth[step], start,
+                strict=True) if (t - p).norm() > 0]  # fmt: skip
+        if step and max(back) - min(back) < 1e-3 and 0 < max(back) < 1:
+            return (
+                f"after step {step + 1} it goes back to {max(back):.3g} of the way from the start, as a lookahead does"
             )
-        )
-    if course.groups:
-        guesses.append(("ignores the options of the parameter groups", reference, kwargs))
-    if course.falling:
-        guesses.append(("ignores changes of the learning rate", reference, kwargs))
-    error = float((x - truth[i].double()).abs().max())
-    for words, rule, options in guesses:
-        ignored = words.startswith(("ignores the options of", "ignores changes"))
-        plain = replace(course, groups=False, falling=False) if ignored else course
-        try:
-            guess = list(steps(rule, options, torch.float64, plain))[step][0][i]
-        except (TypeError, ValueError):
-            continue
-        if float((x - guess.double()).abs().max()) < 0.05 * error:
-            return words
-    return ""
+        return ""
+
+    def length(self, step: int) -> float:
+        """How many times as long as the reference's the first step is, if that is wrong; 0 where its direction is another."""
+        if step or self.course.groups or self.course.falling:
+            return 0.0
+        start = torch.cat([p.detach().flatten() for p in parameters(torch.float64)])
+        a, t = (torch.cat([p.double().flatten() for p in ps]) - start for ps in (self.ours[0][0], self.truth[0]))
+        factor = round(float(a @ t / (t @ t)), 3) if bool(t.any()) else 0.0
+        rough = 1e-6 if self.dtype == torch.float64 else 1e-3
+        return factor if factor > 0 and float((a - factor * t).norm()) < rough * float(a.norm()) else 0.0
+
+    def fits(self, guess: list[list[Tensor]]) -> bool:
+        eps = torch.finfo(self.dtype).eps
+        for step, ((a, _), g, t) in enumerate(zip(self.ours, guess, self.truth, strict=False)):
+            for x, y, z in zip(a, g, t, strict=True):
+                x, y = x.double(), y.double()
+                rounding = 16 * (step + 1) * eps * float(y.abs().max().clamp(min=1e-3))
+                off = float((x - y).abs().max())
+                if not off <= max(rounding, 1e-10 if eps < 1e-10 else 0) or (
+                    off > 0.2 * float((x - z).abs().max()) > rounding
+                ):
+                    return False
+        return True
 
 
 # --- schedules ------------------------------------------------------------------------------------------------------
@@ -468,7 +520,7 @@ def scheduled(make: Any, kwargs: dict[str, Any], course: str, plateau: bool = Fa
 
 
 def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None,
-                   where: Any = None) -> Report:  # fmt: skip
+                   where: Any = None, may_change: frozenset[str] = frozenset()) -> Report:  # fmt: skip
     """The rates of two groups over 30 steps, plain, changed by hand in between, and saved and loaded half-way."""
     from ..check import named
 
@@ -476,6 +528,8 @@ def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, want
     reference = getattr(torch.optim.lr_scheduler, name)
     adapted, plateau = Adapted(candidate, signature_of(reference), name), name == "ReduceLROnPlateau"
     report.findings += default_findings(adapted)
+    for text in adapted.notes():
+        report.note(text)
     if not any(n == name for n, _ in SCHEDULES):
         raise Mismatch(f"{name} is made of other schedules: check those")
     cases = turns(name, within(where, reference))
@@ -491,12 +545,13 @@ def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, want
         finding = Finding("rate", course, "", where, "float64", call=f"{name}({kwargs})",
                           replay=f"dlref check {path} --against {name} --sample {where!r}")  # fmt: skip
         report.samples += 1
+        before = surroundings()
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             theirs = scheduled(reference, kwargs, course, plateau)
             try:
                 ours = scheduled(adapted, kwargs, course, plateau)
-            except Exception as error:  # the candidate's code may raise anything
+            except (Exception, SystemExit) as error:  # the candidate's code may raise anything
                 if refusal(error):
                     report.samples -= 1
                     report.skip(f"the candidate refuses: {' '.join(str(error).split())[:160]}")
@@ -507,7 +562,12 @@ def check_schedule(candidate: Any, name: str, dtypes: Sequence[Any] | None, want
                 )
                 report.findings.append(finding)
                 continue
+            finally:
+                if moved := [n for n in restored(before) if n != RANDOM_NUMBERS]:
+                    report.add(Finding("global state", "the schedule", "", where, "float64",
+                                       diagnosis=f"it changes {', '.join(moved)}"))  # fmt: skip
         report.values += len(ours)
+        report.evidence += len(ours)
         step = next(
             (
                 t

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..crossing import same
 from ..names import one_of
@@ -17,16 +18,26 @@ ALIASES = {
     "input": ("x", "inp", "inputs", "a", "logits", "pred", "preds", "prediction", "predictions", "y_pred", "input_",
               "tensor", "hidden_states", "output", "outputs", "scores", "log_probs", "data", "features", "q"),
     "target": ("y", "targets", "label", "labels", "y_true", "tgt", "gt", "ground_truth"),
-    "weight": ("w", "weights", "gamma", "scale", "class_weights", "pos_weights"),
-    "bias": ("b", "beta", "shift"),
-    "normalized_shape": ("shape", "norm_shape", "dims"),
+    "weight": ("w", "weights", "gamma", "scale", "gain", "class_weights", "pos_weights"),
+    "bias": ("b", "beta", "shift", "offset"),
+    "normalized_shape": ("shape", "norm_shape", "dims", "hidden_size", "dim", "size"),
     "dim": ("axis",), "p": ("dropout_p", "prob", "rate"), "negative_slope": ("slope", "alpha", "leak"),
     "query": ("q",), "key": ("k",), "value": ("v",), "attn_mask": ("mask", "attention_mask"), "is_causal": ("causal",),
     "scale": ("sm_scale", "softmax_scale"), "ignore_index": ("ignored_index",), "keepdim": ("keepdims",),
     "label_smoothing": ("smoothing",), "lambd": ("lambda_", "threshold"), "eps": ("epsilon",), "max_norm": (),
     "running_mean": ("mean",), "running_var": ("var", "variance"), "num_groups": ("groups", "G"),
     "kernel_size": ("kernel", "window"), "approximate": ("approximation",), "inplace": (),
+    "params": ("parameters",), "lr": ("learning_rate", "step_size", "eta", "alpha"), "weight_decay": ("wd", "decay"),
+    "momentum": ("mu", "beta"), "optimizer": ("opt",), "last_epoch": ("last_step",), "in_features": ("in_dim", "d_in"),
+    "out_features": ("out_dim", "d_out"), "in_channels": ("in_ch", "c_in"), "out_channels": ("out_ch", "c_out"),
+    "num_features": ("channels", "features"), "elementwise_affine": ("affine",), "affine": ("elementwise_affine",),
+    "num_embeddings": ("vocab_size",), "embedding_dim": ("dim", "d_model"), "reduction": ("reduce",),
 }  # fmt: skip
+# Arguments that are tensors: a number by default stands for none of them.
+TENSORS = {"weight", "bias", "running_mean", "running_var", "attn_mask", "pos_weight", "target", "input"}
+# What counts says so in its name, and is nothing that weighs.
+COUNTS = {"num", "steps", "step", "iters", "epochs", "epoch", "warmup", "count", "size", "shape", "length", "groups", "classes",
+          "period", "patience", "milestones", "features", "channels", "t"}  # fmt: skip
 # Arguments that torch itself has given up, or that say nothing about the result.
 DEPRECATED = {"size_average", "reduce", "_stacklevel", "inplace"}
 
@@ -38,8 +49,10 @@ class Mismatch(ValueError):
 class Adapted:
     """A function under the reference's signature.
 
-    `missing` names the options of a call that it does not take; the rest of the call is handed on, by the candidate's own
-    names where its signature tells them, as it is where it tells nothing.
+    Its arguments are found by name; else, those that it must be given, by a usual other name or in their order, and options
+    by another name where their default is of the kind. What was found other than by name is in `guesses`; what has no
+    counterpart stays at the candidate's default, as `own` says. `missing` names the options of a call that it does not
+    take; the rest of the call is handed on, by the candidate's own names where its signature tells them.
     """
 
     def __init__(self, function: Callable, reference: inspect.Signature | None, name: str):
@@ -47,30 +60,49 @@ class Adapted:
         self.parameters = parameters_of(function)
         self.names: dict[str, str] = {}
         self.defaults: list[tuple[str, Any, Any]] = []
+        self.guesses: list[str] = []
+        self.own: list[str] = []
         if self.parameters is not None and reference is not None:
-            self.match(self.parameters, reference)
+            try:
+                self.match(self.parameters, reference)
+            except Mismatch:  # one letter may be two things: then what comes first is the first
+                self.names, self.guesses = {}, []
+                self.match(self.parameters, reference, usual_names=False)
 
-    def match(self, own: list[inspect.Parameter], reference: inspect.Signature) -> None:
-        theirs = list(reference.parameters)
-        taken: dict[str, str] = {}
-        for p in own:
-            name = p.name.lower()
-            found = next((r for r in theirs if r.lower() == name), None)
-            found = found or next((r for r in theirs if name in ALIASES.get(r, ()) and r not in taken), None)
-            if found and found not in taken:
+    def match(self, own: list[inspect.Parameter], reference: inspect.Signature, usual_names: bool = True) -> None:
+        theirs, taken = reference.parameters, self.names
+        by_name = {p.name: p for p in own}
+
+        def left() -> list[inspect.Parameter]:
+            return [p for p in own if p.name not in taken.values()]
+
+        for p in own:  # names that are equal come before all that are alike
+            if found := next((r for r in theirs if r.lower() == p.name.lower() and r not in taken), None):
                 taken[found] = p.name
-        for i, p in enumerate(own):
+        for p in left() if usual_names else ():
+            usual = [
+                r for r in theirs if r not in taken and p.name.lower() in ALIASES.get(r, ()) and fits(p, theirs[r])
+            ]
+            if usual:
+                self.take(usual[0], p.name)
+        for p in left():  # in order, those that must be given
+            at = own.index(p)
+            if p.default is not p.empty or p.kind is p.KEYWORD_ONLY:
+                continue
+            order = list(theirs)[at : at + 1] + [r for r in theirs if theirs[r].default is p.empty]
+            if found := next((r for r in order if r not in taken and fits(p, theirs[r])), None):
+                self.take(found, p.name)
+        for r in [r for r, q in theirs.items() if q.default is q.empty and r not in taken]:  # an option stands for it
+            at = list(theirs).index(r)
             if (
-                p.name not in taken.values()
-                and p.kind is not p.KEYWORD_ONLY
-                and i < len(theirs)
-                and theirs[i] not in taken
+                at < len(own)
+                and own[at] in left()
+                and own[at].kind is not own[at].KEYWORD_ONLY
+                and fits(own[at], theirs[r])
             ):
-                required = reference.parameters[theirs[i]].default is inspect.Parameter.empty
-                if required or p.default is p.empty:
-                    taken[theirs[i]] = p.name
-        unknown = [p.name for p in own if p.name not in taken.values() and p.default is p.empty]
-        lacking = [r for r, p in reference.parameters.items() if p.default is p.empty and r not in taken]
+                self.take(r, own[at].name)
+        unknown = [p.name for p in left() if p.default is p.empty]
+        lacking = [r for r, q in theirs.items() if q.default is q.empty and r not in taken]
         if unknown or lacking:
             text = ", ".join(str(p).split(":")[0].split("=")[0].strip() for p in own)
             raise Mismatch(
@@ -78,12 +110,20 @@ class Adapted:
                 + (f", of which {', '.join(unknown)} is unknown" if unknown else f", and not {', '.join(lacking)}")
                 + ": give it torch's names, or pass a lambda that calls it"
             )
-        self.names = taken
-        by_name = {p.name: p for p in own}
+        self.own = [f"{p.name}={p.default!r}" for p in left() if p.default is not None and p.name not in DEPRECATED]
         for r, mine in taken.items():
-            a, b = by_name[mine].default, reference.parameters[r].default
+            a, b = by_name[mine].default, theirs[r].default
             if inspect.Parameter.empty not in (a, b) and r not in DEPRECATED and not same(a, b):
                 self.defaults.append((r, a, b))
+
+    def take(self, theirs: str, own: str) -> None:
+        self.names[theirs] = own
+        self.guesses.append(f"`{own}` for {theirs}")
+
+    def notes(self) -> list[str]:
+        """What was guessed, and what was left, for the report."""
+        found = [f"took {', '.join(self.guesses)}"] if self.guesses else []
+        return [*found, *([f"left at the candidate's default: {', '.join(self.own)}"] if self.own else [])]
 
     def arguments(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any] | None:
         """The call by the reference's names, without what is the default there."""
@@ -98,8 +138,22 @@ class Adapted:
         return [n for n in self.arguments(args, kwargs) or {} if n not in self.names]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = self.placed(args, kwargs)
+        return self.function(*args, **kwargs)
+
+    def placed(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """The call as the candidate takes it."""
+        if self.reference is not None and self.parameters is None:
+            kinds = variadic(self.function)
+            bound = self.reference.bind(*args, **kwargs).arguments
+            if kinds == {inspect.Parameter.VAR_KEYWORD}:
+                return (), dict(bound)
+            if kinds == {inspect.Parameter.VAR_POSITIONAL} and kwargs:
+                full = {n: p.default for n, p in self.reference.parameters.items()} | bound
+                last = max((i for i, n in enumerate(full) if n in bound), default=-1)
+                return tuple(full.values())[: last + 1], {}
         if self.parameters is None or self.reference is None:
-            return self.function(*args, **kwargs)
+            return args, kwargs
         given = self.arguments(args, kwargs) or {}
         full = {n: p.default for n, p in self.reference.parameters.items()} | given
         own = {mine: full[r] for r, mine in self.names.items() if r in given or r in {d[0] for d in self.defaults}}
@@ -109,7 +163,19 @@ class Adapted:
         for p in self.parameters:
             if p.kind is p.POSITIONAL_ONLY:
                 positional.append(own.pop(p.name, p.default))
-        return self.function(*positional, **own)
+        return tuple(positional), own
+
+
+def fits(own: inspect.Parameter, theirs: inspect.Parameter) -> bool:
+    """Whether an argument of another name may stand for the reference's: of the same kind, as far as it can be told."""
+    a, b = own.default, theirs.default
+    counts = bool(set(own.name.lower().split("_")) & COUNTS) or own.annotation in (int, "int")
+    if theirs.name in TENSORS:
+        return not counts and (a is own.empty or a is None or isinstance(a, Tensor))
+    if a is own.empty:
+        weighs = type(b) in (float, str, bool) or (b is own.empty and not set(theirs.name.lower().split("_")) & COUNTS)
+        return not (counts and weighs)
+    return same(a, b) or type(a) is type(b) or None in (a, b) or b is own.empty or {type(a), type(b)} <= {int, float}
 
 
 def default_findings(adapted: Adapted | None) -> list[Finding]:
@@ -120,9 +186,20 @@ def default_findings(adapted: Adapted | None) -> list[Finding]:
     ]  # fmt: skip
 
 
+def variadic(function: Any) -> set:
+    """Whether the function takes any positional arguments, any named ones, or both."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    return {p.kind for p in found if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
 def parameters_of(function: Any) -> list[inspect.Parameter] | None:
     """The parameters that can be told apart; None where the function takes whatever comes."""
     schema = getattr(getattr(function, "_opoverload", None) or getattr(function, "default", function), "_schema", None)
+    if isinstance(function, torch.jit.ScriptFunction):
+        schema = function.schema
     if schema is not None:  # a custom operator
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return [

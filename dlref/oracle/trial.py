@@ -6,8 +6,8 @@ import contextlib
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,14 +16,27 @@ from torch import Tensor
 from ..edges import accepted, fresh, renamed, resize
 from ..judge import Error, judge, natural, slopes
 from ..samples import CONDITION, RANDOM, Sample, exact, flat, gradients, layouts, lifted, run, seed
-from .care import Poisoned, Snapshot, Trace, Zones, equal_bits, refusal, saved, surroundings
+from . import origin
+from .care import (
+    RANDOM_NUMBERS,
+    Poisoned,
+    Snapshot,
+    Trace,
+    Zones,
+    copier,
+    equal_bits,
+    refusal,
+    restored,
+    saved,
+    surroundings,
+)
 from .diagnosis import diagnose, pattern, ties, upstreams
-from .report import Finding, Report
+from .report import ONCE, Finding, Report, telling, word
 from .subject import Mismatch
 
 # The random ones whose output is the input times a mask: they are held to their own mask.
 MASKED = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
-DIAGNOSED = 4  # findings of a kind that are looked into
+DIAGNOSED = 6  # findings of a kind for which every hypothesis is tried; then those alone that explained one of them
 
 
 @dataclass
@@ -32,8 +45,9 @@ class Subject:
 
     name: the operation's, for the tables of random and mutating ones. by_hand: the manual operation. truth: what is run in
     float64 instead of the built-in where torch itself is wrong there. options: the call's options that are not the default.
-    reset: the call with one of them at its default. missing: the options that the candidate does not take. inside: whether
-    a call lies in the domain that the candidate is made for.
+    reset: the call with one of them at its default. missing: the options that the candidate does not take. variants: the
+    same call of formulas that are taken for this one. inside: whether a call lies in the domain that the candidate is made
+    for. may_change: the arguments that the candidate may write into.
     """
 
     name: str
@@ -44,8 +58,10 @@ class Subject:
     missing: Callable[[Sample], list[str]]
     by_hand: Callable[[Sample], Callable] | None = None
     truth: Callable | None = None
+    variants: Callable[[Sample], Iterable[tuple[str, Sample]]] = lambda sample: ()
     replay: Callable[[str, str], str] = lambda sample, dtype: ""
     inside: Callable[[Sample], bool] = lambda sample: True
+    may_change: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -61,18 +77,28 @@ class Trials:
     previous: dict[str, Tensor] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
+    faults: int = 0  # findings, those that are told once counted each time
     refused: bool = False  # whether the candidate refuses the call that is tried
 
     def found(self, sample: Sample, kind: str, what: str, where: str = "", error: Error | None = None,
-              diagnosis: str | Callable[[], str] = "") -> None:  # fmt: skip
+              diagnosis: str | Callable[[set[str] | None], str] = "") -> None:  # fmt: skip
+        self.faults += 1
         known = self.failing.setdefault((kind, what), [])
+        if kind in ONCE and known:
+            known[0][1].times += 1
+            return
         if callable(diagnosis):
-            diagnosis = diagnosis() if sum(bool(f.diagnosis) for _, f in known) < DIAGNOSED else ""
+            diagnosis = diagnosis(None if len(known) < DIAGNOSED else {word(f.diagnosis) for _, f in known})
         short = str(self.dtype).removeprefix("torch.")
         finding = Finding(kind, what, where, sample.where, short, diagnosis=diagnosis,
                           replay=self.subject.replay(sample.where, short), call=shown(sample))  # fmt: skip
         if error is not None:
-            finding.ours, finding.theirs, finding.bound = error.ours, error.theirs, error.bound
+            finding.ours, finding.theirs, finding.bound, finding.share = (
+                error.ours,
+                error.theirs,
+                error.bound,
+                error.share,
+            )
         known.append(({**self.facts(sample), "layout": where}, finding))
         self.report.findings.append(finding)
 
@@ -89,8 +115,12 @@ class Trials:
     def conclude(self) -> None:
         """Add what the findings of one kind have in common."""
         for known in self.failing.values():
-            first = next((f for _, f in known if f.diagnosis), known[0][1])
-            if "ignores" not in first.diagnosis and (text := pattern([f for f, _ in known], self.passing)):
+            first = telling([f for _, f in known])[0]
+            if (
+                first.kind not in ONCE
+                and "ignores" not in first.diagnosis
+                and (text := pattern([f for f, _ in known], self.passing))
+            ):
                 first.diagnosis = "; ".join(filter(None, (first.diagnosis, text)))
 
     def refuse(self, error: Exception) -> None:
@@ -103,32 +133,22 @@ class Trials:
     def run(self, sample: Sample, deep: bool = False, enlarge: bool = True) -> None:
         """Try one call; with `deep`, what costs more: frozen arguments, guarded memory, the same memory again."""
         if missing := self.subject.missing(sample):
-            self.report.skip(f"the candidate does not take {missing[0]}")
+            self.report.skip(f"the candidate does not take {', '.join(missing)}")
             return
-        before, values = len(self.report.findings), self.report.values
-        self.report.samples += 1
+        before, values = self.faults, self.report.values
         self.refused = False
-        try:
-            trial = Trial(self, sample)
-        except Mismatch:
-            raise
-        except Exception as error:  # a module's constructor may raise anything
-            if refusal(error):
-                self.refuse(error)
-                self.report.samples -= 1
-            else:
-                self.found(sample, "raises", "the constructor", diagnosis=f"{type(error).__name__}: {error}"[:300])
-            return
+        self.report.samples += 1
+        trial = Trial(self, sample)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trial.forward()
-            if trial.alive and self.backward:
-                trial.backward()
-            if trial.alive and deep and len(self.report.findings) == before:
-                trial.memory()
+            try:
+                trial.run(deep)
+            except Exception as error:  # an answer of a kind that nothing can be compared with
+                self.found(sample, "raises", "the comparison", diagnosis=in_a_line(error))
+                trial.alive = False
         if self.refused and self.report.values == values:
             self.report.samples -= 1
-        if len(self.report.findings) == before and trial.alive:
+        if self.faults == before and trial.alive:
             self.passing.append(self.facts(sample))
             self.report.passed.append((sample.where, str(self.dtype).removeprefix("torch.")))
         if trial.powerless:
@@ -140,12 +160,16 @@ class Trials:
 
 
 class Trial:
-    """One call: forward, then backward, then memory."""
+    """One call: forward, then backward, then memory.
+
+    The candidate is only ever given copies of the sample, in the same layout, so that what it writes into them is seen and
+    the reference is judged on what the call was. Where it has written, or may, each of its calls gets copies of its own.
+    """
 
     def __init__(self, trials: Trials, sample: Sample):
         self.trials, self.sample, self.subject = trials, sample, trials.subject
-        self.candidate = self.subject.candidate(sample)
         self.found = functools.partial(trials.found, sample)
+        self.part, self.writes, self.candidate = sample.map(copier()), False, None
         self.judged = self.subject.name not in RANDOM - {"scaled_dot_product_attention"}
         self.alive = True
         self.powerless: list[str] = []
@@ -156,46 +180,72 @@ class Trial:
     def call(self, function: Callable, sample: Sample) -> Any:
         return run(function, sample)
 
+    def run(self, deep: bool) -> None:
+        before = self.trials.faults
+        self.candidate = self.attempt("raises", "the constructor", lambda: self.subject.candidate(self.sample))
+        if self.alive:
+            self.forward()
+        if self.alive and self.trials.backward:
+            self.backward()
+        self.held("the call")
+        if self.alive and deep and self.trials.faults == before:
+            self.memory()
+
     def attempt(self, kind: str, what: str, action: Callable[[], Any]) -> Any:
-        """The action's answer; what it raises is a finding, and ends the trial."""
+        """The action's answer; what it raises, or leaves changed around it, is a finding, and the former ends the trial."""
+        before = surroundings()
         try:
             return action()
+        except Mismatch as error:
+            self.found("parameters", what, diagnosis=str(error))
         except SystemExit as error:
             self.found("exits the process", what, diagnosis=f"SystemExit({error.code})")
         except Exception as error:  # the candidate's code may raise anything
             if refusal(error):
                 self.trials.refuse(error)
             else:
-                text = " ".join(f"{type(error).__name__}: {error}".split())
-                self.found(kind, what, diagnosis=text[:300])
+                self.found(kind, what, diagnosis=in_a_line(error))
+        finally:
+            if moved := [name for name in restored(before) if name != RANDOM_NUMBERS]:
+                self.found("global state", what.partition(" (")[0], diagnosis=f"it changes {', '.join(moved)}")
         self.alive = False
         return None
+
+    def held(self, what: str) -> None:
+        """Put torch's own functions back where the candidate has put others."""
+        if found := origin.replaced(every=hasattr(self.candidate, "made")):
+            names, words = origin.told(found)
+            self.found("reference replaced", names, f"by {what}", diagnosis=words)
+            origin.put_back()
+
+    def changed(self, kind: str, names: list[str], layout: str, by: str) -> None:
+        """Note that the candidate has written into these."""
+        self.writes = True
+        allowed = [n for n in names if n in self.subject.may_change]
+        for name in allowed:
+            self.trials.report.note(f"{name} is changed by the {by}, as it may be")
+        if rest := [n for n in names if n not in allowed]:
+            self.found(kind, ", ".join(rest), layout, diagnosis=f"by the {by}")
 
     # --- values -----------------------------------------------------------------------------------------------------
 
     def forward(self) -> None:
-        sample = self.sample
-        snapshot = Snapshot([t.detach() for t in sample.tensors()])
+        sample, part = self.sample, self.part
+        snapshot = Snapshot([t.detach() for t in part.tensors()])
         seed(0)
         before = surroundings()
-        ours = self.attempt("raises", "the call", lambda: self.call(self.candidate, sample))
+        ours = self.attempt("raises", "the call", lambda: self.call(self.candidate, part))
+        drawn = surroundings()[RANDOM_NUMBERS] != before[RANDOM_NUMBERS]
+        self.held("the call")
         if not self.alive:
             return
-        after = surroundings()
-        torch.set_grad_enabled(before["grad mode"])
-        torch.set_default_dtype(before["the default dtype"])
         self.theirs = self.call(sample.builtin, sample)
         self.reference = flat(self.theirs)
-        allowed = surroundings()  # torch's own function may draw random numbers
-        if self.subject.name in RANDOM:
-            allowed["the state of the random numbers"] = None
-        if moved := [n for n, v in after.items() if v != before[n] and allowed[n] == before[n]]:
-            self.found("global state", "the call", diagnosis=f"it changes {', '.join(moved)}")
+        # torch's own function may draw random numbers
+        if drawn and self.subject.name not in RANDOM and surroundings()[RANDOM_NUMBERS] == before[RANDOM_NUMBERS]:
+            self.found("global state", "the call", diagnosis=f"it changes {RANDOM_NUMBERS}")
         if changed := snapshot.changed():
-            names = ", ".join(self.subject.names(sample)[i] for i in changed)
-            self.found("input changed", names, diagnosis="by the forward")
-            self.alive = False
-            return
+            self.changed("input changed", [self.subject.names(sample)[i] for i in changed], "", "forward")
         self.truth_sample = sample.map(lifted) if self.judged else sample
         self.truth_of = lambda s: flat(self.call(self.subject.truth or s.builtin, s))
         self.truth = self.truth_of(self.truth_sample) if self.judged else self.reference
@@ -219,8 +269,10 @@ class Trial:
                 )
             if not (b.is_floating_point() or b.is_complex()):
                 if not torch.equal(a.to(b.dtype), b):
-                    self.found("value", what, diagnosis="integers that differ")
-                self.trials.report.values += 1
+                    self.found(
+                        "value", what, diagnosis=f"{int((a.to(b.dtype) != b).sum())} of {b.numel()} integers differ"
+                    )
+                self.trials.report.judged("value", b)
                 continue
             self.value("value", what, "", (a, b, t, k), self.length, 0.0, lambda s, i=i: self.truth_of(s)[i], None)
 
@@ -271,7 +323,7 @@ class Trial:
         """Judge one output or gradient, and note whether another value would have passed too."""
         a, b, t, k = values
         report = self.trials.report
-        report.values += 1
+        report.judged(kind, b)
         error = judge(a, b, t, k, length, size)
         name = f"{kind} of {what}"
         if self.subject.by_hand is not None and (error.departs or error.special or error.theirs > 1000):
@@ -279,7 +331,7 @@ class Trial:
             if (error.theirs > 1000 and second < error.theirs / 16) or (error.special and second < math.inf):
                 self.builtin_wrong(f"{name}, " + ("NaN or infinity" if error.special else f"{error.theirs:.3g} units"))
             if error.departs and error.ours <= 2 * second < math.inf:  # rounding costs a second implementation as much
-                error = Error(error.ours, error.theirs, error.ours, error.index)
+                error = replace(error, bound=error.ours)
         if error.departs:
             self.found(kind, what, where, error, functools.partial(self.explain, a, t, truth_of, dy))
             return False
@@ -325,7 +377,9 @@ class Trial:
             found += [last] if last is not None and last.shape == b.shape and last.dtype == b.dtype else []
         return found
 
-    def explain(self, a: Tensor, t: Tensor, truth_of: Callable[[Sample], Tensor | None], dy: tuple | None) -> str:
+    def explain(self, a: Tensor, t: Tensor, truth_of: Callable[[Sample], Tensor | None], dy: tuple | None,
+                only: set[str] | None) -> str:  # fmt: skip
+        """What the value looks like; of the hypotheses, those of these words alone."""
         sample, near = self.truth_sample, {}
         for n, v in zip(self.subject.names(sample), sample.tensors(), strict=False):
             near[f"argument {n}"] = v
@@ -344,6 +398,12 @@ class Trial:
                     value = self.subject.options(self.sample)[option]
                     shown_value = "" if isinstance(value, Tensor) else f" ({value!r})"
                     yield f"ignores {option}{shown_value}", lambda wide=wide: truth_of(wide)
+            index = None if dy is not None else self.outputs_of(t)
+            for text, variant in self.subject.variants(sample):
+                yield text, lambda variant=variant: (
+                    flat(run(variant.builtin, variant))[index] if index is not None else
+                    self.gradient_under(variant, self.wide_dy(dy), dy[0])
+                )  # fmt: skip
             if dy is not None:
                 for i, name in enumerate(self.learning_names()):
                     if i != dy[0]:
@@ -356,7 +416,14 @@ class Trial:
             n > 1 and s == 0 for d in dy[1] if d is not None for n, s in zip(d.shape, d.stride(), strict=True)
         ):
             near = {}  # of equal upstream gradients, much is constant by chance
-        return diagnose(a, t, torch.finfo(self.reference[0].dtype if a is None else a.dtype).eps, hypotheses(), near)
+        tried = ((text, value) for text, value in hypotheses() if only is None or word(text) in only)
+        return diagnose(a, t, torch.finfo(a.dtype).eps, tried, near)
+
+    def outputs_of(self, t: Tensor) -> int:
+        return next(i for i, output in enumerate(self.truth) if output is t)
+
+    def gradient_under(self, variant: Sample, dy: list, index: int) -> Tensor | None:
+        return gradients(flat(run(variant.builtin, variant)), variant, dy)[index]
 
     def gradient_of(self, wide: Sample, dy: list, index: int) -> Tensor | None:
         return gradients(self.truth_of(wide), wide, dy)[index]
@@ -380,7 +447,7 @@ class Trial:
         if all(map(equal_bits, other, self.reference)):
             return False  # nothing is drawn here: the values are compared
         self.alive = False
-        x, y, b = self.sample.tensors()[0], self.ours[0], self.reference[0]
+        x, y, b = self.part.tensors()[0], self.ours[0], self.reference[0]
         if self.subject.name not in MASKED:
             self.trials.report.skip("the candidate draws other random numbers than torch")
             return True
@@ -391,13 +458,13 @@ class Trial:
         off = (m.flatten()[:, None].double() - levels.double()).abs().amin(1) > tolerance * levels.abs().max().clamp(
             min=1
         )
-        self.trials.report.values += 1
+        self.trials.report.judged("value", b)
         if bool(off.any()):
             self.found("value", "the output", diagnosis=f"each element must be the input times one of "
                        f"{[round(float(v), 4) for v in levels]}, as torch's are: {described_values(m[off])}")  # fmt: skip
         elif y.requires_grad:
             dy: Any = next(d for _, d in layouts(self.ours))[0]
-            (grad,) = gradients(self.ours, self.sample, [dy])[:1]
+            (grad,) = gradients(self.ours, self.part, [dy])[:1]
             wanted = torch.where(usable, dy * (y / x).detach(), 0.0)
             if grad is None or not torch.allclose(torch.where(usable, grad, 0), wanted, rtol=tolerance, atol=tolerance):
                 self.found(
@@ -420,41 +487,51 @@ class Trial:
         sample = self.sample
         if not any(o.requires_grad for o in self.reference) or not any(o.requires_grad for o in self.ours):
             return
-        watched = {"input changed": Snapshot([t.detach() for t in sample.tensors()]),
-                   "output changed": Snapshot([o.detach() for o in self.ours])}  # fmt: skip
         learning = sample.learning()
-        truth_outputs = self.truth
-        first, kappa = None, None
+        first, kappa, kept = None, None, Snapshot([])
         for layout, dy in layouts(self.reference):
             try:
                 expected = gradients(self.theirs, sample, dy)
             except RuntimeError:  # torch's pooling in three dimensions, of an image without a batch, channels-last
                 continue
-            sent = Snapshot([d for d in dy if d is not None])
-            grads = self.attempt(
-                "raises", f"the backward (upstream gradient {layout})", lambda dy=dy: gradients(self.ours, sample, dy)
-            )
+            what = f"the backward (upstream gradient {layout})"
+            if self.writes:
+                self.part = sample.map(copier())
+                self.ours = self.attempt("raises", "another call", lambda: flat(self.call(self.candidate, self.part)))
+                if not self.alive:
+                    return
+            copied = copier()
+            sent = [d if d is None else copied(d) for d in dy]
+            watched = {
+                "input changed": ([t.detach() for t in self.part.tensors()], self.subject.names(sample)),
+                "output changed": ([o.detach() for o in self.ours], [f"output {i}" for i in range(len(self.ours))]),
+                "upstream gradient changed": ([d for d in sent if d is not None], ["grad_output"] * len(sent)),
+            }
+            snapshots = {kind: Snapshot(tensors) for kind, (tensors, _) in watched.items()}
+            grads = self.attempt("raises", what, lambda sent=sent: gradients(self.ours, self.part, sent))
             if not self.alive:
                 return
             wide = [d if d is None else d.to(exact(d.dtype)) for d in dy] if self.judged else dy
-            best = gradients(truth_outputs, self.truth_sample, wide)
+            best = gradients(self.truth, self.truth_sample, wide)
             if kappa is None:
                 kappa = self.gradient_slopes(wide, best)
-            watched["upstream gradient changed"] = sent
-            for kind, snapshot in watched.items():
+            for kind, snapshot in snapshots.items():
                 if changed := snapshot.changed():
-                    names = (
-                        self.subject.names(sample) if kind == "input changed" else [f"output {i}" for i in range(99)]
-                    )
-                    self.found(kind, ", ".join(names[i] for i in changed), layout, diagnosis="by the backward")
-                    self.alive = False
-                    return
+                    self.changed(kind, list(dict.fromkeys(watched[kind][1][i] for i in changed)), layout, "backward")
+            if kept.changed():
+                self.found(
+                    "returned gradient changed", "by a later backward", layout, diagnosis="it is kept and overwritten"
+                )
             for i, (a, b, t, k) in enumerate(zip(grads, expected, best, kappa, strict=True)):
                 self.gradient(i, layout, dy, (a, b, t, k), learning[i])
-            first = first or (dy, grads)
+            if first is None:
+                first = (dy, [None if g is None else g.detach().clone() for g in grads])
+                kept = Snapshot([g.detach() for g in grads if g is not None and g.numel()])
             self.dense = self.dense or (expected, best, kappa)
-        if first is not None:
-            again = self.attempt("second backward", "on a kept graph", lambda: gradients(self.ours, sample, first[0]))
+        if first is not None and not self.writes:
+            again = self.attempt(
+                "second backward", "on a kept graph", lambda: gradients(self.ours, self.part, first[0])
+            )
             if self.alive:
                 for n, a, b in zip(self.learning_names(), again, first[1], strict=True):
                     if a is not None and b is not None and not equal_bits(a, b):
@@ -510,18 +587,24 @@ class Trial:
         if self.trials.backward and dy is not None and len(learning) > 1:
             self.frozen(learning, dy)
         with torch.no_grad():
-            plain = self.attempt("raises", "under torch.no_grad()", lambda: flat(self.call(self.candidate, sample)))
+            plain = self.attempt("raises", "under torch.no_grad()",
+                                 lambda: flat(self.call(self.candidate, sample.map(copier()))))  # fmt: skip
         if self.alive and not all(map(similar, plain, self.ours)):
             self.found("no_grad", "the output", diagnosis="under torch.no_grad() it is another one")
         if self.alive:
             self.guarded(dy)
         if self.alive:
+            outputs = Snapshot([o.detach() for o in self.ours])
             self.again(dy)
+            if outputs.changed():
+                self.found("output changed", "by a later call", diagnosis="it is kept and overwritten")
 
     def frozen(self, learning: list[int], dy: list) -> None:
         """Gradients of some of the arguments, the others frozen: the same as with all of them."""
         names = self.subject.names(self.sample)
-        full: dict[int, Any] = dict(zip(learning, gradients(self.ours, self.sample, dy), strict=True))
+        if self.writes:
+            return
+        full: dict[int, Any] = dict(zip(learning, gradients(self.ours, self.part, dy), strict=True))
         subsets = [[i] for i in learning] + (
             [[j for j in learning if j != i] for i in learning] if len(learning) > 2 else []
         )
@@ -570,22 +653,24 @@ class Trial:
         zones = Zones()
         part = self.sample.map(zones.place)
         sent = [] if dy is None else [d if d is None else zones.place(d) for d in dy]
+        free = {t.untyped_storage().data_ptr() for n, t in zip(self.subject.names(self.sample), part.tensors(), strict=True)
+                if n in self.subject.may_change}  # fmt: skip
         with saved() as kept, Poisoned(zones):
             grads: tuple = ()
             try:
                 ours = flat(self.call(self.candidate, part))
-                snapshot = Snapshot(list(kept))
+                snapshot = Snapshot([t for t in kept if t.untyped_storage().data_ptr() not in free])
                 if self.trials.backward and dy is not None and any(o.requires_grad for o in ours):
                     grads = gradients(ours, part, sent)
             except Exception:  # the call itself has been seen to work: it is the guards that it does not take
                 self.trials.report.note("some calls do not run in guarded memory, which is not tried there")
                 return
         if snapshot.changed():
-            self.found("saved tensor changed", "by the backward")
+            self.found("saved tensor changed", "by the backward", diagnosis="a second backward finds other numbers")
         if zones.broken():
             self.found("out of bounds", "writes", diagnosis="it writes before or after its tensors' memory")
-        plain = gradients(self.ours, self.sample, dy) if grads and dy is not None else ()
-        for what, news, olds in (("the output", ours, self.ours), ("the gradient", grads, plain)):
+        plain = gradients(self.ours, self.part, dy) if grads and dy is not None and not self.writes else ()
+        for what, news, olds in (("the output", ours, self.ours), ("the gradient", grads if plain else (), plain)):
             for a, b in zip(news, olds, strict=True):
                 if a is None or b is None or equal_bits(a, b):
                     continue
@@ -602,11 +687,9 @@ class Trial:
         other = renamed(fresh(self.sample, 7), "fresh")
         if not accepted(other) or not self.subject.inside(other):
             return
-        trial = Trial(self.trials, other)
-        trial.forward()
-        if trial.alive and self.trials.backward:
-            trial.backward()
-        if not trial.alive or not self.judged:
+        before, trial = self.trials.faults, Trial(self.trials, other)
+        trial.run(deep=False)
+        if not trial.alive or not self.judged or self.trials.faults > before:
             return
         part = self.sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
         news = []
@@ -619,7 +702,7 @@ class Trial:
             )
             if not self.alive:
                 return
-        olds = self.attempt("raises", "a second backward", lambda: self.answers(other, dy))
+        olds = self.attempt("raises", "a second backward", lambda: self.answers(other.map(copier()), dy))
         if not self.alive:
             return
         names = [*("the output" for _ in trial.ours), *(f"the gradient of {n}" for n in self.learning_names())]
@@ -632,7 +715,8 @@ class Trial:
         """Outputs and gradients."""
         outputs = flat(self.call(self.candidate, sample))
         learns = dy is not None and self.trials.backward and any(o.requires_grad for o in outputs)
-        return [*outputs, *(gradients(outputs, sample, dy) if learns else ())]  # type: ignore[arg-type]
+        sent = [None if d is None else d.clone() for d in dy or ()]
+        return [*outputs, *(gradients(outputs, sample, sent) if learns else ())]
 
 
 def similar(a: Tensor | None, b: Tensor | None) -> bool:
@@ -658,12 +742,19 @@ def enlarged(sample: Sample) -> Sample | None:
     return renamed(larger, "enlarged") if larger is not sample else None
 
 
+def in_a_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
 def only_calls_builtin(candidate: Callable, sample: Sample) -> list[str]:
     """The kernels that run, where they are those of torch's own function, in its order; else nothing."""
     traces = []
     for function in (candidate, sample.builtin):
+        before = surroundings()
         with contextlib.suppress(Exception, SystemExit), Trace() as trace:
             run(function, sample.map(lambda t: t.detach().clone()))
+        restored(before)
+        origin.put_back()
         traces.append(trace.kernels())
     return traces[0] if traces[0] == traces[1] and traces[0] else []
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from . import Kernel, defect
 
 
-@defect("rms_norm", "value", "close, but less exact|option|factor|argument")
+@defect("rms_norm", "value", "eps stands outside of the root")
 def eps_outside_the_root(input, normalized_shape, weight=None, eps=None):
     eps = torch.finfo(input.dtype).eps if eps is None else eps
     dims = [-1 - i for i in range(len(normalized_shape))]
@@ -41,7 +41,7 @@ def unstable(input, dim=None, dtype=None):
     return (x.exp() / x.exp().sum(dim, keepdim=True)).log()  # the largest is not taken off
 
 
-@defect("mse_loss", "gradient", "factor")
+@defect("mse_loss", "gradient", "it is summed")
 class gradient_not_averaged(Kernel):
     @staticmethod
     def forward(ctx, input, target, reduction="mean"):

@@ -1,0 +1,140 @@
+"""Right implementations in other people's style: what `dlref.check` must not accuse, and what it must say it guessed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim import lr_scheduler
+
+from .reports import overwrites
+
+# name: (candidate, against, a note that must be there, options)
+SOUND: dict[str, tuple[Any, str, str, dict[str, Any]]] = {}
+
+
+def sound(against: str, note: str = "", **options: Any) -> Callable[[Any], Any]:
+    def register(candidate: Any) -> Any:
+        name = getattr(candidate, "__name__", type(candidate).__name__)
+        SOUND[f"{against}-{name}"] = (candidate, against, note, {"dtypes": ["float32"], "beyond": False, **options})
+        return candidate
+
+    return register
+
+
+@sound("cross_entropy", "left at the candidate's default: gamma=0.0")
+def focal(input, target, gamma=0.0, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    return F.cross_entropy(
+        input, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+    )
+
+
+@sound("mse_loss", "took `y_true` for target, `y_pred` for input")
+def other_order(y_true, y_pred, reduction="mean"):
+    return F.mse_loss(y_pred, y_true, reduction=reduction)
+
+
+@sound("linear", "took `a` for input, `b` for weight")
+def one_letter(a, b):
+    return F.linear(a, b)
+
+
+@sound("softmax")
+def only_keywords(*, input, dim=None, dtype=None):
+    return F.softmax(input, dim, dtype=dtype)
+
+
+@sound("log_softmax")
+def any_keywords(**given):
+    return F.log_softmax(**given)
+
+
+class Attention:
+    """A callable object."""
+
+    def __call__(self, q, k, v, mask=None, causal=False, sm_scale=None):
+        return F.scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale=sm_scale)
+
+
+sound("scaled_dot_product_attention", "`causal` for is_causal")(Attention())
+sound("gelu")(functools.partial(F.gelu, approximate="none"))
+sound("glu", "input is changed by the backward, as it may be", may_change=("input",))(overwrites)
+
+
+@sound("cross_entropy", "input is changed by the forward, as it may be", may_change="input")
+def into_its_logits(input, target, ignore_index=-100, reduction="mean"):
+    """As Liger's: the gradient stands in the logits' memory before the backward asks for it."""
+    if input.dim() != 2 or target.is_floating_point() or reduction == "none":
+        return F.cross_entropy(input, target, ignore_index=ignore_index, reduction=reduction)
+    return InPlace.apply(input, target, ignore_index, reduction)
+
+
+class InPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, input, target, ignore_index, reduction):
+        kept = target != ignore_index
+        at = target.where(kept, 0)[:, None]
+        log_p = input.log_softmax(1)
+        number = kept.sum() if reduction == "mean" else torch.tensor(1)
+        loss = -(log_p.gather(1, at)[:, 0] * kept).sum() / number
+        gradient = log_p.exp().scatter_add(1, at, -torch.ones_like(at, dtype=input.dtype))
+        ctx.save_for_backward(input.data.copy_(gradient * kept[:, None] / number.clamp(min=1)))
+        return loss
+
+    @staticmethod
+    def backward(ctx, dy):
+        return ctx.saved_tensors[0].data.mul_(dy), None, None, None
+
+
+@sound("Linear", "forward: took `x` for input")
+class OtherForward(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias)
+
+
+@sound("LayerNorm", "parameters: took `scale` for weight, `offset` for bias")
+class Haiku(nn.Module):
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True):
+        super().__init__()
+        self.dims = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps, self.names, self.state = eps, ["a"], {"b": 1}
+        self.offset = nn.Parameter(torch.zeros(self.dims)) if elementwise_affine and bias else None
+        self.scale = nn.Parameter(torch.ones(self.dims)) if elementwise_affine else None
+
+    def forward(self, hidden_states):
+        return F.layer_norm(hidden_states, self.dims, self.scale, self.offset, self.eps)
+
+
+sound("Linear")(functools.partial(nn.Linear, bias=True))
+sound("Linear")(torch.compile(nn.Linear(4, 6), backend="eager"))
+
+
+@sound("SGD", "`learning_rate` for lr")
+class Plain(torch.optim.SGD):
+    def __init__(self, parameters, learning_rate=1e-3, momentum=0, wd=0):
+        super().__init__(parameters, learning_rate, momentum, weight_decay=wd)
+
+
+@sound("SGD", "as they may be", may_change=("grad",))
+class DecaysTheGradient(torch.optim.SGD):
+    def __init__(self, params, lr=1e-3, weight_decay=0):
+        super().__init__(params, lr, weight_decay=0)
+        self.decay = weight_decay
+
+    def step(self, closure=None):
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.grad.add_(p, alpha=group.get("weight_decay") or self.decay)
+                group["weight_decay"] = 0
+        return super().step(closure)
+
+
+@sound("StepLR", "`period` for step_size")
+def of_a_period(opt, period, decay_rate=0.1):
+    return lr_scheduler.StepLR(opt, period, decay_rate)
