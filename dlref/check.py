@@ -72,8 +72,9 @@ def check(
     ValueError where the name is unknown, the candidate cannot be called as the reference is, or no call lies inside.
     """
     kind, name = reference_named(against)
+    changing = frozenset([may_change] if isinstance(may_change, str) else may_change)
     options = {"device": device, "dtypes": dtypes, "backward": backward, "beyond": beyond, "rows": rows, "all": all,
-               "may_change": frozenset([may_change] if isinstance(may_change, str) else may_change),
+               "may_change": changing,
                "where": where}  # fmt: skip
     wanted = None if samples is None else list(samples)
     if isolate:
@@ -88,7 +89,7 @@ def check(
                 from .oracle.steps import check_optimizer, check_schedule
 
                 checked = check_optimizer if kind == "optimizer" else check_schedule
-                report = checked(candidate, name, dtypes, wanted, where, options["may_change"])
+                report = checked(candidate, name, dtypes, wanted, where, changing)
             else:
                 report = Check(candidate, kind, name, options).run(wanted)
     finally:

@@ -166,8 +166,8 @@ class ModuleSamples:
                 yield dict(self.signature.bind(*made.args, **options).arguments), called.args, called.kwargs
         for made, shapes in BATCHES.get(self.name, ()):
             generator = torch.Generator().manual_seed(0)
-            inputs = (torch.randn(s, generator=generator, dtype=torch.float64).to(device, dtype) for s in shapes)
-            yield made, tuple(x.requires_grad_() for x in inputs), {}
+            random = (torch.randn(s, generator=generator, dtype=torch.float64).to(device, dtype) for s in shapes)
+            yield made, tuple(x.requires_grad_() for x in random), {}
         # A module without parameters is its operation with some arguments given beforehand.
         attributes = getattr(self.by_hand, "attributes", None)
         if attributes is None or self.op_name not in NAMES or {"weight", "bias"} & set(attributes):

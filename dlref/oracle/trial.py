@@ -169,7 +169,8 @@ class Trial:
     def __init__(self, trials: Trials, sample: Sample):
         self.trials, self.sample, self.subject = trials, sample, trials.subject
         self.found = functools.partial(trials.found, sample)
-        self.part, self.writes, self.candidate = sample.map(copier()), False, None
+        self.part, self.writes = sample.map(copier()), False
+        self.candidate: Any = None
         self.judged = self.subject.name not in RANDOM - {"scaled_dot_product_attention"}
         self.alive = True
         self.powerless: list[str] = []
@@ -398,11 +399,11 @@ class Trial:
                     value = self.subject.options(self.sample)[option]
                     shown_value = "" if isinstance(value, Tensor) else f" ({value!r})"
                     yield f"ignores {option}{shown_value}", lambda wide=wide: truth_of(wide)
-            index = None if dy is not None else self.outputs_of(t)
+            index = self.outputs_of(t) if dy is None else None
             for text, variant in self.subject.variants(sample):
                 yield text, lambda variant=variant: (
                     flat(run(variant.builtin, variant))[index] if index is not None else
-                    self.gradient_under(variant, self.wide_dy(dy), dy[0])
+                    self.gradient_under(variant, self.wide_dy(dy), dy[0])  # type: ignore[arg-type, index]
                 )  # fmt: skip
             if dy is not None:
                 for i, name in enumerate(self.learning_names()):

@@ -208,6 +208,7 @@ REDUCTIONS = {"mean": "averaged over all elements", "sum": "summed", "none": "no
 def variants(name: str, args: tuple, kwargs: dict[str, Any]) -> Iterator[tuple[str, Formula]]:
     """What a call of an operation may be taken for: its own variants, exchanged arguments, another dimension or reduction."""
     op = OPS[name]
+    builtin: Any = op.builtin
     bound = op.__signature__.bind(*args, **kwargs)
     bound.apply_defaults()
     given = dict(bound.arguments)
@@ -222,7 +223,7 @@ def variants(name: str, args: tuple, kwargs: dict[str, Any]) -> Iterator[tuple[s
 
     def changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Formula:
         """torch's own function of other arguments."""
-        return named(lambda **values: op.builtin(**{**values, **change({**given, **values})}))
+        return named(lambda **values: builtin(**{**values, **change({**given, **values})}))
 
     for text, formula in VARIANTS.get(name, ()):
         yield text, named(formula)
@@ -247,4 +248,4 @@ def variants(name: str, args: tuple, kwargs: dict[str, Any]) -> Iterator[tuple[s
                 )
         if reduction == "mean" and first is not None and first.dim() > 1:
             yield (f"it is summed and divided by the first dimension ({len(first)}) only",
-                   named(lambda **values: op.builtin(**{**values, "reduction": "sum"}) / len(first)))  # fmt: skip
+                   named(lambda **values: builtin(**{**values, "reduction": "sum"}) / len(first)))  # fmt: skip

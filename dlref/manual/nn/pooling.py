@@ -366,6 +366,7 @@ def _avg_pool(n: int) -> Op:
             yield call(x, 3, 1, 1, ceil_mode, include)  # overlapping
         yield call(x[0], (*(2,) * (n - 1), 4), 3)
         yield call(x[:0], 2)
+        yield call(_ramp(tensor, 1, 2, *(6,) * n), 3, 2, 1, True, False)  # a window of which a part lies outside
         if n > 1:
             yield call(x, 2, 1, 0, False, True, 3)
 

@@ -36,7 +36,8 @@ def sigmoid(input):
 def _(dy, input):
     r"""$dx = dy\, \sigma(x) \sigma(-x) = dy / (2 \cosh (x / 2))^2$.
 
-    Of the input, as in $y (1 - y)$ the second factor is 0 from where y rounds to 1.
+    Of the input, as in $y (1 - y)$, of which torch keeps y alone, the second factor is 0 from where y rounds to 1: exact,
+    for the memory of an input beside the output that the next layer keeps.
     """
     s = sech(wide(input) / 2).conj() / 2
     return dy * s * s
