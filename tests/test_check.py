@@ -100,7 +100,7 @@ class DifferentSlope(nn.Module):
     (DifferentSlope, "Threshold", {}),  # it takes none of the samples' options
     (lambda opt, period: None, "StepLR", {"samples": ["plain-1"]}),  # of which only that with gamma is asked for
     (lambda params, lr=1e-3: torch.optim.SGD(params, lr), "SGD", {"samples": ["plain-1", "plain-2"], "dtypes": ["float32"]}),
-], ids=str)  # fmt: skip
+], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
 def test_no_verdict_without_evidence(candidate, against, options):
     try:
         report = dlref.check(candidate, against, **{"beyond": False, "dtypes": ["float32"], **options})
