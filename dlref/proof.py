@@ -74,7 +74,7 @@ def extremes(dtype: torch.dtype) -> list[float]:
 def held(numbers: Any, dtype: torch.dtype) -> list[float]:
     """The numbers as the dtype holds them, each once (both zeros)."""
     rounded = torch.tensor(list(numbers), dtype=torch.float64).to(dtype).double()
-    return list(dict.fromkeys((v, math.copysign(1, v)) for v in rounded.tolist() if math.isfinite(v)))  # type: ignore[arg-type]
+    return [v for v, _ in dict.fromkeys((v, math.copysign(1, v)) for v in rounded.tolist() if math.isfinite(v))]
 
 
 def both_signs(numbers: list[float]) -> list[float]:
@@ -90,7 +90,7 @@ def line(*kinks: float) -> Callable[[torch.dtype], list[float]]:
         beside = [v for end in ends for v in torch.nextafter(near, end).tolist()]
         drawn = torch.randn(24, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4
         all_of_them = [*both_signs([*extremes(dtype), *MIDDLE, *FAR]), *near.tolist(), *beside, *drawn.tolist()]
-        return [v for v, _ in held(all_of_them, dtype)]
+        return held(all_of_them, dtype)
 
     return numbers
 
@@ -99,11 +99,11 @@ def alone(argument: str = "input", *kinks: float) -> Callable[[torch.dtype], dic
     return lambda dtype: {argument: line(*kinks)(dtype)}
 
 
-def pairs(**arguments: list[float]) -> Callable[[torch.dtype], dict[str, list]]:
+def pairs(**arguments: list[float] | None) -> Callable[[torch.dtype], dict[str, list]]:
     """Every combination of numbers for several arguments; None stands for the line, without its drawn numbers' crowd."""
 
     def points(dtype: torch.dtype) -> dict[str, list]:
-        lines = [line()(dtype)[::3] if numbers is None else [v for v, _ in held(numbers, dtype)]
+        lines = [line()(dtype)[::3] if numbers is None else held(numbers, dtype)
                  for numbers in arguments.values()]  # fmt: skip
         return dict(zip(arguments, map(list, zip(*itertools.product(*lines), strict=True)), strict=True))
 
@@ -247,7 +247,8 @@ def _derivatives(name: str, lengths: tuple[tuple[str, int], ...], options: tuple
 
     import sympy
 
-    symbols, given = [], {}
+    symbols: list = []
+    given: dict[str, Any] = {}
     for argument, length in lengths:
         entries = tuple(sympy.Symbol(f"{argument}{i}", real=True) for i in range(max(length, 1)))
         symbols += entries
@@ -385,8 +386,8 @@ def measure(case: Case, dtype: torch.dtype, every: int = 1) -> Measured:
     arguments = {name: torch.tensor(values, dtype=torch.float64).to(dtype) for name, values in columns.items()}
     exact = {name: [tuple(v) if isinstance(v, list) else v for v in t.tolist()] for name, t in arguments.items()}
     if case.batch:
-        first = next(iter(arguments))
-        arguments[first] = arguments[first].unsqueeze(0)
+        one = next(iter(arguments))
+        arguments[one] = arguments[one].unsqueeze(0)
     truths = [truth(case, {name: values[i] for name, values in exact.items()}) for i in range(number)]
     op, kind = OPS[case.name], torch.finfo(dtype)
     draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -93,14 +93,11 @@ def _(dy, saved, needs, target, weight, reduction, label_smoothing):
         q = _smooth(target, label_smoothing, classes)
         a = q if weight is None else q * _along(weight, log_p)
         dx = scale * _slope(log_p, a, a.sum(dim, keepdim=True)) if needs.input else None
-        dq = -scale * log_p if needs.target or needs.weight else None
-        dtarget = (
-            (1 - label_smoothing) * (dq if weight is None else times(_along(weight, log_p), dq))
-            if needs.target
-            else None
-        )
-        dweight = times(q, dq).movedim(dim, -1) if needs.weight else None
-        return dx, dtarget, dweight
+        if not (needs.target or needs.weight):
+            return dx
+        dq = -scale * log_p
+        dtarget = (1 - label_smoothing) * (dq if weight is None else times(_along(weight, log_p), dq))
+        return dx, dtarget, times(q, dq).movedim(dim, -1) if needs.weight else None
     if not needs.input:
         return None
     index, ignored, total = (*indexed, None, None)[:3]
