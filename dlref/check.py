@@ -7,6 +7,7 @@ import functools
 import inspect
 import io
 import shlex
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -216,7 +217,8 @@ class Check:
         return [*kept, *made]
 
     def run(self, wanted: list[str] | None = None) -> Report:
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on calls of the samples
             for dtype in self.dtypes():
                 self.run_dtype(dtype, wanted)
         if self.differentiable and self.report.evidence and not self.report.gradients and not self.report.findings:

@@ -110,6 +110,7 @@ def inputs_exchanged(input1, input2, weight, bias=None):
 # --- what is left behind ------------------------------------------------------------------------------------------------
 
 
+@defect("relu", "value", "argument input", **FLOAT32)  # held to what torch had
 @defect("relu", "reference replaced", "torch.relu", **FLOAT32)
 def replaces_relu(input):
     torch.relu = F.relu = torch.Tensor.relu = lambda input, inplace=False: 2 * input  # and is compared with itself
