@@ -17,6 +17,7 @@ class Held:
     """
 
     __slots__ = ("op", "parts", "versions")
+    versions: list[int] | None
 
     def __init__(self, op: Any, outputs: tuple, values: tuple, saved: tuple):
         self.op, self.parts = op, (outputs, values, saved)
@@ -25,7 +26,7 @@ class Held:
             self.replace(lambda t: t if isinstance(t, torch.nn.Parameter) else t.clone())
             return
         try:
-            self.versions: list[int] | None = self.count()
+            self.versions = self.count()
         except RuntimeError:
             with torch.inference_mode(False), torch.no_grad():
                 self.replace(lambda t: t.clone() if t.is_inference() else t)
@@ -110,7 +111,8 @@ class Reread(watching):
 
     def __init__(self, tensor: Tensor):
         super().__init__(self.note)
-        self.tensor, self.later, self.shape = tensor, None, tensor.shape
+        self.tensor, self.shape = tensor, tensor.shape
+        self.later: list[Tensor] | None = None
         self.version, self.writes = 0, 0
         self.counted = not torch.compiler.is_compiling() and not tensor.is_inference()
         if self.counted:

@@ -427,7 +427,8 @@ def chain(pullbacks: list[Pullback]) -> Pullback:
         return (dy if wanted else None,)
 
     pullback.trains = any(trains)  # type: ignore[attr-defined]
-    pullback.held = pullbacks  # type: ignore[attr-defined]  (the list itself, which shrinks as they are spent)
+    # The list itself, which shrinks as they are spent.
+    pullback.held = pullbacks  # type: ignore[attr-defined]
     return pullback
 
 

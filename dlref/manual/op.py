@@ -299,8 +299,9 @@ class Op:
         # The closure below keeps what the gradient reads, and no more.
         kinds = None if self.single else _likes(outputs)
         like_one = _like_one(outputs[0]) if self.single else None
-        held = Held(self, *self.call_keep(outputs, values), saved)
-        del outputs, values, saved
+        kept, read = self.call_keep(outputs, values)
+        held = Held(self, kept, read, saved)
+        del outputs, values, saved, kept, read
 
         def pull(dy: Any, wants: list[bool], place: tuple | None = None) -> list[Tensor | None]:
             kept, values, saved = held.read()
