@@ -267,6 +267,29 @@ def test_transforms():
     torch.testing.assert_close(torch.vmap(gradient)(X.clone()[:, None])[:, 0], expected)
 
 
+def test_per_sample():
+    """The samples are run once more for their gradients: of what they were, or not at all."""
+    layers = [LAYERS[10], LAYERS[5], LAYERS[0]]
+    net, dy = network(nn, layers), upstream(X)
+    y, pullback = net.vjp(x := X.clone(), per_sample=True)
+    assert not torch.equal(x, X)
+    (dx,) = pullback(dy)
+    alone = network(nn, layers)
+    for i in range(len(X)):
+        alone.zero_grad()
+        _, pull = alone.vjp(X[i : i + 1].clone())
+        torch.testing.assert_close(dx[i : i + 1], pull(dy[i : i + 1])[0])
+        for p, q in zip(net.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(p.grad_sample[i], q.grad)
+    for what in ("input", "output", "weight"):
+        net = network(nn, layers[1:])
+        y, pullback = net.vjp(x := X.clone(), per_sample=True)
+        with torch.no_grad():
+            {"input": x, "output": y, "weight": net[0].weight}[what].mul_(2)
+        with pytest.raises(RuntimeError, match=CHANGED):
+            pullback(dy)
+
+
 # --- hooks ----------------------------------------------------------------------------------------------------------
 
 

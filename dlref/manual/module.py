@@ -13,6 +13,7 @@ import contextlib
 import functools
 import inspect
 import math
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from .in_place import any_inference, held, inference_mode, overwrite, shares_memory, unwrapped, watching
+from .in_place import Held, any_inference, held, inference_mode, overwrite, shares_memory, unwrapped, watching
 from .op import Op, graphless, values_hidden, without_graph
 
 Pullback = Callable[..., tuple]
@@ -262,7 +263,13 @@ def _check_same(alone: Tensor, output: Tensor) -> None:
 def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
     """The module's output, and a pullback that runs forward and gradient once more, of every sample by itself."""
     _check_separate(module)
-    output, _ = module.vjp(*inputs, **kwargs)
+    called = inputs
+    if any(getattr(m, "inplace", False) for m in module.modules()):  # the samples are run once more, as they were
+        inputs = tuple(t.clone() if isinstance(t, Tensor) else t for t in inputs)
+    output, _ = module.vjp(*called, **kwargs)
+    # What the second run reads, and the output that it is held to.
+    whose = types.SimpleNamespace(__name__=type(module).__name__, outputs=("output",), names=["an input"] * len(inputs))
+    kept = Held(whose, (output,), inputs, tuple(module.parameters()))
     parameters = [p for p in module.parameters() if p.requires_grad]
     samples = {len(t) if isinstance(t, Tensor) and t.dim() else None for t in (*inputs, output)}
     if len(samples) > 1 or None in samples:
@@ -283,6 +290,7 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
         if not isinstance(dy, Tensor) or dy.shape != output.shape:
             raise ValueError("with per_sample=True the pullback takes the upstream gradient of every sample's output, of "
                              f"shape {tuple(output.shape)}; it got {getattr(dy, 'shape', dy)}")  # fmt: skip
+        kept.read()
         buffers = [(b, b._version, b.clone()) for b in module.buffers()]
         with torch.no_grad(), _repeating():
             try:
