@@ -19,6 +19,7 @@ from dlref.samples import (
     RANDOM,
     TORCH_ERROR,
     TORCH_NAN,
+    TORCH_REFUSES,
     Sample,
     database_samples,
     error,
