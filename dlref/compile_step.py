@@ -109,10 +109,14 @@ class CompiledStep:
             else:
                 self.recordings[key] = replay
             return replay.taken
+        before: list[tuple[Tensor, Tensor]] = []
         try:
             recording = Recording(self, batch, form)
+            before = [(t, t.detach().clone()) for t in recording.fixed]
             result = recording(batch)
-        except Exception as error:  # of what looks at the data, of torch.fx, of the compiler
+        except Exception as error:  # of what looks at the data, of torch.fx, of the compiler, of its kernels
+            for t, value in before:  # a graph that stops on its way has changed some of them
+                t.copy_(value)
             self.give_up(f"{type(error).__name__}: {error}")
             return self.step(x, y)
         self.recordings[key] = recording
@@ -280,10 +284,13 @@ class Recording:
         together = [s is not None and bool((s == s[0]).all()) for s in steps]  # have all been updated equally often?
         states = [v for params in trained for p in params for k, v in optimizer.state.get(p, {}).items()
                   if k != "step" and isinstance(v, Tensor)]  # fmt: skip
-        self.fixed = list(dict.fromkeys([*self.fixed, *states, *(s for s in steps if s is not None)]))
+        self.device = device = batch[self.leaves[0]].device
+        # An optimizer counts on the CPU, where no kernel of another device can read: the graph has counters of its own there.
+        near = {s: s if s.device == device else torch.empty_like(s, device=device) for s in steps if s is not None}
+        self.away = {far: (own, [-1]) for far, own in near.items() if own is not far}
+        self.fixed = list(dict.fromkeys([*self.fixed, *states, *near.values()]))
         # autograd must not take a parameter that it saved for unchanged
-        self.changed = [*(p for params in trained for p in params), *(s for s in steps if s is not None)]
-        device = batch[self.leaves[0]].device
+        self.changed = [*(p for params in trained for p in params), *(s for s in near if s not in self.away)]
         for place in sorted(self.owner.varying, key=str):
             self.cells[place] = [None, torch.zeros((), dtype=torch.float64, device=device)]
 
@@ -302,7 +309,7 @@ class Recording:
                 groups[index][name] = value if j is None else (*old[:j], value, *old[j + 1 :])
             for group, params, count, same in zip(groups, trained, steps, together, strict=True):
                 # As exact as the number that it is elsewhere.
-                t = None if count is None else swap[count].add_(1).double()
+                t = None if count is None else swap[near[count]].add_(1).double()
                 for i, p in enumerate(params):
                     if (grad := found.pop(swap[p], None)) is None:
                         if t is not None:
@@ -325,17 +332,22 @@ class Recording:
             value = self.owner.optimizer.param_groups[index][name]
             value = value if j is None else value[j]
             if isinstance(value, Tensor):
-                values.append(value)
+                values.append(value.to(self.device))
                 continue
             if value != cell[0]:
                 cell[0] = value
                 cell[1].fill_(value)
             values.append(cell[1])
+        for far, (own, version) in self.away.items():
+            if far._version != version[0]:  # else it was last changed below, as the graph changed its own
+                own.copy_(far)
         return [*(batch[i] for i in self.leaves), *self.fixed, *values]
 
     def __call__(self, batch: list) -> tuple[Any, Tensor]:
         *outputs, error = self.graph(*self.arguments(batch))
         increment_version(self.changed)
+        for far, (_, version) in self.away.items():
+            version[0] = far.add_(1)._version
         return outputs[0] if self.form is None else tree_unflatten(outputs, self.form), error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 
 import pytest
@@ -12,7 +13,7 @@ from test_models import CASES, data
 
 import dlref
 from dlref import models
-from dlref.manual import nn, optim
+from dlref.manual import nn, optim, training
 
 OPTIMIZERS = {
     "SGD": lambda p: optim.SGD(p, 0.1),
@@ -273,6 +274,33 @@ def test_gives_up(why, backend):
     expected, reference, *_ = trained(ordinary(), *case)
     assert torch.equal(errors, expected)
     assert all(map(torch.equal, network.parameters(), reference.parameters()))
+
+
+def test_a_graph_that_stops_on_its_way():
+    """A kernel that fails when others have run: nothing stays changed, and the step is an ordinary one."""
+
+    def broken(graph, inputs):
+        def run(*arguments):
+            graph(*arguments)
+            raise RuntimeError("no such kernel")
+
+        return run
+
+    ends = []
+    for backend in (broken, None):
+        torch.manual_seed(0)
+        network = models.mlp(dlref.manual, 8, (6,), 3)
+        optimizer, criterion = optim.Adam(network.parameters(), 0.1), nn.CrossEntropyLoss()
+        step = functools.partial(training.step, network, criterion, optimizer)
+        if backend is not None:
+            step = dlref.compile_step(network, criterion, optimizer, backend=backend)
+        generator = torch.Generator().manual_seed(0)
+        with warnings.catch_warnings(action="ignore"):
+            for _ in range(4):
+                step(torch.randn(5, 8, generator=generator), torch.tensor([0, 2, 1, 1, 0]))
+        ends.append([*network.parameters(), *(s["step"] for s in optimizer.state.values())])
+    for a, b in zip(*ends, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_hook_later():
