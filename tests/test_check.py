@@ -29,11 +29,13 @@ RIGHT = "gelu layer_norm cross_entropy max_pool2d dropout batch_norm lp_pool1d m
 @pytest.mark.parametrize("planted", DEFECTS, ids=lambda d: d.name)
 def test_planted_errors_are_found(planted):
     """The finding names the kind, and says what it looks like."""
-    options = {"beyond": planted.kind in ("jvp", "double backward"), **planted.options}
-    report = dlref.check(planted.candidate, planted.against, **options)
-    matching = [f for f in report.findings if re.search(planted.kind, f.kind)]
-    assert matching, str(report)
-    assert any(re.search(planted.told, f"{f.what} {f.where} {f.sample} {f.diagnosis}") for f in matching), str(report)
+    for dtypes in (["float32"], None):  # most show in one dtype, which takes a third of the time of all
+        options = {"beyond": planted.kind in ("jvp", "double backward"), "dtypes": dtypes, **planted.options}
+        report = dlref.check(planted.candidate, planted.against, **options)
+        matching = [f for f in report.findings if re.search(planted.kind, f.kind)]
+        if any(re.search(planted.told, f"{f.what} {f.where} {f.sample} {f.diagnosis}") for f in matching):
+            return
+    pytest.fail(f"{'told otherwise' if matching else 'not found'}: {report}")
 
 
 def test_there_are_enough_of_them():
