@@ -18,6 +18,7 @@ from .samples import Sample
 ENOUGH = 40  # calls inside
 SIZES = (1, 2, 3, 5, 8, 16, 17, 32, 33, 64, 128)
 ATTEMPTS = 60  # for each call that is made
+LARGEST = 10_000  # numbers in a call: a convolution multiplies them
 
 
 class Where:
@@ -97,7 +98,7 @@ def inside(options: Options, found: list[Sample], where: Where, number: int) -> 
         if len(made) == number:
             break
         sample = varied(options, draw.choice(within), values, draw)
-        if sample is None or not where(options.given(sample)):
+        if sample is None or sum(t.numel() for t in sample.tensors()) > LARGEST or not where(options.given(sample)):
             continue
         shapes = [(tuple(t.shape), t.dtype) for t in sample.tensors()]
         key = repr((shapes, {n: v for n, v in options.off(sample).items() if not isinstance(v, torch.Tensor)}))

@@ -360,13 +360,13 @@ def _(anchor, positive, negative, margin, p, eps, swap, reduction):
 def _(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
     r"""With $u = \partial d / \partial(x - y)$ of each side: $da = g (u_{ap} - u_{an}),\ dp = -g u_{ap},\ dn = g u_{an}$.
 
-    $g = s\,[l \ge 0]$; where the swapped distance is the smaller one (half where they are equal), $u_{pn}$ stands for
+    $g = s\,[l > 0]$; where the swapped distance is the smaller one (half where they are equal), $u_{pn}$ stands for
     $u_{an}$, of p in place of a.
     """
     sides = _sides(anchor, positive, negative, eps, swap)
     norms = [norm(v, p, -1) for v in sides]
     u_ap, u_an, *rest = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
-    active = margin + norms[0] - _nearest(*norms[1:]) >= 0
+    active = margin + norms[0] - _nearest(*norms[1:]) > 0
     s = unreduced(dy, active.numel(), reduction)
     g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
     if not swap:
@@ -385,7 +385,9 @@ def _(tensor):
         for swap in (False, True):
             yield call(a, p, n, 2.0, norm_p, swap=swap)
             yield call(a, p, n, 1.0, norm_p, swap=swap, reduction="none")
-    yield call(a, p, n, 1.0, 2.0, 0.0)  # on the boundary, and a distance of 0
+    yield call(a, p, n, 1.0, 2.0, 0.0)  # a distance of 0
+    for swap in (False, True):  # on the boundary
+        yield call(tensor([[0.0, 0.0]]), tensor([[0.0, 1.0]]), tensor([[1.5, 0.0]]), 0.5, 2.0, 0.0, swap)
     yield call(a, p, n, 5.0, swap=True, reduction="sum")  # a = p: equal distances
 
 
@@ -402,9 +404,9 @@ def triplet_hinge(from_positive, from_negative, between, margin, reduction):
 
 @triplet_hinge.gradient
 def _(dy, from_positive, from_negative, between, margin, reduction):
-    r"""$dd_{ap} = s\,[l \ge 0]$, and its negative to the smaller of the others, half to each where they are equal."""
+    r"""$dd_{ap} = s\,[l > 0]$, and its negative to the smaller of the others, half to each where they are equal."""
     nearer = from_negative if between is None else torch.minimum(from_negative, between)
-    active = margin + from_positive - nearer >= 0
+    active = margin + from_positive - nearer > 0
     g = unreduced(dy, active.numel(), reduction) * active.to(nearer.dtype)
     if between is None:
         return g, -g
