@@ -143,9 +143,8 @@ def fused(function: Callable) -> Callable:
     def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = None,
                              weight: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean",
                              label_smoothing: float = 0.0) -> Tensor:  # fmt: skip
-        return function(
-            input, linear_weight, target, linear_bias, weight, ignore_index, 0.0, label_smoothing, reduction
-        )
+        ignored = -100 if ignore_index is None else ignore_index
+        return function(input, linear_weight, target, linear_bias, weight, ignored, 0.0, label_smoothing, reduction)
 
     return linear_cross_entropy
 
@@ -211,16 +210,17 @@ PACKAGES: dict[str, list[Row]] = {
         Row("timm.layers.fast_norm:fast_layer_norm", "layer_norm"),
         Row("timm.layers.fast_norm:fast_group_norm", "group_norm"),
         Row("timm.layers.fast_norm:fast_rms_norm", "rms_norm"),
-        Row("timm.layers.fast_norm:rms_norm", "rms_norm"),
+        Row("timm.layers.fast_norm:rms_norm", "rms_norm", {}, "eps is not None"),
         Row("timm.layers:Linear", "Linear"),
-        Row("timm.loss:LabelSmoothingCrossEntropy", "CrossEntropyLoss"),
+        Row("timm.loss:LabelSmoothingCrossEntropy", "CrossEntropyLoss", {}, f"{ROWS} and (target >= 0).all()"),
         Row("timm.loss:BinaryCrossEntropy", "BCEWithLogitsLoss", {"smoothing": 0.0}),
         *[Row(f"timm.optim:{ours}", theirs) for ours, theirs in (
             ("AdamWLegacy", "AdamW"), ("NAdamLegacy", "NAdam"), ("RAdamLegacy", "RAdam"))],
     ],
     "pytorch_optimizer": [
         *[Row(f"pytorch_optimizer:{ours}", theirs) for ours, theirs in (
-            ("AdaMax", "Adamax"), ("NAdam", "NAdam"), ("RAdam", "RAdam"), ("AdaDelta", "Adadelta"))],
+            ("AdaMax", "Adamax"), ("NAdam", "NAdam"), ("AdaDelta", "Adadelta"))],
+        Row("pytorch_optimizer:RAdam", "RAdam", {"degenerated_to_sgd": True}),
         Row("pytorch_optimizer:BCELoss", "BCELoss"),
         Row("pytorch_optimizer:FocalLoss", "BCEWithLogitsLoss", {"alpha": 1.0, "gamma": 0.0}),
     ],
@@ -265,7 +265,7 @@ PACKAGES: dict[str, list[Row]] = {
             ("softmax", "softmax", "dim in (-1, input.dim() - 1) and dtype is None", last),
             ("cross_entropy", "cross_entropy", ROWS, overwriting),
             ("fused_linear_cross_entropy", "linear_cross_entropy", ROWS, fused),
-            ("kl_div", "kl_div", "input.dim() == 2 and input.shape == target.shape and not target.requires_grad", None),
+            ("kl_div", "kl_div", "input.dim() == 2 and input.shape == target.shape", None),
             ("layer_norm", "layer_norm", f"{LAST} and bias is not None", affine),
             ("group_norm", "group_norm", "input.dim() == 3 and weight is not None and bias is not None", grouped))],
         Row("liger_kernel.transformers.functional:liger_rms_norm", "rms_norm", {"in_place": False}, LAST, scaled),

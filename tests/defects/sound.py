@@ -53,6 +53,16 @@ def any_keywords(**given):
     return F.log_softmax(**given)
 
 
+@sound("hardswish")
+def relu6_of_three_more(x):  # its gradient at NaN is NaN; torch's is dy
+    return x * (F.relu6(x + 3) / 6)
+
+
+@sound("hardsigmoid")
+def relu6_of_three_more_by_six(x):  # its gradient at NaN is dy / 6; torch's is 0
+    return F.relu6(x + 3) / 6
+
+
 class Attention:
     """A callable object."""
 
