@@ -1,10 +1,11 @@
 """Hold the activations, layers, losses and optimizers of other packages to the reference, where they have a counterpart.
 
 pip install timm pytorch-optimizer kornia transformers x-transformers entmax torch_optimizer lion-pytorch
-python scripts/check_packages.py
-pip install triton liger-kernel flash-linear-attention && TRITON_INTERPRET=1 python scripts/check_packages.py
+pip install triton liger-kernel flash-linear-attention
+TRITON_INTERPRET=1 python scripts/check_packages.py --details true
+python scripts/check_packages.py --packages '["timm", "kornia"]'
 
-Kernels written in Triton run on a CPU under its interpreter.
+A package that is not installed is left out. Kernels written in Triton run on a CPU under its interpreter.
 """
 
 from __future__ import annotations
@@ -77,12 +78,12 @@ def last(function: Callable) -> Callable:
 
 
 def affine(function: Callable) -> Callable:
-    """(x, weight, bias, eps) of the last dimension."""
+    """(x, weight, bias, eps=) of the last dimension."""
 
     def layer_norm(
         input: Tensor, normalized_shape: Sequence[int], weight: Tensor, bias: Tensor, eps: float = 1e-5
     ) -> Tensor:
-        return function(input, weight, bias, eps)
+        return function(input, weight, bias, eps=eps)
 
     return layer_norm
 
@@ -119,17 +120,28 @@ def overwriting(function: Callable) -> Callable:
 
 
 def rows_of_losses(function: Callable) -> Callable:
-    """A loss for each row, of a copy of the logits."""
+    """A loss for each row."""
 
     def cross_entropy(input: Tensor, target: Tensor, ignore_index: int = -100, reduction: str = "none",
                       label_smoothing: float = 0.0) -> Tensor:  # fmt: skip
-        return function(input.clone(), target, ignore_index=ignore_index, label_smoothing=label_smoothing)[0]
+        return function(input, target, ignore_index=ignore_index, label_smoothing=label_smoothing)[0]
+
+    return without_default(cross_entropy, "reduction")
+
+
+def map_of_classes(function: Callable) -> Callable:
+    """A loss for each class, nought but for the target's; its mean is that over the classes, too."""
+
+    def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100,
+                      reduction: str = "none") -> Tensor:  # fmt: skip
+        loss = function(input, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
+        return loss.sum(1) if reduction == "none" else loss
 
     return without_default(cross_entropy, "reduction")
 
 
 def without_default(function: Callable, name: str) -> Callable:
-    """The function, of which this argument must be given: it is made for one value."""
+    """The function, of which this argument must be given: it is not made for the reference's default."""
     signature = inspect.signature(function)
     changed = [
         p.replace(default=p.empty, kind=p.KEYWORD_ONLY) if p.name == name else p for p in signature.parameters.values()
@@ -225,8 +237,11 @@ PACKAGES: dict[str, list[Row]] = {
         Row("pytorch_optimizer:FocalLoss", "BCEWithLogitsLoss", {"alpha": 1.0, "gamma": 0.0}),
     ],
     "kornia": [
-        Row("kornia.losses:focal_loss", "cross_entropy", {"alpha": None, "gamma": 0.0}),
-        Row("kornia.losses:binary_focal_loss_with_logits", "binary_cross_entropy_with_logits", {"alpha": None, "gamma": 0.0}),
+        Row("kornia.losses:focal_loss", "cross_entropy", {"alpha": None, "gamma": 0.0},
+            "input.dim() >= 2 and target.dtype == torch.int64 and reduction != 'mean'", map_of_classes),
+        Row("kornia.losses:binary_focal_loss_with_logits", "binary_cross_entropy_with_logits", {"alpha": None, "gamma": 0.0},
+            "input.dim() >= 2 and (weight is None or input.dim() == 2 and weight.shape == input.shape[1:])"
+            " and (pos_weight is None or input.dim() == 2 and pos_weight.shape == input.shape[1:])"),
     ],
     "transformers": [
         *[Row(f"transformers.activations:{ours}", theirs) for ours, theirs in (
@@ -257,7 +272,7 @@ PACKAGES: dict[str, list[Row]] = {
         Row("torch_optimizer:QHAdam", "AdamW", {"nus": (1.0, 1.0), "decouple_weight_decay": True}),
         Row("torch_optimizer:Lamb", "Adam", {"adam": True, "debias": True}, "weight_decay == 0"),
         Row("torch_optimizer:SGDW", "SGD", {}, "weight_decay == 0"),
-        Row("torch_optimizer:PID", "SGD", {"integral": 0.0, "derivative": 0.0}, "not nesterov and not maximize"),
+        Row("torch_optimizer:PID", "SGD", {"integral": 0.0, "derivative": 0.0}, "momentum == 0 and not maximize"),
     ],
     "lion_pytorch": [],  # torch has no optimizer of which it is a setting
     "liger_kernel": [
@@ -277,7 +292,8 @@ PACKAGES: dict[str, list[Row]] = {
         Row("fla.modules.layernorm:rms_norm", "rms_norm", {}, LAST, without_bias),
         Row("fla.modules.fused_cross_entropy:cross_entropy_loss", "cross_entropy", {},
             f"{ROWS} and reduction == 'none' and weight is None", rows_of_losses),
-        Row("fla.modules:FusedLinearCrossEntropyLoss", "linear_cross_entropy", {}, ROWS, fused_layer),
+        Row("fla.modules:FusedLinearCrossEntropyLoss", "linear_cross_entropy", {},
+            f"{ROWS} and reduction != 'none' and weight is None", fused_layer),
     ],
 }  # fmt: skip
 
