@@ -29,6 +29,7 @@ from .subject import Adapted, Mismatch, default_findings
 
 STEPS = 12
 SHAPES = ((3, 4), (5,), (), (2, 3, 2), (33,))
+SECOND = {"lr": 0.05, "weight_decay": 0.02}  # the options of the second group of parameters
 # The flags of speed, and what needs an accelerator.
 SPEED = {"foreach", "fused", "capturable", "differentiable"}
 # Beside PyTorch's own: what a rule is easily wrong in.
@@ -88,16 +89,20 @@ def within(where: Any, cls: type) -> Callable[[dict[str, Any]], bool]:
         return lambda kwargs: True
     defaults = {n: p.default for n, p in list(inspect.signature(cls).parameters.items())[1:]}
     predicate = Where(where, list(defaults))
-    return lambda kwargs: predicate({**defaults, **kwargs})
+    return lambda kwargs: predicate({n: kwargs.get(n, default) for n, default in defaults.items()})
 
 
 def tried(name: str, inside: Callable[[dict[str, Any]], bool]) -> list[tuple[int, dict[str, Any], Course]]:
-    """Number, options and course of each trial: every configuration by every course, two options that meet by one in turn."""
+    """Number, options and course of each trial: every configuration by every course, two options that meet by one in turn.
+
+    A group's own options lie inside, too.
+    """
     ways = courses(name)
     plain = [(i, kwargs, course) for i, kwargs in enumerate(configurations(name)) for course in ways]
     start = len(plain) // len(ways)
     met = [(i, kwargs, ways[i % len(ways)]) for i, kwargs in enumerate(meetings(name), start)]
-    return [(i, kwargs, course) for i, kwargs, course in (*plain, *met) if inside(kwargs)]
+    return [(i, kwargs, course) for i, kwargs, course in (*plain, *met)
+            if inside(kwargs) and (not course.groups or inside(kwargs | SECOND))]  # fmt: skip
 
 
 def turns(name: str, inside: Callable[[dict[str, Any]], bool]) -> list[tuple[int, dict[str, Any], str]]:
@@ -274,7 +279,7 @@ def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course)
     params = parameters(dtype)
     groups: Any = params
     if course.groups:
-        groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.05, "weight_decay": 0.02}]
+        groups = [{"params": params[:2]}, {"params": params[2:], **SECOND}]
     optimizer = make(groups, **copy.deepcopy(kwargs))
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)

@@ -148,3 +148,12 @@ class DecaysTheGradient(torch.optim.SGD):
 @sound("StepLR", "`period` for step_size")
 def of_a_period(opt, period, decay_rate=0.1):
     return lr_scheduler.StepLR(opt, period, decay_rate)
+
+
+@sound("SGD", where="weight_decay == 0")
+class DecaysOtherwise(torch.optim.SGD):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.mul_(1 - group["weight_decay"])
+        return super().step(closure)
