@@ -117,7 +117,7 @@ def set_to(name: str, value: float) -> Callable:
 
 
 def improbable(given: dict[str, Any]) -> dict[str, Any] | None:
-    """Every third probability is 0, of a label 1: between 0 and 1 the bound of its gradient leaves few digits to compare."""
+    """Every third probability is 0, of a label of 1: of another, torch drops the part of the gradient that has no bound."""
     input, target = set_to("input", 0.0)(given), set_to("target", 1.0)(given)
     return None if input is None or target is None else input | target
 
