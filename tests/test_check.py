@@ -23,7 +23,8 @@ from dlref.check import sample_names
 from dlref.cli import main
 from dlref.manual.op import OPS
 
-RIGHT = "gelu layer_norm cross_entropy max_pool2d dropout batch_norm lp_pool1d multilabel_soft_margin_loss tied_linear".split()
+RIGHT = """gelu layer_norm cross_entropy max_pool2d dropout batch_norm lp_pool1d multilabel_soft_margin_loss tied_linear kl_div
+           binary_cross_entropy""".split()
 
 
 @pytest.mark.parametrize("planted", DEFECTS, ids=lambda d: d.name)

@@ -56,7 +56,7 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
                 continue
             r = None if best is None else best[i]
             if op.__name__ in harness.TORCH_NAN:
-                assert torch.isfinite(a).all(), what
+                assert not a.isnan().any(), what
                 a, b, c, r = (t if t is None else torch.where(b.isnan(), 0, t) for t in (a, b, c, r))
             harness.assert_equal(a, b, r, what, bound, extra)
             harness.assert_equal(c, b, r, ("vjp", *what), bound, extra)
@@ -204,7 +204,7 @@ def test_torch_func(name, record_property):
             return value
 
         tangents = tuple(torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(2)) for t in x)
-        if name in harness.TORCH_NAN:
+        if name in harness.TORCH_NAN and any(g.isnan().any() for g in torch.func.vjp(theirs, *x)[1](c)):
             theirs = bind(harness.plain(op))
         try:
             jvp = torch.func.jvp(theirs, x, tangents)
