@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 
 import harness
@@ -379,14 +380,19 @@ def test_memory_format(name, record_property):
                     continue
                 laid = sample.map(lambda t, chosen=chosen: (t.detach().contiguous(memory_format=LAYOUTS[t.dim()])
                                   if any(t is c for c in chosen) else t.detach()))  # fmt: skip
-                expected = harness.flat(harness.run(laid.builtin, laid))
+                try:
+                    expected = harness.flat(harness.run(laid.builtin, laid))
+                except RuntimeError as e:
+                    if not any(known in str(e) for known in harness.TORCH_REFUSES):
+                        raise
+                    continue
                 with torch.enable_grad():
                     learning = laid.map(lambda t: t.requires_grad_() if t.is_floating_point() else t)
                     ours = harness.flat(harness.run(harness.operation(name), learning))
                 by_hand = harness.flat(harness.run(harness.operation(name).vjp, learning)[0])
                 for a, b, c in zip(ours, by_hand, expected, strict=True):
-                    # Which kernel torch takes in three dimensions hangs on sizes and threads.
-                    if c.dim() in LAYOUTS and c.numel() and not (c.dim() == 5 and name.startswith("conv")):
+                    # Which kernel torch's convolution takes in three dimensions hangs on sizes and threads.
+                    if c.dim() in LAYOUTS and c.numel() and not re.fullmatch("conv.*3d", name):
                         number += 1
                         for form in (torch.contiguous_format, LAYOUTS[c.dim()]):
                             right = c.is_contiguous(memory_format=form)
