@@ -12,8 +12,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,13 +32,23 @@ VALUES: dict[tuple[str, str], list[Any]] = {
 }  # fmt: skip
 MOST = 2000  # numbers in a call that others are made of
 KINDS = 40  # of options, of which calls are made larger
-FEW = 4  # calls that it is tried on where one of the two does not show alone, or a third is with them
+FEW = 8  # calls that it is tried on where one of the two does not show alone, or a third is with them
 TRIED = 3  # values of an option that are tried for it
+
+EDGE = "-at-"  # in the name of a call, before its features
 
 REFUSED = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError, ZeroDivisionError)
 TENSORS = ("given", "mask")  # kinds of optional tensors
 
 Setting = tuple[str, str]  # an option and the kind of its value; a feature and ""
+
+
+class Base(NamedTuple):
+    """A call that others are made of, its options off their default, and which of its sizes are the same."""
+
+    sample: Sample
+    off: dict[str, Any]
+    pattern: str
 
 
 def ignored(given: dict[str, Any]) -> dict[str, Any] | None:
@@ -106,6 +116,12 @@ def set_to(name: str, value: float) -> Callable:
     return changed
 
 
+def improbable(given: dict[str, Any]) -> dict[str, Any] | None:
+    """Every third probability is 0, of a label of 1: of another, torch drops the part of the gradient that has no bound."""
+    input, target = set_to("input", 0.0)(given), set_to("target", 1.0)(given)
+    return None if input is None or target is None else input | target
+
+
 # What an option needs in the call in order to show.
 IMPLIED: dict[str, Callable] = {"ignore_index": ignored, "padding_idx": padded, "scale_grad_by_freq": met}
 # What no option says.
@@ -118,7 +134,7 @@ FEATURES: dict[str, dict[str, Callable]] = {
     "gaussian_nll_loss": {"a variance of zero": set_to("var", 0.0)},
     "kl_div": {"a target of zero": set_to("target", 0.0)},
     "poisson_nll_loss": {"a large target": set_to("target", 3.0)},
-    "binary_cross_entropy": {"a probability of zero": set_to("input", 0.0)},
+    "binary_cross_entropy": {"a probability of zero": improbable},
     "binary_cross_entropy_with_logits": {"a large logit": set_to("input", 50.0)},
     "softplus": {"a large input": set_to("input", 30.0)},
     "smooth_l1_loss": {"a large difference": set_to("input", 9.0)},
@@ -281,13 +297,15 @@ def grown(sample: Sample) -> Sample | None:
 
 
 def answer(sample: Sample) -> tuple[list, list] | None:
-    """Outputs and gradients; None where torch does not take the call."""
+    """Outputs and gradients; None where torch does not take the call, or it lies outside the domain: an output is NaN."""
     if sample.name in MUTATING:
         sample = sample.map(lambda t: t.detach().clone().requires_grad_(t.requires_grad))
     try:
         mutates = sample.name in MUTATING
         output = sample.builtin(*sample.args, **sample.kwargs) if mutates else run(sample.builtin, sample)
         outputs = flat(output)
+        if any(bool(o.isnan().any()) for o in outputs):
+            return None
         dy = next((d for _, d in layouts(outputs)), None)
         grads = gradients(output, sample, dy) if dy and any(o.requires_grad for o in outputs) else ()
     except REFUSED:
@@ -342,44 +360,40 @@ def together(options: Options, base: Sample, chosen: dict[Setting, Any]) -> Samp
     return made if accepted(made) else None
 
 
-def bases(options: Options, found: list[Sample], wanted: tuple[Setting, ...]) -> list[Sample]:
+def bases(options: Options, found: list[Base], wanted: tuple[Setting, ...]) -> list[Base]:
     """The calls to make one of these settings of: those with its tensors and few other options first, no two alike."""
     names = {n for n, _ in wanted}
     tensors = [(n, what) for n, what in wanted if what in TENSORS]
 
-    def far(sample: Sample) -> tuple[int, int]:
-        off = options.off(sample)
-        return sum(n not in off or kind(off[n]) != what for n, what in tensors), len(set(off) - names)
+    def far(base: Base) -> tuple[int, int]:
+        return sum(n not in base.off or kind(base.off[n]) != what for n, what in tensors), len(base.off.keys() - names)
 
-    chosen: dict[str, Sample] = {}
-    for sample in sorted(found, key=far):
-        sizes: dict[int, int] = {}  # numbered as they come: which of them are the same
-        pattern = [([sizes.setdefault(n, len(sizes)) for n in t.shape], t.dtype) for t in sample.tensors()]
-        chosen.setdefault(repr((pattern, sorted(set(options.off(sample)) - names))), sample)
-    near = [s for s in chosen.values() if names <= set(options.off(s))]
-    other = [s for s in chosen.values() if not names <= set(options.off(s))]
-    return [s for both in itertools.zip_longest(other, near) for s in both if s is not None]
+    chosen: dict[tuple, Base] = {}
+    for base in sorted(found, key=far):
+        chosen.setdefault((base.pattern, frozenset(base.off.keys() - names)), base)
+    near = [b for b in chosen.values() if names <= b.off.keys()]
+    other = [b for b in chosen.values() if not names <= b.off.keys()]
+    return [b for both in itertools.zip_longest(other, near) for b in both if b is not None]
 
 
 def meeting(
-    options: Options, found: list[Sample], wanted: tuple[Setting, ...], values: dict, most: int | None = None
+    options: Options, found: list[Base], wanted: tuple[Setting, ...], values: dict, most: int | None = None
 ) -> Sample | None:
     """A call in which the settings meet, made of those that are there."""
     for base in bases(options, found, wanted)[: most or options.most]:
-        off = options.off(base)
+        off = base.off
         own = [[off[n]] if what in TENSORS and n in off and kind(off[n]) == what else None for n, what in wanted]
         for chosen in itertools.product(*(v or values[s] or [None] for v, s in zip(own, wanted, strict=True))):
-            made = together(options, base, dict(zip(wanted, chosen, strict=True)))
+            made = together(options, base.sample, dict(zip(wanted, chosen, strict=True)))
             if made is not None:
                 return made
     return None
 
 
-def among_others(options: Options, found: list[Sample], pair: tuple[Setting, ...]) -> Sample | None:
+def among_others(options: Options, found: list[Base], pair: tuple[Setting, ...]) -> Sample | None:
     """A call that is there in which both settings show, whatever else is off its default."""
     names = [n for n, what in pair if what]
-    for sample in found:
-        off = options.off(sample)
+    for sample, off, _ in found:
         if len(names) == len(pair) and all(n in off and kind(off[n]) == what for n, what in pair):
             told = answer(sample)
             others = (options.without(sample, [n]) for n in names)
@@ -429,30 +443,41 @@ def made_of(options: Options, found: list[Sample]) -> Iterator[tuple[tuple[Setti
                 yield group, best
 
 
-def families(options: Options, found: list[Sample]) -> list[list[Sample]]:
+def families(options: Options, found: list[Sample]) -> list[list[Base]]:
     """The calls by the kinds of what is required: class indices and probabilities are two kinds of target."""
-    groups: dict[str, list[Sample]] = {}
+    groups: dict[str, list[Base]] = {}
     for sample in found:
-        groups.setdefault(options.family(sample), []).append(sample)
+        groups.setdefault(options.family(sample), []).append(Base(sample, options.off(sample), pattern(sample)))
     return list(groups.values())
+
+
+def pattern(sample: Sample) -> str:
+    """The dtypes and the sizes, each numbered as it comes: which of them are the same."""
+    sizes: dict[int, int] = {}
+    return repr([([sizes.setdefault(n, len(sizes)) for n in t.shape], t.dtype) for t in sample.tensors()])
 
 
 def crossed(options: Options, found: list[Sample]) -> list[Sample]:
     """The calls made of these in which the options meet."""
+    return named(made_of(options, found))
+
+
+def named(met: Iterable[tuple[tuple[Setting, ...], Sample | None]]) -> list[Sample]:
+    """The calls, each named by what meets in it: options, and after EDGE features, whose numbers may lie on a kink."""
     made = []
-    for i, (wanted, sample) in enumerate(made_of(options, found)):
+    for i, (wanted, sample) in enumerate(met):
         if sample is not None:
-            sample.where = f"crossed-{i}-" + "-".join(n.replace(" ", "_") for n, _ in wanted)
+            options, features = ("-".join(n for n, what in wanted if bool(what) == known) for known in (True, False))
+            sample.where = "-".join(filter(None, (f"crossed-{i}", options)))
+            sample.where += EDGE + features.replace(" ", "_") if features else ""
             made.append(sample)
     return made
 
 
 @functools.cache
-def crossings(name: str) -> list[Sample]:
-    """The calls of an operation in which its options meet, in float64."""
-    return (
-        crossed(Options(name), samples(name, torch.float64)) if torch.float64 in supported(name, backward=True) else []
-    )
+def crossings(name: str) -> list[tuple[tuple[Setting, ...], Sample | None]]:
+    """What meets among an operation's options, and the calls in float64."""
+    return list(made_of(Options(name), samples(name, torch.float64)))
 
 
 def crossed_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> list[Sample]:
@@ -464,5 +489,7 @@ def crossed_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> list[
 
     if dtype.is_complex:
         return []
-    made = [s.map(cast) for s in crossings(name)]
+    if torch.float64 not in supported(name, backward=True):
+        return []
+    made = [s.map(cast) for s in named(crossings(name))]
     return [s for s in made if dtype == torch.float64 or accepted(s)]

@@ -38,9 +38,11 @@ CONDITION = {"scaled_dot_product_attention": 200 * torch.finfo(torch.float32).ep
 # Where torch's gradient is NaN and the true one is not.
 TORCH_NAN = {
     "poisson_nll_loss",  # of a target of 0, with full=True: 0 * log 0 below its mask
+    "kl_div",  # of a target t of 0: t / t beside log t, which is minus infinity
 }
 # Where else torch itself is wrong, so that the truth is the manual side in float64.
 TORCH_WRONG = {
+    "binary_cross_entropy": "at a probability and a target of 0, or of 1, its gradient is 0, and not 1, or -1",
     "soft_margin_loss": "log(1 + exp(z)) overflows as it is written",
     "multi_margin_loss": "the mean over no samples is memory that was never written",
     "multilabel_margin_loss": "the mean over no samples is memory that was never written",

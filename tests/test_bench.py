@@ -29,6 +29,8 @@ MORE = {
     "LSTMCell": (2 * 8 * 48 * 4, "one step of the layer, whose joined output and cell states are copies of the states"),
     "Residual": (64 * 128 * 4, "the input of tanh: of its output, which torch keeps, the gradient is not exact"),
 }
+# They keep five numbers where torch keeps two: a scale, the mean, what the mean lacks, the variance, and 1 / deviation.
+NORMS = ("BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm")
 
 
 def write(path, *arguments):
@@ -206,7 +208,8 @@ def test_no_more_is_kept_for_the_gradient_than_by_torch(name):
     ours, theirs = (found[side]["output"] + found[side]["own"] for side in ("manual", "builtin"))
     # An output in the place of an input is no more: in a network it is the next layer's input.
     same = sum(found["manual"].values()) <= sum(found["builtin"].values())
-    assert same or ours <= theirs + MORE.get(name, (0,))[0], found
+    more = 1.5 * theirs if name.startswith(NORMS) else MORE.get(name, (0,))[0]
+    assert same or ours <= theirs + more, found
 
 
 def test_kernels_of_a_step_are_counted():

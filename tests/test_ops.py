@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 
 import harness
@@ -56,7 +57,7 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
                 continue
             r = None if best is None else best[i]
             if op.__name__ in harness.TORCH_NAN:
-                assert torch.isfinite(a).all(), what
+                assert not a.isnan().any(), what
                 a, b, c, r = (t if t is None else torch.where(b.isnan(), 0, t) for t in (a, b, c, r))
             harness.assert_equal(a, b, r, what, bound, extra)
             harness.assert_equal(c, b, r, ("vjp", *what), bound, extra)
@@ -204,7 +205,7 @@ def test_torch_func(name, record_property):
             return value
 
         tangents = tuple(torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(2)) for t in x)
-        if name in harness.TORCH_NAN:
+        if name in harness.TORCH_NAN and any(g.isnan().any() for g in torch.func.vjp(theirs, *x)[1](c)):
             theirs = bind(harness.plain(op))
         try:
             jvp = torch.func.jvp(theirs, x, tangents)
@@ -379,14 +380,19 @@ def test_memory_format(name, record_property):
                     continue
                 laid = sample.map(lambda t, chosen=chosen: (t.detach().contiguous(memory_format=LAYOUTS[t.dim()])
                                   if any(t is c for c in chosen) else t.detach()))  # fmt: skip
-                expected = harness.flat(harness.run(laid.builtin, laid))
+                try:
+                    expected = harness.flat(harness.run(laid.builtin, laid))
+                except RuntimeError as e:
+                    if not any(known in str(e) for known in harness.TORCH_REFUSES):
+                        raise
+                    continue
                 with torch.enable_grad():
                     learning = laid.map(lambda t: t.requires_grad_() if t.is_floating_point() else t)
                     ours = harness.flat(harness.run(harness.operation(name), learning))
                 by_hand = harness.flat(harness.run(harness.operation(name).vjp, learning)[0])
                 for a, b, c in zip(ours, by_hand, expected, strict=True):
-                    # Which kernel torch takes in three dimensions hangs on sizes and threads.
-                    if c.dim() in LAYOUTS and c.numel() and not (c.dim() == 5 and name.startswith("conv")):
+                    # Which kernel torch's convolution takes in three dimensions hangs on sizes and threads.
+                    if c.dim() in LAYOUTS and c.numel() and not re.fullmatch("conv.*3d", name):
                         number += 1
                         for form in (torch.contiguous_format, LAYOUTS[c.dim()]):
                             right = c.is_contiguous(memory_format=form)

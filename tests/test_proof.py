@@ -103,6 +103,22 @@ def test_what_counts_nothing_may_be_infinite():
     assert both(bce, double(INF, -INF), double(1.0, 0.0), reduction="sum")[0] == 0
 
 
+def test_gradients_at_the_ends_of_what_is_a_probability():
+    bce = F.binary_cross_entropy
+    assert both(bce, double(0.0), double(0.0), reduction="sum")[1].item() == 1
+    assert both(bce, double(1.0), double(1.0), reduction="sum")[1].item() == -1
+    x = double(0.0).requires_grad_()
+    (bounded,) = torch.autograd.grad(torch.nn.functional.binary_cross_entropy(x, double(1.0)), x)
+    torch.testing.assert_close(both(bce, double(0.0), double(1.0))[1], bounded, rtol=1e-15, atol=0)
+    q = double(0.0, 0.5).requires_grad_()
+    divergence, x = F.kl_div(double(-1.0, -1.0), q, reduction="sum"), double(-1.0, -1.0)
+    slope = double(-INF, 2 - math.log(2))
+    torch.testing.assert_close(torch.autograd.grad(divergence, q)[0], slope, rtol=1e-15, atol=0)
+    torch.testing.assert_close(
+        F.kl_div.vjp(x, q, reduction="sum")[1](double(1.0).squeeze())[1], slope, rtol=1e-15, atol=0
+    )
+
+
 def test_second_derivatives_where_a_bound_or_a_root_lies():
     assert both(F.binary_cross_entropy, double(0.0), double(0.0), second=True, reduction="sum").item() == 1
     assert both(F.binary_cross_entropy, double(1.0), double(1.0), second=True, reduction="sum").item() == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +67,9 @@ class Learner(lightning.LightningModule):
                              f"{accumulate_grad_batches}")  # fmt: skip
         self.save_hyperparameters()
         self.compiled: Any = None
-        self.hp: Any = copy.copy(
-            self.hparams
-        )  # of theirs, Lightning removes what cannot be pickled (LambdaLR's function)
+        self.hp: Any = self.hparams
+        # Of the hyperparameters, Lightning removes what cannot be pickled, as a function of LambdaLR's.
+        self.given = {name: dict(self.hp[name] or {}) for name in ("optimizer_args", "schedule_args")}
         self.automatic_optimization = False
         self.ns: Any = BACKENDS[backend]
 
@@ -183,11 +182,11 @@ class Learner(lightning.LightningModule):
 
     def _optimizer_and_schedule(self) -> tuple[Any, Any]:
         hp = self.hp
-        arguments = {**(hp.optimizer_args or {}), "lr": hp.lr}
+        arguments = {**self.given["optimizer_args"], "lr": hp.lr}
         optimizer = optimizer_named(self.ns, hp.optimizer, self.network.parameters(), **arguments)
         if hp.schedule is None:
             return optimizer, None
-        return optimizer, schedule_named(self.ns, hp.schedule, optimizer, **(hp.schedule_args or {}))
+        return optimizer, schedule_named(self.ns, hp.schedule, optimizer, **self.given["schedule_args"])
 
     def _step_schedule(self, error: Tensor | None = None) -> None:
         """Step the schedule, of the epoch, or of an update, whose batch had this error."""

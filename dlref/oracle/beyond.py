@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..crossing import EDGE
 from ..edges import FIXED, distinct
 from ..samples import RANDOM, Sample, flat, layouts, run
 from . import origin
@@ -33,8 +34,9 @@ def beyond(trials: Trials, found: list[Sample], operator: Any = None) -> None:
               and (not s.name.startswith(FIXED) or "grad" in s.where)]  # fmt: skip
     usable = sorted(usable, key=lambda s: (-len(s.learning()), -sum(t.numel() for t in s.learning())))
     # Of several options, one with fewer arguments, and one of more numbers, of which some fall on every branch. The hard
-    # samples lie on kinks, where derivatives beyond the first are nobody's: they serve where there are no others.
-    usable = [s for s in usable if not s.where.startswith("hard")] or usable
+    # samples lie on kinks, as may features, where derivatives beyond the first are nobody's: they serve where there are no
+    # others.
+    usable = [s for s in usable if not s.where.startswith("hard") and EDGE not in s.where] or usable
     usable = [s for s in usable if s.learning()[0].numel() >= 6] or usable  # of one or two, much is nought by structure
     chosen = distinct([s for s in usable if "/" not in s.where])[:2]
     chosen += [s for s in usable if "/" not in s.where and len(s.learning()) < len(usable[0].learning())][:1]

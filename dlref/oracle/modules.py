@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from .. import manual
 from ..builtin import nn as builtin_nn
-from ..crossing import NO_OPTIONS, REFUSED, Options, crossed
+from ..crossing import NO_OPTIONS, REFUSED, Options, crossed, usable
 from ..edges import accepted, edges, like
 from ..samples import NAMES, Sample, database, samples, seed, seeded, supported
 from .report import Report
@@ -35,7 +35,8 @@ BATCHES: dict[str, list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]]] = {
 
 
 # Values of options that PyTorch's database has not.
-VALUES: dict[str, list[Any]] = {"padding_mode": ["circular", "reflect"], "stride": [2], "padding": [1], "dilation": [2]}
+VALUES: dict[str, list[Any]] = {"padding_mode": ["circular", "reflect"], "stride": [2], "padding": [1], "dilation": [2],
+                                "padding_idx": [3, 0]}  # fmt: skip
 
 
 def uneven(p: Tensor) -> Tensor:
@@ -212,8 +213,8 @@ class ModuleSamples:
             reference = ModuleSamples(self.reference, self.name, Report("", self.name))
             options = ModuleOptions(reference)
             wide = torch.float64 if torch.float64 in self.supported() else dtype
-            kinds = {repr((s.builtin.made, s.builtin.training, [t.dim() for t in s.tensors()])): s
-                     for s in reference.samples(wide, "cpu")}  # fmt: skip
+            fit = [s for s in reference.samples(wide, "cpu") if usable([s])]
+            kinds = {repr((s.builtin.made, s.builtin.training, [t.dim() for t in s.tensors()])): s for s in fit}
             made = crossed(options, list(kinds.values())[-KINDS:])
             CROSSED[self.name] = [(s.builtin.made, *options.taken(s), s.builtin.training, s.where) for s in made]
 
@@ -310,11 +311,7 @@ class ModuleSamples:
         call, inputs = sample.builtin, sample.args[: len(sample.args) - len(sample.builtin.keys)]
         bound = call_bound(self.by_hand, call.module, inputs)
         for text, formula in variants(self.op_name, (), bound) if bound is not None else ():
-            other = type(
-                self.by_hand.__name__,
-                (self.by_hand,),
-                {"op": staticmethod(formula), "attributes": self.by_hand.attributes},
-            )
+            other = type(self.by_hand.__name__, (self.by_hand,), {"__op__": staticmethod(formula)})
             yield text, Sample(self.call_of(sample, other), sample.args, sample.kwargs, sample.where, sample.name)
 
     def names(self, sample: Sample) -> list[str]:

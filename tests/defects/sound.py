@@ -132,16 +132,15 @@ class Plain(torch.optim.SGD):
 @sound("SGD", "as they may be", may_change=("grad",))
 class DecaysTheGradient(torch.optim.SGD):
     def __init__(self, params, lr=1e-3, weight_decay=0):
-        super().__init__(params, lr, weight_decay=0)
-        self.decay = weight_decay
+        super().__init__(params, lr, weight_decay=weight_decay)
 
     def step(self, closure=None):
         with torch.no_grad():
             for group in self.param_groups:
+                decay, group["weight_decay"] = group.setdefault("decay", group["weight_decay"]), 0
                 for p in group["params"]:
                     if p.grad is not None:
-                        p.grad.add_(p, alpha=group.get("weight_decay") or self.decay)
-                group["weight_decay"] = 0
+                        p.grad.add_(p, alpha=decay)
         return super().step(closure)
 
 

@@ -12,6 +12,8 @@ from ..op import call, op
 from .common import HALF, concrete, gated, log1p_exp, logistic, own, times, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
 
+LEAST = 9.999999960041972e-13  # 1e-12 in float32, as torch has it for every dtype
+
 # --- two classes ------------------------------------------------------------------------------------------------
 
 
@@ -61,8 +63,8 @@ def _(dy, needs, input, target, weight, reduction):
 
 def _slope_of_probability(p, t):
     both = (1 - p) * p
-    inside = both >= 1e-12
-    ends = (1 - t) / (1 - p).clamp(min=1e-12) - t / p.clamp(min=1e-12)
+    inside = both >= LEAST
+    ends = (1 - t) / (1 - p).clamp(min=LEAST) - t / p.clamp(min=LEAST)
     return torch.where(inside, (p - t) / torch.where(inside, both, 1), ends)
 
 

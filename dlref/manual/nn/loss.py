@@ -102,6 +102,7 @@ def _(dy, saved, needs, target, weight, reduction, label_smoothing):
         return None
     index, ignored, total = (*indexed, None, None)[:3]
     scale = _share(dy, dim, index, ignored, weight, reduction, total)
+    weight = weight if weight is None else widened(weight)
     w = scale if weight is None else scale * weight[index]  # of the one-hot part
     if not label_smoothing:
         dx = log_p.exp()

@@ -439,7 +439,11 @@ def _lp_pool(n: int) -> Op:
         whole = functools.reduce(operator.mul, (k for k, *_ in options))
         return whole / _counts(input, options, ceil_mode, True, None) if ceil_mode else 1
 
-    @op(builtin=getattr(F, name), layout=contiguous if n == 3 else channels_last)
+    def layout(input, norm_type, *_):
+        """That of torch's kernels: of the average in three dimensions, and of the maximum."""
+        return contiguous() if n == 3 and not math.isinf(norm_type) else channels_last(input)
+
+    @op(builtin=getattr(F, name), layout=layout)
     @_named(name, rf"""The p-norm of each window in {n} dimensions: $y_o = \left( \sum_k x_{{o s + k}}^p \right)^{{1/p}}$.
 
     input (N, C, *L) or (C, *L); norm_type p, $\pm\infty$ for the largest and the smallest $|x|$; output (N, C, *O) as of
