@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-
 
 def one_of(what: str, name: Any, known: Iterable[str]) -> None:
     """ValueError with the nearest names, in any case, where the name is not among the known ones."""
@@ -40,6 +38,8 @@ def schedule_named(ns: Any, name: str, optimizer: Any, **arguments: Any) -> Any:
 
 
 def _named(space: Any, reference: Any, what: str, name: str, first: Any, arguments: dict[str, Any]) -> Any:
+    import torch  # which the options on the command line need not
+
     abstract, kinds = ("Optimizer", "LRScheduler"), (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
     classes = [n for n, c in vars(reference).items()
                if isinstance(c, type) and issubclass(c, kinds) and hasattr(space, n) and n not in abstract]  # fmt: skip
