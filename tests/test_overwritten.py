@@ -288,6 +288,12 @@ def test_per_sample():
             {"input": x, "output": y, "weight": net[0].weight}[what].mul_(2)
         with pytest.raises(RuntimeError, match=CHANGED):
             pullback(dy)
+    alone = network(nn, layers[2:])
+    with torch.inference_mode():  # whose tensors count nothing: a copy is what the second run reads
+        x = X.clone()
+        _, pullback = alone.vjp(x, per_sample=True)
+        x.mul_(2)
+        torch.testing.assert_close(pullback(dy)[0], dy * (1 - X.tanh().square()))
 
 
 # --- hooks ----------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from .in_place import Held, any_inference, held, inference_mode, overwrite, shares_memory, unwrapped, watching
-from .op import Op, graphless, values_hidden, without_graph
+from .op import Op, graphless, said, values_hidden, without_graph
 
 Pullback = Callable[..., tuple]
 # Arguments of torch's functions that no torch module has as an attribute.
@@ -189,9 +189,7 @@ def by_name(explicit: Callable) -> Callable:
             wanted = (True,) * len(order) if needs is None else needs
             return tuple(grads.get(name) if need else None for name, need in zip(order, wanted, strict=True))
 
-        pullback.trains = any(p.requires_grad for p in self.parameters())  # type: ignore[attr-defined]
-        pullback.held = (pull,)  # type: ignore[attr-defined]
-        return output, pullback
+        return output, made_of(pullback, pull, trains=any(p.requires_grad for p in self.parameters()))
 
     return ordered
 
@@ -224,15 +222,6 @@ def collecting() -> Iterator[dict[nn.Parameter, Tensor]]:
 
 
 _again: ContextVar[bool] = ContextVar("again", default=False)
-
-
-@contextlib.contextmanager
-def _repeating() -> Iterator[None]:
-    token = _again.set(True)
-    try:
-        yield
-    finally:
-        _again.reset(token)
 
 
 def again() -> bool:
@@ -290,11 +279,11 @@ def _per_sample(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any
         if not isinstance(dy, Tensor) or dy.shape != output.shape:
             raise ValueError("with per_sample=True the pullback takes the upstream gradient of every sample's output, of "
                              f"shape {tuple(output.shape)}; it got {getattr(dy, 'shape', dy)}")  # fmt: skip
-        kept.read()
+        _, originals, _ = kept.read()
         buffers = [(b, b._version, b.clone()) for b in module.buffers()]
-        with torch.no_grad(), _repeating():
+        with torch.no_grad(), said(_again):
             try:
-                alone, given, each = torch.vmap(one)(dy, *inputs)
+                alone, given, each = torch.vmap(one)(dy, *originals)
             except (RuntimeError, ValueError, AssertionError, IndexError) as error:
                 if "random" in str(error):
                     raise ValueError("per_sample=True needs a module that draws nothing at random, as the samples are run a "

@@ -408,7 +408,7 @@ def fusing() -> bool:
 
 
 @contextlib.contextmanager
-def _said(what: ContextVar[bool]) -> Iterator[None]:
+def said(what: ContextVar[bool]) -> Iterator[None]:
     token = what.set(True)
     try:
         yield
@@ -418,7 +418,7 @@ def _said(what: ContextVar[bool]) -> Iterator[None]:
 
 def for_a_compiler() -> contextlib.AbstractContextManager:
     """Say so while a graph is recorded for one."""
-    return _said(_fusing)
+    return said(_fusing)
 
 
 _recorded: ContextVar[bool] = ContextVar("recorded", default=False)
@@ -426,7 +426,7 @@ _recorded: ContextVar[bool] = ContextVar("recorded", default=False)
 
 def recorded() -> contextlib.AbstractContextManager:
     """Say that what is computed now will be played back with other values, at which nobody may look."""
-    return _said(_recorded)
+    return said(_recorded)
 
 
 def values_hidden() -> bool:
