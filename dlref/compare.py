@@ -25,10 +25,10 @@ from .samples import (
     flat,
     gradients,
     layouts,
-    lifted,
     run,
     samples,
     supported,
+    widened,
 )
 
 
@@ -108,7 +108,7 @@ def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample
         return
     theirs, ours = run(sample.builtin, sample), run(candidate, sample)
     explicit, pullback = run(candidate.vjp, sample)  # type: ignore[attr-defined]
-    wide = sample.map(lifted)
+    wide = widened(sample)
     truth = run(sample.builtin, wide) if judged else theirs
     comparison.samples += 1
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
+import inspect
 import itertools
 import logging
 import math
@@ -57,6 +59,8 @@ def _linear_cross_entropy(*args: Any, options: Any = None, **kwargs: Any) -> Any
 # What torch's own gradients end in: pooling in three dimensions, of an image without a batch; on a GPU normalisations with a
 # shift and no scale, and shuffled channels of an upstream gradient that is not contiguous.
 TORCH_REFUSES = ("Unsupported memory format", "tensor does not have a device", "view size is not compatible")
+# Whose eps is by default the machine epsilon of what they compute in.
+EPS_OF_DTYPE = {"rms_norm"}
 # Where options choose torch's memory and not its meaning, it is measured without them: its chunks have no second derivative, a
 # forward-mode derivative of 0, and refuse float64 where float32 sums are asked for.
 WITHOUT_CHUNKS = {"linear_cross_entropy": _linear_cross_entropy}
@@ -267,6 +271,23 @@ def lifted(t: Tensor) -> Tensor:
     if not (t.is_floating_point() or t.is_complex()):
         return t
     return t.detach().to(exact(t.dtype)).requires_grad_(t.requires_grad)
+
+
+def widened(sample: Sample) -> Sample:
+    """The call in the reference precision; a default that torch takes from the dtype stays that of the call's."""
+    wide = sample.map(lifted)
+    if sample.name in EPS_OF_DTYPE:
+        eps = torch.finfo(torch.promote_types(sample.tensors()[0].dtype, torch.float32)).eps
+        module = getattr(sample.builtin, "module", None)
+        if module is not None and module.eps is None:
+            wide.builtin, module = copy.copy(sample.builtin), copy.copy(module)
+            wide.builtin.module, module.eps = module, eps
+        elif module is None:
+            given = inspect.signature(sample.builtin).bind(*wide.args, **wide.kwargs)
+            if given.arguments.get("eps") is None:
+                wide.builtin = functools.partial(sample.builtin, eps=eps)
+                wide.args, wide.kwargs = given.args[:3], {}
+    return wide
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:

@@ -467,7 +467,7 @@ class Run:
         start = parameters(torch.float64)
         back = [float((a.double() - p).norm() / (t - p).norm()) for a, t, p in zip(self.ours[step][0], self.truth[step], start,
                 strict=True) if (t - p).norm() > 0]  # fmt: skip
-        if step and max(back) - min(back) < 1e-3 and 0 < max(back) < 1:
+        if step and max(back) - min(back) < 1e-3 and 0 < max(back) < 0.999:
             return (
                 f"after step {step + 1} it goes back to {max(back):.3g} of the way from the start, as a lookahead does"
             )

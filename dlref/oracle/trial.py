@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..edges import accepted, fresh, renamed, resize
 from ..judge import Error, judge, natural, slopes
-from ..samples import CONDITION, RANDOM, Sample, exact, flat, gradients, layouts, lifted, run, seed
+from ..samples import CONDITION, RANDOM, Sample, exact, flat, gradients, layouts, run, seed, widened
 from . import origin
 from .care import (
     RANDOM_NUMBERS,
@@ -247,7 +247,7 @@ class Trial:
             self.found("global state", "the call", diagnosis=f"it changes {RANDOM_NUMBERS}")
         if changed := snapshot.changed():
             self.changed("input changed", [self.subject.names(sample)[i] for i in changed], "", "forward")
-        self.truth_sample = sample.map(lifted) if self.judged else sample
+        self.truth_sample = widened(sample) if self.judged else sample
         self.truth_of = lambda s: flat(self.call(self.subject.truth or s.builtin, s))
         self.truth = self.truth_of(self.truth_sample) if self.judged else self.reference
         if not self.shaped(ours):
@@ -395,7 +395,7 @@ class Trial:
             for option in self.subject.options(self.sample):
                 reset = self.subject.reset(self.sample, option)
                 if reset is not None:
-                    wide = reset.map(lifted)
+                    wide = widened(reset)
                     value = self.subject.options(self.sample)[option]
                     shown_value = "" if isinstance(value, Tensor) else f" ({value!r})"
                     yield f"ignores {option}{shown_value}", lambda wide=wide: truth_of(wide)
@@ -523,8 +523,10 @@ class Trial:
                 self.found(
                     "returned gradient changed", "by a later backward", layout, diagnosis="it is kept and overwritten"
                 )
+            measured = functools.lru_cache(lambda wide=wide, best=best: self.gradient_slopes(wide, best))
             for i, (a, b, t, k) in enumerate(zip(grads, expected, best, kappa, strict=True)):
-                self.gradient(i, layout, dy, (a, b, t, k), learning[i])
+                again = None if first is None else lambda i=i, measured=measured: measured()[i]
+                self.gradient(i, layout, dy, (a, b, t, k), learning[i], again)
             if first is None:
                 first = (dy, [None if g is None else g.detach().clone() for g in grads])
                 kept = Snapshot([g.detach() for g in grads if g is not None and g.numel()])
@@ -545,7 +547,9 @@ class Trial:
                                 diagnosis="a second backward on a kept graph gives another gradient",
                             )
 
-    def gradient(self, i: int, layout: str, dy: list, values: tuple, argument: Tensor) -> None:
+    def gradient(self, i: int, layout: str, dy: list, values: tuple, argument: Tensor,
+                 measured: Callable[[], Any] | None) -> None:  # fmt: skip
+        """Judge a gradient by the slopes of the first upstream gradient; what departs, by those of its own (`measured`)."""
         a, b, t, _ = values
         name = self.learning_names()[i]
         if b is None or t is None:
@@ -566,6 +570,8 @@ class Trial:
         values = (torch.where(argument.isnan(), b, a), *values[1:])
         size = natural(argument, dy, self.reference)
         length = max(self.length, max(o.numel() for o in self.reference) // max(1, b.numel()))
+        if measured is not None and judge(*values, length, size).departs:
+            values = (*values[:3], measured())
         self.value("gradient", name, layout, values, length, size,
                    lambda s: self.gradient_of(s, self.wide_dy((i, dy)), i), (i, dy))  # fmt: skip
 

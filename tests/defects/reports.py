@@ -20,6 +20,11 @@ FLOAT32 = {"dtypes": ["float32"], "beyond": False}
 # --- formulas that stand near -----------------------------------------------------------------------------------------
 
 
+@defect("rms_norm", "gradient", **FLOAT32)
+def eps_of_another_dtype(input, normalized_shape, weight=None, eps=None):
+    return F.rms_norm(input, normalized_shape, weight, 2e-16 if eps is None else eps)
+
+
 @defect("gelu", "value", "the tanh approximation", **FLOAT32)
 def tanh_for_speed(input, approximate="none"):
     return F.gelu(input, approximate="tanh")
