@@ -1,6 +1,6 @@
 """The third proof: what holds for float64 too is arithmetic of 50 digits.
 
-An operation carries its equation once more, as an expression of sympy (`@name.equation`). It is differentiated symbolically and
+An operation has its equation once more, as an expression of sympy (`@equation(name)`). It is differentiated symbolically and
 evaluated by mpmath at numbers that a dtype holds: zeros, subnormals, kinks and their neighbours, tails, the largest. The
 definition's value, gradient and second derivative, and torch's value and gradient, are measured against that.
 """
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .manual.op import OPS
+from .verify.hard import EQUATIONS
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 DIGITS = 50
@@ -254,8 +255,8 @@ def _derivatives(name: str, lengths: tuple[tuple[str, int], ...], options: tuple
         symbols += entries
         given[argument] = entries if length else entries[0]
     given |= {key: sympy.Rational(v) if isinstance(v, float) else v for key, v in options}
-    expression = OPS[name].expression
-    assert expression is not None, f"{name} has no equation: give it one, @{name}.equation"
+    assert name in EQUATIONS, f"{name} has no equation: give it one, @equation({name})"
+    expression = EQUATIONS[name]
     wanted = list(inspect.signature(expression).parameters)[1:]
     found = expression(sympy, **{key: given.get(key) for key in wanted})
     outputs = [sympy.sympify(e) for e in (found if isinstance(found, tuple) else (found,))]

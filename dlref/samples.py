@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from .manual.op import OPS
+from .verify.hard import SAMPLES
 
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 # Operations that draw random numbers.
@@ -149,8 +150,8 @@ def database_samples(
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
     op = OPS[name]
-    if op.samples is not None:
-        for i, (args, kwargs) in enumerate(op.samples(functools.partial(torch.tensor, dtype=dtype, device=device))):
+    if name in SAMPLES:
+        for i, (args, kwargs) in enumerate(SAMPLES[name](functools.partial(torch.tensor, dtype=dtype, device=device))):
             sample = Sample(WITHOUT_CHUNKS.get(name, op.builtin), args, kwargs, f"hard-{i}", name)
             learning = sample.map(lambda t: t.clone().requires_grad_() if t.dtype == dtype else t)
             try:

@@ -52,9 +52,6 @@ RESERVED = ("dy", "saved", "needs", "shapes", "place")
 OPS: dict[str, Op] = {}
 
 
-call = lambda *args, **kwargs: (args, kwargs)  # noqa: E731  (a sample reads as the call that it is)
-
-
 def op(
     builtin: Callable | None = None,
     *,
@@ -97,9 +94,6 @@ class Op:
         each: Any = namedtuple("Each", self.names)  # type: ignore[misc]
         self.Each: Any = each
         self.nowhere: Any = each._make([None] * len(self.names))
-        self.samples: Callable | None = None
-        self.errors: Callable | None = None
-        self.expression: Callable | None = None
         self.call_finish: Callable | None = None
         self.set_prepare(None)
         OPS[self.__name__] = self
@@ -143,26 +137,6 @@ class Op:
         _name(function, f"{self.__name__}_finish")
         source = f"def {self.__name__}_public(finish, {outputs}saved, {public}):\n    return finish({names})\n"
         self.call_finish = functools.partial(_define(source), function)
-        return function
-
-    def hard_samples(self, function: Callable) -> Callable:
-        """Register a generator of samples: it takes tensor(data) (of the dtype and device under test), yields call(...)."""
-        self.samples = function
-        return function
-
-    def equation(self, function: Callable) -> Callable:
-        """Register the equation as an expression of sympy, which the definition is held to in 50 digits (dlref/proof.py).
-
-        It takes sympy, then by name the arguments that it uses (symbols, tuples of them for vectors, plain numbers for
-        options), and returns an expression, or a tuple of them for a vector. Its derivative is the gradient: which piece of a
-        Piecewise holds a kink is the convention there.
-        """
-        self.expression = function
-        return function
-
-    def error_samples(self, function: Callable) -> Callable:
-        """Register a generator of wrong calls: it takes tensor(data), yields (the exception's type, call(...))."""
-        self.errors = function
         return function
 
     def set_prepare(self, function: Callable | None) -> None:

@@ -55,7 +55,9 @@ def any_keywords(**given):
 
 @sound("scaled_dot_product_attention", where="query.dim() == 4 and attn_mask is None and dropout_p == 0 and not is_causal"
        " and not enable_gqa")  # fmt: skip
-def attention(query, key, value, is_causal=False, *, scale=None):  # whose upstream gradients have conditions of their own
+def attention(
+    query, key, value, is_causal=False, *, scale=None
+):  # whose upstream gradients have conditions of their own
     scores = torch.einsum("bhid,bhjd->bhij", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
     return torch.einsum("bhij,bhjd->bhid", scores.softmax(-1), value)
 

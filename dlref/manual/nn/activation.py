@@ -13,10 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from .common import own, plain, select, where_zero, wide, zero_where
-
-INF, NAN = float("inf"), float("nan")
 
 
 def _integral(input, *numbers):
@@ -39,19 +37,9 @@ def relu(input):
 
 
 @relu.gradient
-def _(dy, output):
+def relu_gradient(dy, output):
     r"""$dx = dy\,[y > 0]$: only the output is kept."""
     return where_zero(dy, torch.ne, output, 0)
-
-
-@relu.hard_samples
-def _(tensor):
-    yield call(tensor([-1.0, -0.0, 0.0, 1e-30, 1.0, INF, -INF, NAN]))
-
-
-@relu.equation
-def _(sp, input):
-    return sp.Piecewise((input, input > 0), (0, True))
 
 
 class ReLU(Manual, torch.nn.ReLU):
@@ -65,23 +53,11 @@ def relu6(input):
 
 
 @relu6.gradient
-def _(dy, output):
+def relu6_gradient(dy, output):
     r"""$dx = dy\,[0 < y < 6]$: only the output is kept."""
     inside = 6 - output
     inside = torch.mul(inside, output, out=own(inside))  # positive: it cannot be rounded to 0
     return zero_where(dy, torch.le, inside, 0, own(inside))
-
-
-@relu6.hard_samples
-def _(tensor):
-    yield call(tensor([-1.0, -0.0, 0.0, 1e-30, 3.0, 6.0, 7.0, INF, -INF]))
-    yield call(tensor([NAN]))
-    yield call(tensor([]))
-
-
-@relu6.equation
-def _(sp, input):
-    return sp.Piecewise((0, input <= 0), (input, input < 6), (6, True))
 
 
 class ReLU6(Manual, torch.nn.ReLU6):
@@ -97,21 +73,9 @@ def threshold(input, threshold, value):
 
 
 @threshold.gradient
-def _(dy, input, threshold):
+def threshold_gradient(dy, input, threshold):
     r"""$dx = dy\,[x > \theta]$."""
     return zero_where(dy, torch.le, wide(input), threshold)
-
-
-@threshold.hard_samples
-def _(tensor):
-    yield call(tensor([-1.0, 0.0, 0.5, 0.7, 1.0, INF, -INF, NAN]), 0.5, -1.0)
-    yield call(tensor([0.69, 0.7, 0.71, 0.0]), 0.7, 20.0)  # half precision cannot hold the threshold
-    yield call(tensor([]), 0.0, 1.0)
-
-
-@threshold.equation
-def _(sp, input, threshold, value):
-    return sp.Piecewise((input, input > threshold), (value, True))
 
 
 class Threshold(Manual, torch.nn.Threshold):
@@ -133,24 +97,11 @@ def leaky_relu(input, negative_slope=0.01):
 
 
 @leaky_relu.gradient
-def _(dy, input, negative_slope):
+def leaky_relu_gradient(dy, input, negative_slope):
     r"""$dx = dy$ where $x > 0$, else $a\,dy$ (at 0 too)."""
     if plain() and 0 <= negative_slope <= 1:
         return torch.gt(input, 0, out=torch.empty_like(input)).clamp_(min=negative_slope).mul_(dy)
     return select(torch.gt, input, 0, dy, dy * negative_slope)
-
-
-@leaky_relu.hard_samples
-def _(tensor):
-    yield call(tensor([-1e4, -1.0, -0.0, 0.0, 1e-30, 1e4, INF, -INF, NAN]))
-    for slope in (0.0, 1.0, -0.5, 2.0):
-        yield call(tensor([-1.0, 0.0, 2.0]), slope)
-    yield call(tensor([]))
-
-
-@leaky_relu.equation
-def _(sp, input, negative_slope):
-    return sp.Piecewise((input, input > 0), (negative_slope * input, True))
 
 
 class LeakyReLU(Manual, torch.nn.LeakyReLU):
@@ -168,7 +119,7 @@ def prelu(input, weight):
 
 
 @prelu.gradient
-def _(dy, needs, input, weight):
+def prelu_gradient(dy, needs, input, weight):
     r"""$dx = dy$ where $x > 0$, else $w_c\,dy$; $dw_c = \sum dy\,\min(x, 0)$ over all of channel c."""
     x, w = wide(input), _over_channels(wide(weight), input)
     dx = select(torch.gt, x, 0, wide(dy), dy * w) if needs.input else None
@@ -178,13 +129,17 @@ def _(dy, needs, input, weight):
     return dx, torch.mul(negative, dy, out=own(negative)).sum_to_size(w.shape).reshape(weight.shape)
 
 
+class PReLU(Manual, torch.nn.PReLU):
+    op = prelu
+
+
 def _over_channels(weight, input):
     """The weight of each channel along the input's second dimension."""
     return weight.reshape((-1, *(1 for _ in input.shape[2:])) if input.dim() else ())
 
 
 @prelu.prepare
-def _(input, weight):
+def prelu_prepare(input, weight):
     channels = input.shape[1] if input.dim() > 1 else 1
     if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
         raise RuntimeError(f"prelu(): input and weight must have one dtype, they have {input.dtype} and {weight.dtype}")
@@ -192,26 +147,6 @@ def _(input, weight):
         raise RuntimeError(f"prelu(): weight must be one number, or one for each of the {channels} channels; it has shape "
                            f"{tuple(weight.shape)}")  # fmt: skip
     return input, weight
-
-
-@prelu.hard_samples
-def _(tensor):
-    x = tensor([[-1.0, -0.0], [0.0, 1e4], [INF, -1e4]])
-    yield call(x, tensor([0.25]))
-    yield call(x, tensor([0.0, -2.0]))  # one a channel
-    yield call(x, tensor(0.5))  # a weight without dimensions
-    yield call(tensor(-2.0), tensor([0.5]))  # an input without dimensions
-    yield call(tensor([-2.0, NAN]), tensor([0.5]))  # an input without channels
-    yield call(tensor([]).reshape(0, 2, 3), tensor([0.5, 1.0]))
-
-
-@prelu.equation
-def _(sp, input, weight):
-    return sp.Piecewise((input, input > 0), (weight * input, True))
-
-
-class PReLU(Manual, torch.nn.PReLU):
-    op = prelu
 
 
 @op(builtin=F.rrelu)
@@ -226,13 +161,17 @@ def rrelu(input, slope):
 
 
 @rrelu.gradient
-def _(dy, input, slope):
+def rrelu_gradient(dy, input, slope):
     r"""$dx = dy$ where $x > 0$, else $a\,dy$."""
     return dy * slope if isinstance(slope, torch.Tensor) else select(torch.gt, input, 0, dy, dy * slope)
 
 
+class RReLU(Manual, torch.nn.RReLU):
+    op = rrelu
+
+
 @rrelu.prepare
-def _(input, lower, upper, training):
+def rrelu_prepare(input, lower, upper, training):
     if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper):
         raise RuntimeError(f"rrelu(): the bounds must be finite, lower at most upper; they are {lower} and {upper}")
     if not training:
@@ -244,25 +183,6 @@ def _(input, lower, upper, training):
     rank = negative.flatten().cumsum(0).sub(1).clamp(min=0)
     slope = torch.where(negative, drawn[rank].reshape(input.shape), 1)
     return input, slope.to(wide(input).dtype)
-
-
-@rrelu.hard_samples
-def _(tensor):
-    x = tensor([-1e4, -1.0, -0.0, 0.0, 1e-30, 1e4, INF, -INF])
-    for training in (False, True):
-        yield call(x, training=training)
-        yield call(x, 0.2, 0.2, training=training)  # no choice
-        yield call(tensor([]), training=training)
-        yield call(tensor(-2.0), training=training)
-
-
-@rrelu.equation
-def _(sp, input, lower, upper):
-    return sp.Piecewise((input, input > 0), (input * (lower + upper) / 2, True))
-
-
-class RReLU(Manual, torch.nn.RReLU):
-    op = rrelu
 
 
 # --- exponential units ------------------------------------------------------------------------------------------
@@ -281,13 +201,6 @@ def _elu_gradient(dy, input, factor, scale=1.0, rate=1.0):
     return torch.where(x <= 0, torch.exp(x.clamp(max=0) * rate) * factor * dy, scale * dy)
 
 
-def _elu_samples(tensor, *options):
-    for option in ({}, *options):
-        yield call(tensor([-1e4, -20.0, -1.0, -1e-6, -0.0, 0.0, 1e-6, 1.0, 1e4, INF, -INF]), **option)
-    yield call(tensor([NAN]))
-    yield call(tensor([]))
-
-
 @op(builtin=F.elu)
 def elu(input, alpha=1.0):
     r"""Exponential linear unit: $y = x$ where $x > 0$, else $\alpha (e^x - 1)$.
@@ -298,19 +211,9 @@ def elu(input, alpha=1.0):
 
 
 @elu.gradient
-def _(dy, input, alpha):
+def elu_gradient(dy, input, alpha):
     r"""$dx = dy$ where $x > 0$, else $\alpha e^x dy$."""
     return _elu_gradient(dy, input, alpha)
-
-
-@elu.hard_samples
-def _(tensor):
-    yield from _elu_samples(tensor, *({"alpha": alpha} for alpha in (0.3, -2.0, 0.0, 1e-300, 1e30, INF)))
-
-
-@elu.equation
-def _(sp, input, alpha):
-    return sp.Piecewise((input, input > 0), (alpha * (sp.exp(input) - 1), input < 0), (alpha * input, True))
 
 
 class ELU(Manual, torch.nn.ELU):
@@ -333,33 +236,20 @@ def _rate(alpha, input):
 
 
 @celu.gradient
-def _(dy, input, alpha):
+def celu_gradient(dy, input, alpha):
     r"""$dx = dy$ where $x > 0$, else $e^{x / \alpha} dy$."""
     return _elu_gradient(dy, input, 1.0, rate=_rate(alpha, input))
 
 
+class CELU(Manual, torch.nn.CELU):
+    op = celu
+
+
 @celu.prepare
-def _(input, alpha):
+def celu_prepare(input, alpha):
     if alpha == 0:
         raise RuntimeError("celu(): alpha must not be 0, x is divided by it")
     return input, alpha
-
-
-@celu.hard_samples
-def _(tensor):
-    yield from _elu_samples(
-        tensor, *({"alpha": alpha} for alpha in (0.25, 4.0, 2.0**-99, 2.0**99))
-    )  # torch rounds 1 / alpha
-    yield call(tensor([-1.0, 0.0, 2.0]), -2.0)
-
-
-@celu.equation
-def _(sp, input, alpha):
-    return sp.Piecewise((input, input > 0), (alpha * (sp.exp(input / alpha) - 1), input < 0), (input, True))
-
-
-class CELU(Manual, torch.nn.CELU):
-    op = celu
 
 
 # The fixed point of mean 0 and variance 1, Klambauer et al. 2017, eq. 14.
@@ -377,20 +267,9 @@ def selu(input):
 
 
 @selu.gradient
-def _(dy, input):
+def selu_gradient(dy, input):
     r"""$dx = \lambda\,dy$ where $x > 0$, else $\lambda \alpha e^x dy$."""
     return _elu_gradient(dy, input, SELU_SCALE * SELU_ALPHA, SELU_SCALE)
-
-
-@selu.hard_samples
-def _(tensor):
-    yield from _elu_samples(tensor)
-
-
-@selu.equation
-def _(sp, input):
-    alpha, scale = sp.Rational(SELU_ALPHA), sp.Rational(SELU_SCALE)
-    return scale * sp.Piecewise((input, input > 0), (alpha * (sp.exp(input) - 1), input < 0), (alpha * input, True))
 
 
 class SELU(Manual, torch.nn.SELU):
@@ -407,7 +286,7 @@ def hardtanh(input, min_val=-1.0, max_val=1.0):
 
 
 @hardtanh.gradient
-def _(dy, input, min_val, max_val):
+def hardtanh_gradient(dy, input, min_val, max_val):
     r"""$dx = dy\,[l < x < u]$."""
     x = wide(input)  # half precision would round the bounds
     if -min_val == max_val:
@@ -416,29 +295,15 @@ def _(dy, input, min_val, max_val):
     return zero_where(zero_where(dy, torch.le, x, min_val), torch.ge, x, max_val)
 
 
+class Hardtanh(Manual, torch.nn.Hardtanh):
+    op = hardtanh
+
+
 @hardtanh.prepare
-def _(input, min_val, max_val):
+def hardtanh_prepare(input, min_val, max_val):
     if min_val > max_val:
         raise ValueError(f"hardtanh(): min_val must not exceed max_val, they are {min_val} and {max_val}")
     return input, min_val, max_val
-
-
-@hardtanh.hard_samples
-def _(tensor):
-    yield call(tensor([-1e4, -1.0, -0.5, -0.0, 0.5, 1.0, 1e4, INF, -INF]))
-    yield call(tensor([0.69, 0.7, 0.71, -0.3, -0.31, -0.29]), -0.3, 0.7)  # half precision cannot hold the bounds
-    yield call(tensor([0.0, 1.0, 2.0]), 1.0, 1.0)
-    yield call(tensor([NAN]))
-    yield call(tensor([]))
-
-
-@hardtanh.equation
-def _(sp, input, min_val, max_val):
-    return sp.Piecewise((min_val, input <= min_val), (input, input < max_val), (max_val, True))
-
-
-class Hardtanh(Manual, torch.nn.Hardtanh):
-    op = hardtanh
 
 
 @op(builtin=F.hardsigmoid)
@@ -455,25 +320,11 @@ def _ramp(x):
 
 
 @hardsigmoid.gradient
-def _(dy, input):
+def hardsigmoid_gradient(dy, input):
     r"""$dx = dy / 6$ where $-3 < x < 3$, else 0."""
     size = wide(input).abs()
     dx = where_zero(dy, torch.lt, size, 3, own(size))
     return torch.mul(dx, 1 / 6, out=own(dx))
-
-
-def _knots(tensor):
-    yield call(tensor([-1e4, -4.0, -3.0, -2.9, 0.0, 2.9, 3.0, 4.0, 1e4, INF, -INF]))
-    yield call(tensor([NAN]))
-    yield call(tensor([]))
-
-
-hardsigmoid.hard_samples(_knots)
-
-
-@hardsigmoid.equation
-def _(sp, input):
-    return sp.Piecewise((0, input <= -3), ((input + 3) / 6, input < 3), (1, True))
 
 
 class Hardsigmoid(Manual, torch.nn.Hardsigmoid):
@@ -492,7 +343,7 @@ def hardswish(input):
 
 
 @hardswish.gradient
-def _(dy, input):
+def hardswish_gradient(dy, input):
     r"""$dx = 0$ where $x \le -3$, $dy\,(x / 3 + 1 / 2)$ where $x < 3$, else $dy$."""
     x = wide(input)
     if (
@@ -501,14 +352,6 @@ def _(dy, input):
         t = x.nan_to_num(3).clamp_(-3, 3).mul_(1 / 3)
         return torch.lerp(t, torch.frac(t), 0.5, out=t).add_(0.5).mul_(dy)
     return torch.where(x <= -3, 0, torch.where(x < 3, dy * (x / 3 + 0.5), dy))
-
-
-hardswish.hard_samples(_knots)
-
-
-@hardswish.equation
-def _(sp, input):
-    return sp.Piecewise((0, input <= -3), (input * (input + 3) / 6, input < 3), (input, True))
 
 
 class Hardswish(Manual, torch.nn.Hardswish):
@@ -523,27 +366,9 @@ def hardshrink(input, lambd=0.5):
 
 
 @hardshrink.gradient
-def _(dy, output, lambd):
+def hardshrink_gradient(dy, output, lambd):
     r"""$dx = dy\,[y \ne 0]$: only the output is kept."""
     return where_zero(dy, torch.ne, output, 0) if lambd >= 0 else dy
-
-
-def _shrink_samples(tensor):
-    for lambd in (0.5, 0.0, 0.7):
-        yield call(tensor([-1e4, -0.7, -0.5, -0.1, -0.0, 0.1, 0.5, 0.7, 1e4, INF, -INF]), lambd)
-    yield call(tensor([NAN]))
-    yield call(tensor([]))
-
-
-@hardshrink.hard_samples
-def _(tensor):
-    yield from _shrink_samples(tensor)
-    yield call(tensor([-1.0, 0.0, 1.0]), -0.5)
-
-
-@hardshrink.equation
-def _(sp, input, lambd):
-    return sp.Piecewise((input, input > lambd), (input, input < -lambd), (0, True))
 
 
 class Hardshrink(Manual, torch.nn.Hardshrink):
@@ -559,29 +384,21 @@ def softshrink(input, lambd=0.5):
 
 
 @softshrink.gradient
-def _(dy, input, lambd):
+def softshrink_gradient(dy, input, lambd):
     r"""$dx = dy\,[|x| > \lambda]$."""
     size = wide(input).abs()
     return zero_where(dy, torch.le, size, lambd, own(size))
 
 
+class Softshrink(Manual, torch.nn.Softshrink):
+    op = softshrink
+
+
 @softshrink.prepare
-def _(input, lambd=0.5):
+def softshrink_prepare(input, lambd=0.5):
     if not lambd >= 0:
         raise RuntimeError(f"softshrink(): lambd must not be negative, it is {lambd}")
     return input, lambd
-
-
-softshrink.hard_samples(_shrink_samples)
-
-
-@softshrink.equation
-def _(sp, input, lambd):
-    return sp.Piecewise((input - lambd, input > lambd), (input + lambd, input < -lambd), (0, True))
-
-
-class Softshrink(Manual, torch.nn.Softshrink):
-    op = softshrink
 
 
 # torch.nn.functional's names with an underscore: the operation writes over its input.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual, again
-from ..op import call, op
+from ..op import op
 from .common import own, wide
 from .standardise import restandardised, standardised, statistics, summed
 
@@ -52,7 +52,7 @@ def _over(input):
 
 
 @batch_norm.gradient
-def _(dy, saved, needs, input, weight, training):
+def batch_norm_gradient(dy, saved, needs, input, weight, training):
     r"""In training $dx = \gamma\rho\,(dy - \overline{dy} - \hat x\,\overline{dy \odot \hat x})$, means over a channel; after
     it $dx = \gamma\rho\,dy$. $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$.
 
@@ -77,7 +77,9 @@ def _(dy, saved, needs, input, weight, training):
 
 
 @batch_norm.prepare
-def _(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def batch_norm_prepare(
+    input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+):
     if eps < 0 or (training and eps == 0):
         raise ValueError(f"batch_norm(): eps must be greater than 0 in training and at least 0 after it, it is {eps}")
     if input.dim() < 2 and not input.numel():
@@ -102,7 +104,7 @@ def _(input, running_mean, running_var, weight=None, bias=None, training=False, 
 
 
 @batch_norm.finish
-def _(output, saved, input, running_mean, running_var, training, momentum):
+def batch_norm_finish(output, saved, input, running_mean, running_var, training, momentum):
     if training and running_mean is not None and input.numel() and not again():
         n = input.numel() // input.shape[1]
         mean, variance = statistics(saved)
@@ -110,28 +112,6 @@ def _(output, saved, input, running_mean, running_var, training, momentum):
             running_mean.copy_((1 - momentum) * running_mean + momentum * mean.flatten())
             running_var.copy_((1 - momentum) * running_var + momentum * (variance * (n / (n - 1))).flatten())
     return output
-
-
-@batch_norm.hard_samples
-def _(tensor):
-    x = tensor([[[1.0, 2.0], [3.0, 3.0]], [[-1.0, 0.5], [3.0, 3.0]]])  # a channel without variance
-    w, b = tensor([2.0, -1.0]), tensor([0.5, 0.0])
-    yield call(x, None, None, w, b, True)
-    yield call(x, None, None, w, None, True, eps=1e-2)
-    yield call(x, None, None, None, b, True)
-    yield call(x[..., 0], None, None, None, None, True)  # (N, C)
-    mean, var = tensor([0.5, 1.0]).detach(), tensor([4.0, 1e-6]).detach()
-    yield call(x + 10, None, None, w, b, True)  # a mean far above the deviation
-    yield call(x[:0], mean, var, w, b)  # an empty batch
-
-
-@batch_norm.error_samples
-def _(tensor):
-    x, m, v = tensor([[1.0, 2.0]]), tensor([0.0, 0.0]), tensor([1.0, 1.0])
-    yield ValueError, call(x, m, v, None, None, True)
-    yield RuntimeError, call(x, m[:1], v)
-    yield RuntimeError, call(x, m, v, tensor([1.0]))
-    yield RuntimeError, call(x, m, v, None, tensor([1.0, 1.0, 1.0]))
 
 
 class BatchNorm(Manual):

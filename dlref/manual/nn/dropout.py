@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from .common import own, warn, wide
 
 
@@ -53,17 +53,6 @@ def _scaled(dy, mask, scale):
     return torch.mul(dx, scale, out=own(dx))
 
 
-def _samples(tensor, *shapes):
-    x = tensor([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
-    for shape in shapes:
-        for p in (0.0, 0.3, 0.5, 1.0):
-            yield call(x.reshape(shape), p, True)
-        yield call(x.reshape(shape), 0.5, False)
-    image = tensor([[float(i * j) for i in range(6)] for j in range(8)]).reshape(2, 6, 2, 2)
-    yield call(image.contiguous(memory_format=torch.channels_last), 0.4, True)
-    yield call(x[:0].reshape(0, 2, 1, 1), 0.5, True)
-
-
 # --- dropout ----------------------------------------------------------------------------------------------------
 
 
@@ -80,13 +69,8 @@ dropout.gradient(_scaled)
 
 
 @dropout.prepare
-def _(input, p, training):
+def dropout_prepare(input, p, training):
     return None if _identity(input, p, training) else (input, _kept(input, p), _scale(p))
-
-
-@dropout.hard_samples
-def _(tensor):
-    yield from _samples(tensor, (6,), (2, 3), (3, 1, 2))
 
 
 class Dropout(Manual, torch.nn.Dropout):
@@ -106,23 +90,13 @@ dropout1d.gradient(_scaled)
 
 
 @dropout1d.prepare
-def _(input, p, training):
+def dropout1d_prepare(input, p, training):
     identity = _identity(input, p, training)
     if input.dim() not in (2, 3):
         raise RuntimeError(f"dropout1d(): the input must be (C, L) or (N, C, L), it has {input.dim()} dimensions")
     if identity:
         return None
     return input, _kept(input, p, _channels("dropout1d", input, input.dim() == 3)), _scale(p)
-
-
-@dropout1d.hard_samples
-def _(tensor):
-    x = tensor([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
-    for shape in ((2, 3), (6, 1), (2, 3, 1), (3, 1, 2)):
-        for p in (0.0, 0.5, 1.0):
-            yield call(x.reshape(shape), p)
-        yield call(x.reshape(shape), 0.5, False)
-    yield call(x[:0].reshape(0, 2, 3))
 
 
 class Dropout1d(Manual, torch.nn.Dropout1d):
@@ -142,17 +116,12 @@ dropout2d.gradient(_scaled)
 
 
 @dropout2d.prepare
-def _(input, p, training):
+def dropout2d_prepare(input, p, training):
     identity = _identity(input, p, training)
     if input.dim() != 4:
         meant = "it is taken for (N, C, L): use dropout1d" if input.dim() == 3 else "this is deprecated: use dropout"
         warn(f"dropout2d(): the input should be (N, C, H, W), it has {input.dim()} dimensions; {meant}")
     return None if identity else (input, _kept(input, p, _channels("dropout2d", input, True)), _scale(p))
-
-
-@dropout2d.hard_samples
-def _(tensor):
-    yield from _samples(tensor, (2, 3), (3, 1, 2), (1, 3, 2, 1))
 
 
 class Dropout2d(Manual, torch.nn.Dropout2d):
@@ -171,17 +140,12 @@ dropout3d.gradient(_scaled)
 
 
 @dropout3d.prepare
-def _(input, p, training):
+def dropout3d_prepare(input, p, training):
     identity = _identity(input, p, training)
     if input.dim() not in (4, 5):
         warn("dropout3d(): the input should be (C, D, H, W) or (N, C, D, H, W), it has "
              f"{input.dim()} dimensions; this is deprecated: use dropout")  # fmt: skip
     return None if identity else (input, _kept(input, p, _channels("dropout3d", input, input.dim() == 5)), _scale(p))
-
-
-@dropout3d.hard_samples
-def _(tensor):
-    yield from _samples(tensor, (2, 3), (3, 1, 2, 1), (1, 3, 2, 1, 1))
 
 
 class Dropout3d(Manual, torch.nn.Dropout3d):
@@ -221,13 +185,8 @@ alpha_dropout.gradient(_scaled)
 
 
 @alpha_dropout.prepare
-def _(input, p, training):
+def alpha_dropout_prepare(input, p, training):
     return None if _identity(input, p, training) else (input, _kept(input, p), *_affine(p))
-
-
-@alpha_dropout.hard_samples
-def _(tensor):
-    yield from _samples(tensor, (6,), (2, 3), (3, 1, 2))
 
 
 class AlphaDropout(Manual, torch.nn.AlphaDropout):
@@ -248,15 +207,10 @@ feature_alpha_dropout.gradient(_scaled)
 
 
 @feature_alpha_dropout.prepare
-def _(input, p, training):
+def feature_alpha_dropout_prepare(input, p, training):
     if _identity(input, p, training):
         return None
     return input, _kept(input, p, _channels("feature_alpha_dropout", input, True)), *_affine(p)
-
-
-@feature_alpha_dropout.hard_samples
-def _(tensor):
-    yield from _samples(tensor, (2, 3), (3, 1, 2), (1, 3, 2, 1))
 
 
 class FeatureAlphaDropout(Manual, torch.nn.FeatureAlphaDropout):

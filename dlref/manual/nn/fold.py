@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from ..windows import ntuple, overlap_add, padded, windows
 from .common import widened
 
@@ -56,13 +56,17 @@ def unfold(input, kernel_size, dilation, padding, stride):
 
 
 @unfold.gradient
-def _(dy, shapes, kernel_size, dilation, padding, stride):
+def unfold_gradient(dy, shapes, kernel_size, dilation, padding, stride):
     r"""$dx_{c, l} = \sum_{o s + k d - p = l} dy_{(c, k), o}$: `fold`."""
     return _images(_batched(dy, 3), tuple(shapes.input[-2:]), kernel_size, dilation, padding, stride)
 
 
+class Unfold(Manual, torch.nn.Unfold):
+    op = unfold
+
+
 @unfold.prepare
-def _(input, kernel_size, dilation=1, padding=0, stride=1):
+def unfold_prepare(input, kernel_size, dilation=1, padding=0, stride=1):
     kernel, dilation, padding, stride = _options("unfold", kernel_size, dilation, padding, stride)
     if input.dim() not in (3, 4) or 0 in input.shape[input.dim() - 3 :]:
         raise RuntimeError(f"unfold(): the input must be (N, C, H, W) or (C, H, W), with nothing but the batch empty, it has "
@@ -73,28 +77,6 @@ def _(input, kernel_size, dilation=1, padding=0, stride=1):
             f"unfold(): the kernel must not be larger than the padded input, {kernel} leaves {blocks} blocks"
         )
     return input, kernel, dilation, padding, stride
-
-
-@unfold.hard_samples
-def _(tensor):
-    x = torch.arange(60, device=tensor([]).device).sin().reshape(2, 3, 2, 5).to(tensor([]))
-    yield call(x, 2)
-    yield call(x, (1, 3), (1, 2))
-    yield call(x, (2, 1), 1, (1, 0), (2, 3))  # gaps between the blocks
-    yield call(x[0], 2, stride=2)
-
-
-@unfold.error_samples
-def _(tensor):
-    x = tensor([0.0] * 12).reshape(1, 1, 3, 4)
-    yield RuntimeError, call(x, 4)
-    yield RuntimeError, call(x, 2, -1)
-    yield RuntimeError, call(x, 2, 1, 0, 0)
-    yield RuntimeError, call(x[None], 2)
-
-
-class Unfold(Manual, torch.nn.Unfold):
-    op = unfold
 
 
 @op(builtin=F.fold)
@@ -109,13 +91,17 @@ def fold(input, output_size, kernel_size, dilation, padding, stride):
 
 
 @fold.gradient
-def _(dy, kernel_size, dilation, padding, stride):
+def fold_gradient(dy, kernel_size, dilation, padding, stride):
     r"""$dx_{(c, k), o} = dy_{c,\, o s + k d - p}$: `unfold`."""
     return _columns(_batched(dy, 4), kernel_size, dilation, padding, stride)
 
 
+class Fold(Manual, torch.nn.Fold):
+    op = fold
+
+
 @fold.prepare
-def _(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
+def fold_prepare(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     kernel, dilation, padding, stride = _options("fold", kernel_size, dilation, padding, stride)
     size = ntuple(output_size, 2)
     if input.dim() not in (2, 3) or 0 in input.shape[input.dim() - 2 :]:
@@ -130,31 +116,3 @@ def _(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
         raise RuntimeError(f"fold(): the input must have a column for each of the {blocks} blocks of {size}, it has "
                            f"{input.shape[-1]}")  # fmt: skip
     return input, size, kernel, dilation, padding, stride
-
-
-@fold.hard_samples
-def _(tensor):
-    def ramp(*shape):
-        return (
-            torch.arange(shape[0] * shape[1] * shape[2], device=tensor([]).device).sin().reshape(shape).to(tensor([]))
-        )
-
-    yield call(ramp(2, 8, 4), (3, 3), 2)
-    yield call(ramp(1, 6, 3), (2, 7), (2, 3), (1, 1), 0, (1, 2))
-    yield call(ramp(1, 2, 4), (3, 4), (2, 1), 1, (1, 0), (2, 2))
-    yield call(ramp(2, 8, 4)[0], 3, 2)
-    yield call(ramp(1, 8, 9), (4, 5), 2, (1, 2))
-    yield call(ramp(1, 8, 4), (4, 6), 2, (2, 3), (1, 0), (2, 2))
-    yield call(ramp(2, 8, 4), (4, 7), 2, 1, 0, (2, 3))
-
-
-@fold.error_samples
-def _(tensor):
-    x = tensor([0.0] * 32).reshape(1, 8, 4)
-    yield RuntimeError, call(x, (3, 3), 3)
-    yield RuntimeError, call(x, (4, 4), 2)
-    yield RuntimeError, call(x, (3, 3), 2, 0)
-
-
-class Fold(Manual, torch.nn.Fold):
-    op = fold

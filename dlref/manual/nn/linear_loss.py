@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..module import Manual, accumulate, made_of
-from ..op import Op, call
+from ..op import Op
 from .common import plain, times, wide
 from .linear import linear
 from .loss import check_class_weight, check_index_target, check_reduction, check_same_dtype, cross_entropy, pick
@@ -58,8 +58,21 @@ def linear_cross_entropy(
 
 
 @linear_cross_entropy.gradient
-def _(dy, saved, needs, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows,
-      learn):  # fmt: skip
+def linear_cross_entropy_gradient(
+    dy,
+    saved,
+    needs,
+    input,
+    linear_weight,
+    target,
+    linear_bias,
+    weight,
+    reduction,
+    ignore_index,
+    label_smoothing,
+    rows,
+    learn,
+):
     r"""$dx = dz\,W,\ dW = dz^\top x,\ db = \sum_n dz_n$, where $dz_{nc} = s_n\,(p_{nc} \sum_k a_{nk} - a_{nc})$ with
     $a = w \odot q$ is the gradient of cross_entropy, s being dy, for the mean dy over its denominator. Each is a sum over
     chunks of rows.
@@ -198,7 +211,7 @@ def _others(e, top, into):
 
 
 @linear_cross_entropy.prepare
-def _(
+def linear_cross_entropy_prepare(
     input, linear_weight, target, linear_bias=None, weight=None, reduction="mean", ignore_index=None, label_smoothing=0.0,
     options=None,
 ):  # fmt: skip
@@ -249,51 +262,6 @@ def _rows(options, n, features, classes):
     # aspect_ratio: the chunk's logits take what the input takes, rounded up to a power of 2
     rows = -(-n // -(-classes // features))
     return max(1, (1 << (rows - 1).bit_length()) // int(factor or 1))
-
-
-@linear_cross_entropy.hard_samples
-def _(tensor):
-    from torch.nn import LinearCrossEntropyOptions
-
-    x, w, b = (
-        tensor([[1.0, 2.0], [0.0, 0.0], [-1e2, 3.0]]),
-        tensor([[1.0, -1.0], [0.5, 30.0], [1.0, -1.0]]),
-        tensor([0.0, 9, 0]),
-    )
-    y, c = torch.tensor([1, 0, 2], device=x.device), tensor([1.0, 0.0, 2.0])
-    q = tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.2, 0.3, 0.5]])
-    for reduction in ("none", "mean", "sum"):
-        yield call(x, w, y, reduction=reduction, linear_bias=b)  # ties, extremes
-        yield call(x, w, y, weight=c, ignore_index=1, reduction=reduction, label_smoothing=0.1)
-        yield call(x, w, q, weight=c, reduction=reduction, linear_bias=b, label_smoothing=0.2)
-    yield call(
-        x, w, y, options=LinearCrossEntropyOptions(batch_chunk_size=2, allow_retain_graph=True)
-    )  # a short last chunk
-    yield call(x, w, y, options=LinearCrossEntropyOptions(chunking_method="aspect_ratio:2", allow_retain_graph=True))
-    yield call(x, w, torch.ones_like(y), ignore_index=1)  # all ignored: 0/0
-    yield call(x, w, torch.ones_like(y), ignore_index=1, reduction="sum")
-    yield call(x[0], w, y[0], label_smoothing=1.0)  # no batch
-    yield call(x[0], w, q[0])
-    yield call(x[:0], w, y[:0], reduction="none")  # an empty batch
-    yield call(x[:, :0], w[:, :0], y, linear_bias=b)  # no features
-    wide_weight = w.view(3, 1, 2).expand(3, 2, 2)
-    yield call(
-        x, wide_weight, y.view(3, 1).expand(3, 2), weight=c, label_smoothing=0.1
-    )  # a dimension after the classes
-    yield call(x, wide_weight, q.view(3, 3, 1).expand(3, 3, 2), linear_bias=wide_weight[..., 0], reduction="none")
-
-
-@linear_cross_entropy.error_samples
-def _(tensor):
-    x, w, y = tensor([[1.0, 2.0], [0.0, 1.0]]), tensor([[1.0, 2.0], [0.0, 1.0], [1.0, 1.0]]), tensor([0, 1])
-    yield ValueError, call(x, w, y, reduction="total")
-    yield RuntimeError, call(x, w, y, label_smoothing=1.5)
-    yield RuntimeError, call(x, w.double(), y)
-    yield RuntimeError, call(x, w, y.int())
-    yield ValueError, call(x, w, tensor([0]))  # batch
-    yield RuntimeError, call(x, w, y, weight=tensor([1.0]))
-    yield RuntimeError, call(x, w, tensor([[0, 1, 0], [1, 0, 0]]))  # integers where there must be probabilities
-    yield IndexError, call(x, w, tensor([0, 3]))  # no such class
 
 
 class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):

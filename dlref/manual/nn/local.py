@@ -6,7 +6,7 @@ from ...builtin import functional as builtin
 from ...builtin.composed import check_local_linear
 from ...builtin.nn import local
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from ..windows import overlap_add, padded, windows
 from .common import outer
 
@@ -30,7 +30,7 @@ def local_linear(input, weight, bias, stride, padding, dilation):
 
 
 @local_linear.gradient
-def _(dy, needs, input, weight, stride, padding, dilation):
+def local_linear_gradient(dy, needs, input, weight, stride, padding, dilation):
     r"""Place by place that of an affine map: $dW_o = dy_o\, x_o^\top,\ dx_o = W_o^\top dy_o$, added where windows overlap."""
     n = len(stride)
     shape = input.shape if input.dim() == n + 2 else (1, *input.shape)
@@ -45,6 +45,14 @@ def _(dy, needs, input, weight, stride, padding, dilation):
         columns = _columns(input.reshape(shape), weight, stride, padding, dilation)
         dweight = outer(rows, columns).view(weight.shape)
     return dx, dweight, dy
+
+
+class LocallyConnected1d(Manual, local.LocallyConnected1d):
+    op = local_linear
+
+
+class LocallyConnected2d(Manual, local.LocallyConnected2d):
+    op = local_linear
 
 
 def _columns(x, weight, stride, padding, dilation):
@@ -62,45 +70,5 @@ def _matrix(weight):
 
 
 @local_linear.prepare
-def _(input, weight, bias=None, stride=1, padding=0, dilation=1):
+def local_linear_prepare(input, weight, bias=None, stride=1, padding=0, dilation=1):
     return input, weight, bias, *check_local_linear(input, weight, bias, stride, padding, dilation)
-
-
-@local_linear.hard_samples
-def _(tensor):
-    def wave(*shape):
-        count = 1
-        for size in shape:
-            count *= size
-        return tensor([((i * 37) % 23 - 11) / 7 for i in range(count)]).reshape(shape)
-
-    yield call(wave(2, 3, 7), wave(5, 4, 3, 3), wave(4, 5))
-    yield call(wave(3, 7), wave(5, 4, 3, 3))  # no batch, no bias
-    yield call(wave(2, 3, 7), wave(3, 4, 3, 3), wave(4, 3), 2)
-    yield call(wave(2, 3, 7), wave(5, 4, 3, 3), None, 2, 2)
-    yield call(wave(2, 3, 7), wave(5, 4, 3, 3), wave(4, 5), 2, 2)
-    yield call(wave(2, 1, 7), wave(3, 2, 1, 3), wave(2, 3), dilation=2)
-    yield call(wave(2, 2, 5, 4), wave(4, 2, 3, 2, 2, 3), wave(3, 4, 2))
-    yield call(wave(2, 5, 4), wave(4, 2, 1, 2, 2, 3), None, (1, 2), (0, 2), (1, 2))
-    yield call(wave(0, 3, 7), wave(5, 4, 3, 3), wave(4, 5))  # an empty batch
-
-
-@local_linear.error_samples
-def _(tensor):
-    x, weight = tensor([0.0] * 21).reshape(1, 3, 7), tensor([0.0] * 180).reshape(5, 4, 3, 3)
-    yield ValueError, call(x[:, :2], weight)
-    yield ValueError, call(x[:, :, :6], weight)
-    yield ValueError, call(x, weight[:, :, :, 0])
-    yield ValueError, call(x, weight, weight[0, :, 0, 0])
-    yield ValueError, call(x, weight, stride=0)
-    yield ValueError, call(x, weight, dilation=-1)
-    yield ValueError, call(x, weight, padding=-1)
-    yield ValueError, call(x[0, 0], weight)
-
-
-class LocallyConnected1d(Manual, local.LocallyConnected1d):
-    op = local_linear
-
-
-class LocallyConnected2d(Manual, local.LocallyConnected2d):
-    op = local_linear

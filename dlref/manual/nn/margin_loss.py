@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from .common import HALF, concrete, floating, own, plain, real_dtype, widened
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .loss import check_reduction, pick, reduce_loss, unreduced
@@ -28,31 +28,16 @@ def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
 
 
 @hinge_embedding_loss.prepare
-def _(input, target, margin, reduction):
+def hinge_embedding_loss_prepare(input, target, margin, reduction):
     check_reduction(reduction)
     return input, target, margin, reduction
 
 
 @hinge_embedding_loss.gradient
-def _(dy, input, target, margin, reduction):
+def hinge_embedding_loss_gradient(dy, input, target, margin, reduction):
     r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x > 0])$; s is dy, for the mean dy/n."""
     slope = (target != -1).to(input.dtype) - ((target != 1) & (margin - input > 0)).to(input.dtype)
     return unreduced(dy, slope.numel(), reduction) * slope
-
-
-@hinge_embedding_loss.hard_samples
-def _(tensor):
-    x, y = tensor([0.0, 1.0, 0.5, 1e4, -1e4, 2.0]), tensor([1.0, -1.0, -1.0, 1.0, -1.0, 0.0])
-    for reduction in ("none", "mean", "sum"):
-        yield call(x, y, reduction=reduction)
-    yield call(x, y, margin=0.5)
-    yield call(x[:0], y[:0], reduction="sum")
-
-
-@hinge_embedding_loss.equation
-def _(sp, input, target, margin):
-    hinge = sp.Piecewise((margin - input, margin - input > 0), (0, True))
-    return sp.Piecewise((input, target > 0), (hinge, True))
 
 
 class HingeEmbeddingLoss(Manual, torch.nn.HingeEmbeddingLoss):
@@ -72,7 +57,7 @@ def margin_ranking_loss(input1, input2, target, margin=0, reduction="mean"):
 
 
 @margin_ranking_loss.prepare
-def _(input1, input2, target, margin, reduction):
+def margin_ranking_loss_prepare(input1, input2, target, margin, reduction):
     check_reduction(reduction)
     if not input1.dim() == input2.dim() == target.dim():
         raise RuntimeError("margin_ranking_loss: input1, input2 and target must have one number of dimensions, they have "
@@ -81,26 +66,12 @@ def _(input1, input2, target, margin, reduction):
 
 
 @margin_ranking_loss.gradient
-def _(dy, input1, input2, target, margin, reduction):
+def margin_ranking_loss_gradient(dy, input1, input2, target, margin, reduction):
     r"""$dx_1 = -s\,t\,[l > 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l > 0]$; s is dy, for the mean dy/n."""
     difference = widened(input1) - widened(input2)
     z = -widened(target) * difference + margin
     s = unreduced(dy, z.numel(), reduction) * (z > 0).to(z.dtype)
     return -s * target, s * target, -s * difference
-
-
-@margin_ranking_loss.hard_samples
-def _(tensor):
-    x, y, t = tensor([0.0, 1.0, 2.0, 1e4]), tensor([0.0, 2.0, 1.0, -1e4]), tensor([1.0, 1.0, -1.0, 1.0])
-    for reduction in ("none", "mean", "sum"):
-        yield call(x, y, t, reduction=reduction)
-        yield call(x, y, t, 1.0, reduction=reduction)  # on the boundary
-
-
-@margin_ranking_loss.equation
-def _(sp, input1, input2, target, margin):
-    z = -target * (input1 - input2) + margin
-    return sp.Piecewise((z, z > 0), (0, True))
 
 
 class MarginRankingLoss(Manual, torch.nn.MarginRankingLoss):
@@ -126,7 +97,7 @@ def _directions(x1, x2, dim):
 
 
 @cosine_embedding_loss.prepare
-def _(input1, input2, target, margin, reduction):
+def cosine_embedding_loss_prepare(input1, input2, target, margin, reduction):
     check_reduction(reduction)
     if target.dim() > 1 or not input1.dim() == input2.dim() == target.dim() + 1:
         raise RuntimeError("cosine_embedding_loss: the target must be (N) for inputs (N, D), or a number for inputs (D); "
@@ -135,7 +106,7 @@ def _(input1, input2, target, margin, reduction):
 
 
 @cosine_embedding_loss.gradient
-def _(dy, input1, input2, target, margin, reduction):
+def cosine_embedding_loss_gradient(dy, input1, input2, target, margin, reduction):
     r"""$dx_1 = dc\,(b - c\,a) / \sqrt{q_1}$ of $a = x_1 / \sqrt{q_1}$ and $b = x_2 / \sqrt{q_2}$, $dx_2$ likewise;
     $dc = s\,([t = -1][c > m] - [t = 1])$.
     """
@@ -146,22 +117,6 @@ def _(dy, input1, input2, target, margin, reduction):
     dc = (unreduced(dy, slope.numel(), reduction) * slope).unsqueeze(dim)
     c = c.unsqueeze(dim)
     return dc * (b - c * a) / r1, dc * (a - c * b) / r2
-
-
-@cosine_embedding_loss.hard_samples
-def _(tensor):
-    x, y = tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]]), tensor([[4.0, -3.0], [2.0, 0.0], [1.0, 1.0]])
-    for t in ([1, 1, 1], [-1, -1, -1], [1, -1, 0]):
-        for reduction in ("none", "mean", "sum"):
-            yield call(x, y, torch.tensor(t, device=x.device), reduction=reduction)
-    yield call(x[0], y[1], torch.tensor(-1, device=x.device), 0.5)
-
-
-@cosine_embedding_loss.equation
-def _(sp, input1, input2, target, margin):
-    q1, q2 = (sum(x**2 for x in v) + sp.Rational(1e-12) for v in (input1, input2))
-    c = sum(a * b for a, b in zip(input1, input2, strict=True)) / sp.sqrt(q1 * q2)
-    return sp.Piecewise((1 - c, target > 0), (c - margin, c > margin), (0, True))
 
 
 class CosineEmbeddingLoss(Manual, torch.nn.CosineEmbeddingLoss):
@@ -202,7 +157,7 @@ def _hinges(input, target, margin, weight):
 
 
 @multi_margin_loss.prepare
-def _(input, target, p, margin, weight, reduction):
+def multi_margin_loss_prepare(input, target, p, margin, weight, reduction):
     check_reduction(reduction)
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: p must be 1 or 2, it is {p}")
@@ -221,7 +176,7 @@ def _(input, target, p, margin, weight, reduction):
 
 
 @multi_margin_loss.gradient
-def _(dy, input, target, p, margin, weight, reduction):
+def multi_margin_loss_gradient(dy, input, target, p, margin, weight, reduction):
     r"""$dx_i = g_i = s\,\frac{w_y}{C}\,p\,z_i^{p-1} [z_i > 0]$ for $i \ne y$, and $dx_y = -\sum g_i$."""
     input = _rows(input)
     z, w, index = _hinges(input, target, margin, weight)
@@ -229,21 +184,6 @@ def _(dy, input, target, p, margin, weight, reduction):
     s = s.reshape(input.shape[:-1]).unsqueeze(-1) if reduction == "none" else s
     g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z.clamp(min=0) if p == 2 else 1)
     return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
-
-
-@multi_margin_loss.hard_samples
-def _(tensor):
-    x = tensor([[1.0, 0.0, 2.0], [0.5, 0.5, 0.5], [1e4, -1e4, 0.0]])
-    y, w = torch.tensor([0, 1, 2], device=x.device), tensor([0.5, 1.0, 0.0])
-    for p in (1, 2):
-        for reduction in ("none", "mean", "sum"):
-            yield call(x, y, p, reduction=reduction)
-            yield call(x, y, p, 0.5, w, reduction=reduction)
-        yield call(x, y, p, -math.inf)
-    yield call(x[0], y[0])
-    for reduction in ("none", "mean"):
-        yield call(x[0], y[:1], 2, reduction=reduction)  # the target's shape decides whether a dimension stays
-        yield call(x[:1], y[0], reduction=reduction)
 
 
 class MultiMarginLoss(Manual, torch.nn.MultiMarginLoss):
@@ -279,7 +219,7 @@ def _pairs(input, target):
 
 
 @multilabel_margin_loss.prepare
-def _(input, target, reduction):
+def multilabel_margin_loss_prepare(input, target, reduction):
     check_reduction(reduction)
     _check_rows("multilabel_margin_loss", input)
     if (input.dim() > 1 and target.shape != input.shape) or target.numel() != input.numel() or target.dim() > 2:
@@ -291,7 +231,7 @@ def _(input, target, reduction):
 
 
 @multilabel_margin_loss.gradient
-def _(dy, input, target, reduction):
+def multilabel_margin_loss_gradient(dy, input, target, reduction):
     r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$: $dx_i = \sum_j g_{ji}$ for $i \notin T$, $dx_j = -\sum_i g_{ji}$ in T."""
     input = _rows(input)
     z, index = _pairs(input, target)
@@ -299,15 +239,6 @@ def _(dy, input, target, reduction):
     s = s.unsqueeze(-1) if reduction == "none" else s
     active = z.gt_(0) if plain() else (z > 0).to(z.dtype)
     return active.sum(-2).scatter_add(-1, index, -active.sum(-1)) * (s / input.shape[-1])
-
-
-@multilabel_margin_loss.hard_samples
-def _(tensor):
-    x = tensor([[1.0, 0.0, 2.0, 3.0], [0.5, 0.5, 0.5, 0.5], [1e4, -1e4, 0.0, 1.0]])
-    y = torch.tensor([[3, 0, -1, 1], [-1, 0, 1, 2], [0, 1, 2, 3]], device=x.device)
-    for reduction in ("none", "mean", "sum"):
-        yield call(x, y, reduction=reduction)
-    yield call(x[0], y[0])
 
 
 class MultiLabelMarginLoss(Manual, torch.nn.MultiLabelMarginLoss):
@@ -351,13 +282,13 @@ def _nearest(from_anchor, from_positive=None):
 
 
 @triplet_margin_loss.prepare
-def _(anchor, positive, negative, margin, p, eps, swap, reduction):
+def triplet_margin_loss_prepare(anchor, positive, negative, margin, p, eps, swap, reduction):
     _check_triplet(anchor, positive, negative, margin, reduction)
     return anchor, positive, negative, margin, p, eps, swap, reduction
 
 
 @triplet_margin_loss.gradient
-def _(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
+def triplet_margin_loss_gradient(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
     r"""With $u = \partial d / \partial(x - y)$ of each side: $da = g (u_{ap} - u_{an}),\ dp = -g u_{ap},\ dn = g u_{an}$.
 
     $g = s\,[l > 0]$; where the swapped distance is the smaller one (half where they are equal), $u_{pn}$ stands for
@@ -378,19 +309,6 @@ def _(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
     return g * (u_ap - u_an), -g * (u_ap + u_pn), g * (u_an + u_pn)
 
 
-@triplet_margin_loss.hard_samples
-def _(tensor):
-    a, p, n = tensor([[1.0, 2.0], [0.0, 0.0]]), tensor([[1.0, 2.0], [0.5, 0.0]]), tensor([[4.0, 6.0], [0.0, 1.0]])
-    for norm_p in (1.0, 2.0, 3.0):
-        for swap in (False, True):
-            yield call(a, p, n, 2.0, norm_p, swap=swap)
-            yield call(a, p, n, 1.0, norm_p, swap=swap, reduction="none")
-    yield call(a, p, n, 1.0, 2.0, 0.0)  # a distance of 0
-    for swap in (False, True):  # on the boundary
-        yield call(tensor([[0.0, 0.0]]), tensor([[0.0, 1.0]]), tensor([[1.5, 0.0]]), 0.5, 2.0, 0.0, swap)
-    yield call(a, p, n, 5.0, swap=True, reduction="sum")  # a = p: equal distances
-
-
 class TripletMarginLoss(Manual, torch.nn.TripletMarginLoss):
     op = triplet_margin_loss
 
@@ -403,7 +321,7 @@ def triplet_hinge(from_positive, from_negative, between, margin, reduction):
 
 
 @triplet_hinge.gradient
-def _(dy, from_positive, from_negative, between, margin, reduction):
+def triplet_hinge_gradient(dy, from_positive, from_negative, between, margin, reduction):
     r"""$dd_{ap} = s\,[l > 0]$, and its negative to the smaller of the others, half to each where they are equal."""
     nearer = from_negative if between is None else torch.minimum(from_negative, between)
     active = margin + from_positive - nearer > 0

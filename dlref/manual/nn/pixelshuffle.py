@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from .common import channels_last
 
 
@@ -44,37 +44,22 @@ def pixel_shuffle(input, upscale_factor):
 
 
 @pixel_shuffle.gradient
-def _(dy, upscale_factor):
+def pixel_shuffle_gradient(dy, upscale_factor):
     r"""$dx_{c r^2 + i r + j,\, h,\, w} = dy_{c,\, h r + i,\, w r + j}$."""
     return _unshuffled(dy, upscale_factor)
 
 
+class PixelShuffle(Manual, torch.nn.PixelShuffle):
+    op = pixel_shuffle
+
+
 @pixel_shuffle.prepare
-def _(input, upscale_factor):
+def pixel_shuffle_prepare(input, upscale_factor):
     _image("pixel_shuffle", input, upscale_factor, "upscale_factor")
     if input.shape[-3] % upscale_factor**2:
         raise RuntimeError(f"pixel_shuffle(): the channels must be a multiple of {upscale_factor**2}, they are "
                            f"{input.shape[-3]}")  # fmt: skip
     return input, upscale_factor
-
-
-@pixel_shuffle.hard_samples
-def _(tensor):
-    x = tensor([float(i) for i in range(24)])
-    yield call(x.reshape(1, 4, 2, 3), 2)
-    yield call(x.reshape(4, 6, 1), 1)
-
-
-@pixel_shuffle.error_samples
-def _(tensor):
-    x = tensor([0.0] * 12).reshape(3, 2, 2)
-    yield RuntimeError, call(x, 2)
-    yield RuntimeError, call(x, 0)
-    yield RuntimeError, call(x[0], 1)
-
-
-class PixelShuffle(Manual, torch.nn.PixelShuffle):
-    op = pixel_shuffle
 
 
 @op(builtin=F.pixel_unshuffle)
@@ -87,37 +72,22 @@ def pixel_unshuffle(input, downscale_factor):
 
 
 @pixel_unshuffle.gradient
-def _(dy, downscale_factor):
+def pixel_unshuffle_gradient(dy, downscale_factor):
     r"""$dx_{c,\, h r + i,\, w r + j} = dy_{c r^2 + i r + j,\, h,\, w}$."""
     return _shuffled(dy, downscale_factor)
 
 
+class PixelUnshuffle(Manual, torch.nn.PixelUnshuffle):
+    op = pixel_unshuffle
+
+
 @pixel_unshuffle.prepare
-def _(input, downscale_factor):
+def pixel_unshuffle_prepare(input, downscale_factor):
     _image("pixel_unshuffle", input, downscale_factor, "downscale_factor")
     if input.shape[-1] % downscale_factor or input.shape[-2] % downscale_factor:
         raise RuntimeError(f"pixel_unshuffle(): height and width must be multiples of {downscale_factor}, they are "
                            f"{tuple(input.shape[-2:])}")  # fmt: skip
     return input, downscale_factor
-
-
-@pixel_unshuffle.hard_samples
-def _(tensor):
-    x = tensor([float(i) for i in range(24)])
-    yield call(x.reshape(1, 1, 4, 6), 2)
-    yield call(x.reshape(4, 6, 1), 1)
-
-
-@pixel_unshuffle.error_samples
-def _(tensor):
-    x = tensor([0.0] * 12).reshape(1, 3, 4)
-    yield RuntimeError, call(x, 2)
-    yield RuntimeError, call(x, 0)
-    yield RuntimeError, call(x[0], 1)
-
-
-class PixelUnshuffle(Manual, torch.nn.PixelUnshuffle):
-    op = pixel_unshuffle
 
 
 def _exchanged(x, groups):
@@ -137,13 +107,17 @@ def channel_shuffle(input, groups):
 
 
 @channel_shuffle.gradient
-def _(dy, groups):
+def channel_shuffle_gradient(dy, groups):
     r"""$dx_{i C / g + j} = dy_{j g + i}$."""
     return _exchanged(dy, max(dy.shape[1] // groups, 1))
 
 
+class ChannelShuffle(Manual, torch.nn.ChannelShuffle):
+    op = channel_shuffle
+
+
 @channel_shuffle.prepare
-def _(input, groups):
+def channel_shuffle_prepare(input, groups):
     if input.dim() < 3:
         raise RuntimeError(
             f"channel_shuffle(): the input must be (N, C, *) with places, it has {input.dim()} dimensions"
@@ -151,23 +125,3 @@ def _(input, groups):
     if groups < 1 or input.shape[1] % groups:
         raise RuntimeError(f"channel_shuffle(): groups must divide the {input.shape[1]} channels, it is {groups}")
     return input, groups
-
-
-@channel_shuffle.hard_samples
-def _(tensor):
-    x = tensor([float(i) for i in range(24)])
-    yield call(x.reshape(1, 6, 4), 2)
-    yield call(x.reshape(2, 6, 2, 1), 3)
-    yield call(x.reshape(2, 6, 2), 1)
-
-
-@channel_shuffle.error_samples
-def _(tensor):
-    x = tensor([0.0] * 12).reshape(1, 3, 4)
-    yield RuntimeError, call(x, 2)
-    yield RuntimeError, call(x, 0)
-    yield RuntimeError, call(x[0], 1)
-
-
-class ChannelShuffle(Manual, torch.nn.ChannelShuffle):
-    op = channel_shuffle

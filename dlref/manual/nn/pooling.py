@@ -7,7 +7,6 @@ its windows holds; strides, padding, dilation, ceil_mode and adaptive windows di
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..module import Manual
-from ..op import Op, call, op
+from ..op import Op, op
 from ..windows import ntuple
 from .common import channels_last, contiguous, own, plain, wide, widened
 
@@ -179,10 +178,6 @@ def _named(name: str, doc: str):
     return decorate
 
 
-def _ramp(tensor, *shape):
-    return torch.arange(functools.reduce(operator.mul, shape)).sin().reshape(shape).to(tensor([]))
-
-
 # --- the largest ------------------------------------------------------------------------------------------------
 
 
@@ -211,28 +206,6 @@ def _max_pool(n: int) -> Op:
     @max_pool.finish
     def _(output, indices, return_indices):
         return (output, indices) if return_indices else output
-
-    @max_pool.hard_samples
-    def _(tensor):
-        x = tensor([[2.0, 2.0, 1.0, 2.0, -1.0, -1.0, 0.0]]).reshape(1, 1, *(1,) * (n - 1), 7)
-        k = (*(1,) * (n - 1), 3)
-        yield call(x, k, 1)  # ties: the first wins
-        yield call(x.expand(2, 3, *(2,) * (n - 1), 7) * 0, 2, 1, 1)  # nothing but ties
-        yield call(x, k, k, (*(0,) * (n - 1), 1), 1, True)  # a last window that hangs over
-        yield call(x, k, 2, (*(0,) * (n - 1), 1), 2, False, True)
-        yield call(x.where(x > 0, -float("inf")), k, 3, (*(0,) * (n - 1), 1))  # a window of nothing but -inf
-        yield call(x.where(x < 1, float("nan"))[0], k, 2)  # no batch, NaN
-
-    @max_pool.error_samples
-    def _(tensor):
-        x = _ramp(tensor, 1, 1, *(4,) * n)
-        yield RuntimeError, call(x, 5)
-        yield RuntimeError, call(x, 2, 1, 2)
-        yield RuntimeError, call(x, 2, -1)
-        yield RuntimeError, call(x, 2, 1, -1)
-        yield RuntimeError, call(x, 2, 1, 0, -1)
-        yield RuntimeError, call(x, 0)
-        yield RuntimeError, call(x.reshape(-1), 2)
 
     return max_pool
 
@@ -288,14 +261,6 @@ def _adaptive_max_pool(n: int) -> Op:
     @adaptive_max_pool.finish
     def _(output, indices, return_indices):
         return (output, indices) if return_indices else output
-
-    @adaptive_max_pool.hard_samples
-    def _(tensor):
-        x = _ramp(tensor, 1, 2, *(5,) * n)
-        yield call(x, 3)
-        yield call(x, 7)  # windows of one element, some twice
-        yield call(x * 0, 2, True)  # ties
-        yield call(x[0], 1)
 
     return adaptive_max_pool
 
@@ -358,26 +323,6 @@ def _avg_pool(n: int) -> Op:
 
     avg_pool.prepare(line if n == 1 else area)
 
-    @avg_pool.hard_samples
-    def _(tensor):
-        x = _ramp(tensor, 2, 3, *(5,) * n)
-        for ceil_mode, include in itertools.product((False, True), repeat=2):
-            yield call(x, 2, 2, 1, ceil_mode, include)
-            yield call(x, 3, 1, 1, ceil_mode, include)  # overlapping
-        yield call(x[0], (*(2,) * (n - 1), 4), 3)
-        yield call(x[:0], 2)
-        yield call(_ramp(tensor, 1, 2, *(6,) * n), 3, 2, 1, True, False)  # a window of which a part lies outside
-        if n > 1:
-            yield call(x, 2, 1, 0, False, True, 3)
-
-    @avg_pool.error_samples
-    def _(tensor):
-        x = _ramp(tensor, 1, 1, *(4,) * n)
-        yield RuntimeError, call(x, 5)
-        yield RuntimeError, call(x, 2, 1, 2)
-        yield RuntimeError, call(x, 2, 1, -1)
-        yield RuntimeError, call(x[None, None], 2)
-
     return avg_pool
 
 
@@ -416,14 +361,6 @@ def _adaptive_avg_pool(n: int) -> Op:
     @adaptive_avg_pool.prepare
     def _(input, output_size):
         return input, _adaptive_sizes(name, n, input, output_size)
-
-    @adaptive_avg_pool.hard_samples
-    def _(tensor):
-        x = _ramp(tensor, 1, 2, *(5,) * n)
-        yield call(x, 3)
-        yield call(x, 7)
-        yield call(x[0], 1)
-        yield call(x[:0], 2)
 
     return adaptive_avg_pool
 
@@ -475,25 +412,6 @@ def _lp_pool(n: int) -> Op:
             raise ValueError(f"{name}(): norm_type must not be 0: take inf for the largest |x|")
         return input, norm_type, _options(name, n, input, kernel_size, stride, 0, 1, ceil_mode), ceil_mode
 
-    @lp_pool.hard_samples
-    def _(tensor):
-        x = _ramp(tensor, 2, 3, *(5,) * n) + 2
-        yield call(x, 2.0, 2)
-        yield call(x, 1.5, 2, 1)
-        yield call(x, 3.0, 2, 2, True)
-        yield call(x[0], 1.0, 3)
-        yield call(x, 2.0, 3, 4, True)  # a window of which a part lies outside
-        for p in (math.inf, -math.inf):
-            y = _ramp(tensor, 2, 3, *(5,) * n) + 0.1
-            yield call(y, p, 2)
-            yield call(y, p, 3, 2, True)
-            yield call(y[0], p, 2, 1)
-
-    @lp_pool.error_samples
-    def _(tensor):
-        yield ValueError, call(_ramp(tensor, 1, 1, *(4,) * n), 0, 2)
-        yield RuntimeError, call(_ramp(tensor, 1, 1, *(4,) * n), math.inf, 5)
-
     return lp_pool
 
 
@@ -535,13 +453,6 @@ def _max_unpool(n: int) -> Op:
             raise RuntimeError(f"{name}(): only the batch may be empty, the input has shape {tuple(input.shape)}")
         size = F._unpool_output_size(input, list(kernel), list(stride), list(padding), output_size)
         return input, indices, tuple(size)[-n:]
-
-    @max_unpool.hard_samples
-    def _(tensor):
-        x = _ramp(tensor, 2, 3, *(2,) * n)
-        at = torch.arange(2**n, device=x.device).view((2,) * n).expand(x.shape) * 2
-        yield call(x, at, 2)
-        yield call(x[0], at[0], 2, 2, 0, tuple(5 for _ in range(n)))
 
     return max_unpool
 

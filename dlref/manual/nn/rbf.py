@@ -8,7 +8,7 @@ from ...builtin import functional as builtin
 from ...builtin.composed import check_rbf
 from ...builtin.nn import rbf as builtin_rbf
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from .common import wide
 from .standardise import summed
 
@@ -45,7 +45,7 @@ def rbf(input, centers, widths, kernel):
 
 
 @rbf.gradient
-def _(dy, output, saved, needs, input, centers, widths, kernel):
+def rbf_gradient(dy, output, saved, needs, input, centers, widths, kernel):
     r"""$ds = dy\,\phi'(s),\quad w = 2\,ds / \sigma^2$, and so
     $dx = \sum_j w_j (x - c_j),\quad dc_j = \sum_n w_{nj} (c_j - x_n),\quad d\sigma_j = -2 \sum_n ds_{nj} s_{nj} / \sigma_j$."""
     n = input.shape[:-1].numel()
@@ -63,38 +63,11 @@ def _(dy, output, saved, needs, input, centers, widths, kernel):
     return dx, dcenters, dwidths
 
 
-@rbf.prepare
-def _(input, centers, widths, kernel="gaussian"):
-    check_rbf(input, centers, widths, kernel)
-    return input, centers, widths, kernel
-
-
-@rbf.hard_samples
-def _(tensor):
-    x = tensor([[0.5, -1.0, 0.25], [2.0, 0.0, -0.5]])
-    centers, widths = (
-        tensor([[0.0, 1.0, 0.5], [1.5, -0.25, 0.0], [-1.0, -1.0, 2.0], [0.4, -1.0, 0.2]]),
-        tensor([1.0, 0.5, -2.0, 3.0]),
-    )
-    for kernel in KERNELS:
-        yield call(x, centers, widths, kernel)
-        yield call(x[0], centers, widths, kernel=kernel)  # no batch
-        yield call(x[:0], centers, widths, kernel)
-        yield call(x.reshape(1, 2, 3), centers[:1], widths[:1], kernel)
-        if kernel != "thin_plate":  # its second derivative is infinite there
-            yield call(centers, centers, widths, kernel)  # at the centres
-    yield call(100 * x, centers, widths)  # underflow
-
-
-@rbf.error_samples
-def _(tensor):
-    x, centers, widths = tensor([[0.0, 1.0]]), tensor([[0.0, 1.0], [1.0, 0.0]]), tensor([1.0, 1.0])
-    yield ValueError, call(x, centers, widths, "cubic")
-    yield ValueError, call(x, centers, widths[:1])
-    yield ValueError, call(x[:, :1], centers, widths)
-    yield ValueError, call(x, centers[0], widths)
-    yield ValueError, call(x[0, 0], centers, widths)
-
-
 class RBF(Manual, builtin_rbf.RBF):
     op = rbf
+
+
+@rbf.prepare
+def rbf_prepare(input, centers, widths, kernel="gaussian"):
+    check_rbf(input, centers, widths, kernel)
+    return input, centers, widths, kernel

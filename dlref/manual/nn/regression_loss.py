@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from .common import own, real_dtype, warn, widened
 from .loss import check_reduction, reduce_loss
 
@@ -76,19 +76,24 @@ def l1_loss(input, target, reduction="mean", weight=None):
 
 
 @l1_loss.prepare
-def _(input, target, reduction, weight):
+def l1_loss_prepare(input, target, reduction, weight):
     _check("l1_loss", input, target, reduction, weight)
     return input, target, reduction, weight
 
 
 @l1_loss.gradient
-def _(dy, needs, input, target, reduction, weight):
+def l1_loss_gradient(dy, needs, input, target, reduction, weight):
     r"""$dx = s\,w\,\mathrm{sign}(x - y) = -dy$, 0 where they are equal; s is dy, for the mean dy over its denominator."""
     difference = _difference(input, target)
     loss = difference.abs() if needs.weight else None
     slope = torch.sgn(difference, out=own(difference))
     dinput, dtarget, dweight = _pull(dy, slope, reduction, weight, needs, loss=lambda: loss)
     return dinput, dtarget, None, dweight
+
+
+class L1Loss(Manual, torch.nn.L1Loss):
+    op = l1_loss
+    attributes = {"reduction": "reduction"}
 
 
 @op(builtin=F.mse_loss, autocast="float32")
@@ -103,19 +108,24 @@ def mse_loss(input, target, reduction="mean", weight=None):
 
 
 @mse_loss.prepare
-def _(input, target, reduction, weight):
+def mse_loss_prepare(input, target, reduction, weight):
     _check("mse_loss", input, target, reduction, weight)
     return input, target, reduction, weight
 
 
 @mse_loss.gradient
-def _(dy, needs, input, target, reduction, weight):
+def mse_loss_gradient(dy, needs, input, target, reduction, weight):
     r"""$dx = 2\,s\,w\,(x - y) = -dy$; s is dy, for the mean dy over its denominator."""
     difference = _difference(input, target)
     dinput, dtarget, dweight = _pull(
         dy, difference, reduction, weight, needs, loss=lambda: difference.square(), factor=2
     )
     return dinput, dtarget, None, dweight
+
+
+class MSELoss(Manual, torch.nn.MSELoss):
+    op = mse_loss
+    attributes = {"reduction": "reduction"}
 
 
 # --- squared near zero, absolute beyond -------------------------------------------------------------------------
@@ -155,7 +165,7 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
 
 
 @smooth_l1_loss.prepare
-def _(input, target, reduction, beta):
+def smooth_l1_loss_prepare(input, target, reduction, beta):
     _check("smooth_l1_loss", input, target, reduction)
     if beta < 0:
         raise RuntimeError(f"smooth_l1_loss: beta must not be negative, it is {beta}")
@@ -163,7 +173,7 @@ def _(input, target, reduction, beta):
 
 
 @smooth_l1_loss.gradient
-def _(dy, needs, input, target, reduction, beta):
+def smooth_l1_loss_gradient(dy, needs, input, target, reduction, beta):
     r"""$dx = s\,\mathrm{clamp}(d / \beta, -1, 1)$; s is dy, for the mean dy/n."""
     difference = _difference(input, target)
     if not beta:
@@ -171,6 +181,10 @@ def _(dy, needs, input, target, reduction, beta):
     beta = max(_held(beta, difference), torch.finfo(difference.dtype).tiny)  # by which it can be divided
     slope = torch.clamp(difference, -beta, beta, out=own(difference))
     return _pull(dy, torch.div(slope, beta, out=own(slope)), reduction, None, needs)[:2]
+
+
+class SmoothL1Loss(Manual, torch.nn.SmoothL1Loss):
+    op = smooth_l1_loss
 
 
 @op(builtin=F.huber_loss, autocast={"cpu": "float32", "cuda": "float32"})
@@ -186,7 +200,7 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
 
 
 @huber_loss.prepare
-def _(input, target, reduction, delta, weight):
+def huber_loss_prepare(input, target, reduction, delta, weight):
     _check("huber_loss", input, target, reduction, weight)
     if delta <= 0:
         raise RuntimeError(f"huber_loss: delta must be positive, it is {delta}")
@@ -194,7 +208,7 @@ def _(input, target, reduction, delta, weight):
 
 
 @huber_loss.gradient
-def _(dy, needs, input, target, reduction, delta, weight):
+def huber_loss_gradient(dy, needs, input, target, reduction, delta, weight):
     r"""$dx = s\,w\,\mathrm{clamp}(d, -\delta, \delta)$; s is dy, for the mean dy/n."""
     difference = _difference(input, target)
     delta = _held(delta, difference)
@@ -205,92 +219,6 @@ def _(dy, needs, input, target, reduction, delta, weight):
         dy, slope, reduction, weight, needs, normalised=False, loss=lambda: _bowl(difference, delta)
     )
     return dinput, dtarget, None, None, dweight
-
-
-# --- samples and modules ----------------------------------------------------------------------------------------
-
-
-def _samples(tensor):
-    """Equal values, the boundary of the pieces at 1, both sides of it, extremes, no elements, broadcasting."""
-    x, y = tensor([[0.0, 1.0, -1.0, 0.5], [2.0, 1e4, -1e4, 1.5]]), tensor([[0.0, 0.0, 0.0, 0.0], [1.0, -1e4, 1e4, 3.5]])
-    for reduction in ("none", "mean", "sum"):
-        yield call(x, y, reduction=reduction)
-    yield call(x[0], y)
-    yield call(x[:, :1], y[:1], reduction="sum")
-    yield call(x[:0], y[:0], reduction="sum")
-    yield call(x[0, 1], y[0, 1])
-
-
-def _weighted(tensor):
-    yield from _samples(tensor)
-    x, y, w = tensor([[0.0, 1.0], [2.0, -0.5]]), tensor([[0.0, 0.0], [1.0, 1.5]]), tensor([[1.0, 0.0], [0.5, 2.0]])
-    for reduction in ("none", "mean", "sum"):
-        yield call(x, y, reduction=reduction, weight=w)
-
-
-@smooth_l1_loss.hard_samples
-def _(tensor):
-    yield from _samples(tensor)
-    yield call(tensor([0.0, 0.5, -0.5, 0.4]), tensor([0.0, 0.0, 0.0, 0.0]), beta=0.5)
-    for beta in (0, 1e-300, 1e-30, 1e30, math.inf):
-        yield call(tensor([0.0, 0.5, -0.5]), tensor([0.0, 0.0, 0.0]), beta=beta)
-
-
-@huber_loss.hard_samples
-def _(tensor):
-    yield from _weighted(tensor)
-    for delta in (0.5, 1e-300, 1e-30, 1e30, math.inf):
-        yield call(tensor([0.0, 0.5, -0.5, 0.4, 2.0]), tensor([0.0, 0.0, 0.0, 0.0, 0.0]), delta=delta)
-
-
-def _wrong(tensor):
-    x = tensor([[1.0, 2.0]])
-    yield ValueError, call(x, x, reduction="total")
-    yield RuntimeError, call(x, tensor([1.0, 2.0, 3.0]))
-
-
-@l1_loss.equation
-def _(sp, input, target):
-    d = input - target
-    return sp.Piecewise((d, d > 0), (-d, d < 0), (0, True))
-
-
-@mse_loss.equation
-def _(sp, input, target):
-    return (input - target) ** 2
-
-
-@smooth_l1_loss.equation
-def _(sp, input, target, beta):
-    d = input - target
-    return sp.Piecewise((d - beta / 2, d >= beta), (-d - beta / 2, d <= -beta), (d**2 / (2 * beta), True))
-
-
-@huber_loss.equation
-def _(sp, input, target, delta):
-    d = input - target
-    ends = ((d - delta / 2) * delta, d >= delta), ((-d - delta / 2) * delta, d <= -delta)
-    return sp.Piecewise(*ends, (d**2 / 2, True))
-
-
-for _loss in (l1_loss, mse_loss):
-    _loss.hard_samples(_weighted)
-for _loss in (l1_loss, mse_loss, smooth_l1_loss, huber_loss):
-    _loss.error_samples(_wrong)
-
-
-class L1Loss(Manual, torch.nn.L1Loss):
-    op = l1_loss
-    attributes = {"reduction": "reduction"}
-
-
-class MSELoss(Manual, torch.nn.MSELoss):
-    op = mse_loss
-    attributes = {"reduction": "reduction"}
-
-
-class SmoothL1Loss(Manual, torch.nn.SmoothL1Loss):
-    op = smooth_l1_loss
 
 
 class HuberLoss(Manual, torch.nn.HuberLoss):

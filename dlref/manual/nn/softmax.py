@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from .common import contiguous, own, times, warn, wide
-
-INF, NAN = float("inf"), float("nan")
 
 
 def _checked(name, input, dim, dtype):
@@ -59,20 +57,6 @@ def _softmax_gradient(dy, y, dim):
     return y * (d - (d * y).sum(dim, keepdim=True))
 
 
-def _softmax_samples(tensor):
-    x = tensor([[1e4, -1e4, 0.0], [2.0, 2.0, 2.0], [-1e4, -1e4, -1e4], [-INF, 0.0, 1.0]])  # extremes, ties, a mask
-    for dim in (0, 1, -1):
-        yield call(x, dim)
-    yield call(x, 1, dtype=torch.float64)
-    yield call(tensor([[-INF, -INF], [INF, 0.0], [NAN, 0.0]]), 1)  # all masked
-    yield call(tensor(3.0), 0)
-    yield call(tensor([[1.0], [-2.0]]), 1)  # one class
-    for shape in ([0, 3], [3, 0]):
-        yield call(tensor([]).reshape(shape), 1)
-    for shape in ([4], [2, 2], [2, 2, 1], [1, 2, 2, 1]):
-        yield call(tensor([1.0, 2.0, -1.0, 0.5]).reshape(shape))  # no dimension
-
-
 @op(builtin=F.softmax, autocast={"cuda": "float32"}, layout=contiguous)
 def softmax(input, dim, dtype):
     r"""Softmax: $y_i = e^{x_i} / \sum_j e^{x_j}$ over the dimension.
@@ -84,25 +68,9 @@ def softmax(input, dim, dtype):
 
 
 @softmax.gradient
-def _(dy, output, dim):
+def softmax_gradient(dy, output, dim):
     r"""$dx = y \odot (dy - \sum dy \odot y)$: only the output is kept."""
     return _softmax_gradient(dy, output, dim)
-
-
-@softmax.prepare
-def _(input, dim, dtype):
-    if dim is None:
-        warn("softmax() without dim is deprecated, its choice depends on the input: pass dim")
-    return _checked("softmax", input, dim, dtype)
-
-
-softmax.hard_samples(_softmax_samples)
-
-
-@softmax.equation
-def _(sp, input):
-    total = sum(sp.exp(x) for x in input)
-    return tuple(sp.exp(x) / total for x in input)
 
 
 class Softmax(Manual, torch.nn.Softmax):
@@ -126,6 +94,13 @@ class Softmax2d(Manual, torch.nn.Softmax2d):
         return input
 
 
+@softmax.prepare
+def softmax_prepare(input, dim, dtype):
+    if dim is None:
+        warn("softmax() without dim is deprecated, its choice depends on the input: pass dim")
+    return _checked("softmax", input, dim, dtype)
+
+
 @op(builtin=F.softmin, autocast={"cuda": "float32"}, layout=contiguous)
 def softmin(input, dim, dtype):
     r"""Softmax of the negative: $y_i = e^{-x_i} / \sum_j e^{-x_j}$ over the dimension; all else as in `softmax`."""
@@ -133,30 +108,21 @@ def softmin(input, dim, dtype):
 
 
 @softmin.gradient
-def _(dy, output, dim):
+def softmin_gradient(dy, output, dim):
     r"""$dx = -y \odot (dy - \sum dy \odot y)$: only the output is kept."""
     dx = _softmax_gradient(dy, output, dim)
     return torch.neg(dx, out=own(dx))
 
 
+class Softmin(Manual, torch.nn.Softmin):
+    op = softmin
+
+
 @softmin.prepare
-def _(input, dim, dtype):
+def softmin_prepare(input, dim, dtype):
     if dim is None:
         warn("softmin() without dim is deprecated, its choice depends on the input: pass dim")
     return _checked("softmin", input, dim, dtype)
-
-
-softmin.hard_samples(_softmax_samples)
-
-
-@softmin.equation
-def _(sp, input):
-    total = sum(sp.exp(-x) for x in input)
-    return tuple(sp.exp(-x) / total for x in input)
-
-
-class Softmin(Manual, torch.nn.Softmin):
-    op = softmin
 
 
 @op(builtin=F.log_softmax, autocast={"cuda": "float32"}, layout=contiguous)
@@ -166,7 +132,7 @@ def log_softmax(input, dim, dtype):
 
 
 @log_softmax.gradient
-def _(dy, output, dim):
+def log_softmax_gradient(dy, output, dim):
     r"""$dx_i = dy_i\,(1 - e^{y_i}) - e^{y_i} \sum_{j \ne i} dy_j$, as $\partial y_i / \partial x_j = [i = j] - e^{y_j}$: only
     the output is kept.
     """
@@ -174,24 +140,15 @@ def _(dy, output, dim):
     return -(dy * y.expm1() + y.exp() * (dy.sum(dim, keepdim=True) - dy))
 
 
+class LogSoftmax(Manual, torch.nn.LogSoftmax):
+    op = log_softmax
+
+
 @log_softmax.prepare
-def _(input, dim, dtype):
+def log_softmax_prepare(input, dim, dtype):
     if dim is None:
         warn("log_softmax() without dim is deprecated, its choice depends on the input: pass dim")
     return _checked("log_softmax", input, dim, dtype)
-
-
-log_softmax.hard_samples(_softmax_samples)
-
-
-@log_softmax.equation
-def _(sp, input):
-    total = sp.log(sum(sp.exp(x) for x in input))
-    return tuple(x - total for x in input)
-
-
-class LogSoftmax(Manual, torch.nn.LogSoftmax):
-    op = log_softmax
 
 
 @op(builtin=F.gumbel_softmax, autocast={"cuda": "float32"})
@@ -208,7 +165,7 @@ def gumbel_softmax(logits, gumbels, tau, hard, dim):
 
 
 @gumbel_softmax.gradient
-def _(dy, needs, logits, gumbels, tau, dim):
+def gumbel_softmax_gradient(dy, needs, logits, gumbels, tau, dim):
     r"""$dx = dz / \tau,\quad d\tau = -\sum dz \odot z / \tau$, $dz$ softmax's gradient at $z = (x + g) / \tau$.
 
     Of the hard sample too: straight through, as if it were the soft one.
@@ -230,20 +187,8 @@ def _held(tau, z):
 
 
 @gumbel_softmax.prepare
-def _(logits, tau, hard, eps, dim):
+def gumbel_softmax_prepare(logits, tau, hard, eps, dim):
     if eps != 1e-10:
         warn("gumbel_softmax(): eps is deprecated and has no effect")
     exponential = torch.empty_like(logits, memory_format=torch.legacy_contiguous_format).exponential_()
     return logits, -exponential.log(), tau, hard, dim
-
-
-@gumbel_softmax.hard_samples
-def _(tensor):
-    x = tensor([[1e4, -1e4, 0.0], [2.0, 2.0, 2.0], [1.0, 0.0, -1.0]])
-    for hard in (False, True):
-        yield call(x, hard=hard)
-        yield call(x[1:], 0.5, hard, dim=0)
-        yield call(x[:0], hard=hard)
-        yield call(x[0] / 1e4, 10.0, hard)
-        yield call(x[2:], 1e-30, hard)
-        yield call(x, INF, hard)

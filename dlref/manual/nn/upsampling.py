@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..module import Manual
-from ..op import call, op
+from ..op import op
 from .common import channels_last, widened
 
 # Mode: the number of dimensions that it is for, where that is one.
@@ -112,7 +112,7 @@ def _along(weight: Tensor, x: Tensor, dim: int) -> Tensor:
 
 
 @interpolate.gradient
-def _(dy, shapes, size, scale_factor, mode, align_corners, antialias):
+def interpolate_gradient(dy, shapes, size, scale_factor, mode, align_corners, antialias):
     r"""The transpose, the last dimension first: $dx_i = \sum_{o, k:\, i_{o k} = i} w_{o k}\, dy_o$."""
     g = widened(dy)
     for dim in range(len(shapes.input) - 1, 1, -1):
@@ -125,8 +125,23 @@ def _(dy, shapes, size, scale_factor, mode, align_corners, antialias):
     return g
 
 
+class Upsample(Manual, torch.nn.Upsample):
+    op = interpolate
+    attributes = {name: name for name in ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")}
+
+
+class UpsamplingNearest2d(Manual, torch.nn.UpsamplingNearest2d):
+    op = interpolate
+    attributes = Upsample.attributes
+
+
+class UpsamplingBilinear2d(Manual, torch.nn.UpsamplingBilinear2d):
+    op = interpolate
+    attributes = Upsample.attributes
+
+
 @interpolate.prepare
-def _(
+def interpolate_prepare(
     input,
     size=None,
     scale_factor=None,
@@ -174,57 +189,3 @@ def _(
         raise NotImplementedError(f"the input must be floating point, or uint8 with a nearest mode, it is {input.dtype} with "
                                   f"{mode!r}: convert it first")  # fmt: skip
     return input, sizes, factors, mode, bool(align_corners), antialias
-
-
-@interpolate.hard_samples
-def _(tensor):
-    x = tensor([[[1.0, -2.0, 3.0, 0.5, 4.0]]])
-    image = tensor([((i * 37) % 23 - 11) / 7 for i in range(2 * 5 * 7)]).reshape(1, 2, 5, 7)
-    for mode in ("nearest", "nearest-exact", "area"):
-        yield call(x, scale_factor=1.7, mode=mode)
-        yield call(x, 5, mode=mode)  # as it is
-        yield call(image, (1, 20), mode=mode)
-        yield call(image, scale_factor=(0.5, 2.3), mode=mode, recompute_scale_factor=True)
-        yield call(image[:0], 3, mode=mode)  # an empty batch
-    for align in (False, True):
-        yield call(x, 1, mode="linear", align_corners=align)
-        yield call(x, scale_factor=2.5, mode="linear", align_corners=align)
-        for mode in ("bilinear", "bicubic"):
-            yield call(image, (9, 3), mode=mode, align_corners=align)
-            yield call(image, scale_factor=(1.3, 0.6), mode=mode, align_corners=align)
-        yield call(image.unsqueeze(0), (3, 2, 9), mode="trilinear", align_corners=align)
-
-
-@interpolate.error_samples
-def _(tensor):
-    x, image = tensor([[[0.0, 1.0, 2.0]]]), tensor([[[[0.0, 1.0, 2.0]]]])
-    yield ValueError, call(x, 2, mode="nearest", align_corners=True)
-    yield ValueError, call(x)
-    yield ValueError, call(x, 2, 2.0)
-    yield ValueError, call(x, (2, 2))
-    yield ValueError, call(x, scale_factor=(2.0, 2.0))
-    yield TypeError, call(x, (2.5,))
-    yield ValueError, call(x, 2, mode="linear", recompute_scale_factor=True)
-    yield ValueError, call(x, 2, mode="linear", antialias=True)
-    yield ValueError, call(image, 2, mode="nearest", antialias=True)
-    yield NotImplementedError, call(x, 2, mode="bilinear")
-    yield NotImplementedError, call(image, 2, mode="linear")
-    yield NotImplementedError, call(x, 2, mode="cubic")
-    yield RuntimeError, call(x, 0)
-    yield RuntimeError, call(x[:, :, :0], 2)
-    yield ValueError, call(image, 2, mode="lanczos")
-
-
-class Upsample(Manual, torch.nn.Upsample):
-    op = interpolate
-    attributes = {name: name for name in ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")}
-
-
-class UpsamplingNearest2d(Manual, torch.nn.UpsamplingNearest2d):
-    op = interpolate
-    attributes = Upsample.attributes
-
-
-class UpsamplingBilinear2d(Manual, torch.nn.UpsamplingBilinear2d):
-    op = interpolate
-    attributes = Upsample.attributes

@@ -1,0 +1,36 @@
+"""What each operation is tried on beyond PyTorch's database: kinks, extremes, rare options, wrong calls; and its equation."""
+
+from __future__ import annotations
+
+from . import (
+    activation,
+    attention,
+    batchnorm,
+    blocks,
+    conv,
+    distance,
+    dropout,
+    flatten,
+    fold,
+    instancenorm,
+    likelihood_loss,
+    linear,
+    linear_loss,
+    local,
+    loss,
+    margin_loss,
+    normalization,
+    padding,
+    perceptron,
+    pixelshuffle,
+    pooling,
+    rbf,
+    regression_loss,
+    smooth,
+    softmax,
+    sparse,
+    upsampling,
+)
+from .register import EQUATIONS, ERRORS, SAMPLES, call, equation, errors, samples
+
+__all__ = ["EQUATIONS", "ERRORS", "SAMPLES", "call", "equation", "errors", "samples"]
