@@ -17,7 +17,7 @@ from .manual import optimizer as manual_optimizer
 from .manual.flat import coalesce, flatten, lay
 from .manual.module import collecting, has_hooks, vjp_of
 from .manual.nn.utils import clip_grad_norm_
-from .manual.op import for_a_compiler
+from .manual.op import definitions
 from .manual.training import gradients
 from .names import one_of
 from .playback import Recorder
@@ -266,7 +266,7 @@ class Recording:
             return *outputs, error
 
         owner.optimizer.zero_grad()
-        with for_a_compiler():
+        with definitions():
             from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
 
             arguments = self.arguments(batch)

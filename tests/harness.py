@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -98,9 +99,17 @@ def plain(op: Op) -> Any:
         values, _ = op.bind(*args, **kwargs)
         if op.prepared is not None and (values := op.prepared(*(first := values))) is None:
             return first[0]
-        return op.result(op.evaluate(values), op.bind(*args, **kwargs)[0])
+        return op.result(op.definition.evaluate(values), op.bind(*args, **kwargs)[0])
 
     return function
+
+
+class Alone(str):
+    """The name of an operation that has a kernel, whose definition is to be tried without it."""
+
+
+# Every operation, and once more, with its definition alone, each that has a kernel.
+FORMS = [*NAMES, *(pytest.param(Alone(n), id=f"{n}-definition") for n in NAMES if OPS[n].fast is not None)]
 
 
 def operation(name: str) -> Op:

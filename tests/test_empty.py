@@ -6,7 +6,7 @@ import harness
 import pytest
 import test_modules
 import torch
-from harness import MODULES, NAMES
+from harness import FORMS, MODULES
 
 from dlref.builtin import nn
 from dlref.edges import distinct, emptied, options
@@ -110,7 +110,7 @@ def check(name: str, sample: Sample) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_operation(name, record_property):
     found = harness.samples(name, torch.float64)
     of = {repr(options(s)): s for s in distinct(found)[:8]}

@@ -9,7 +9,7 @@ import warnings
 import harness
 import pytest
 import torch
-from harness import NAMES, RANDOM, Sample
+from harness import FORMS, NAMES, RANDOM, Sample
 from torch.utils._pytree import tree_map
 
 from dlref.verify.hard import ERRORS
@@ -76,7 +76,7 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_value_and_gradients(name, dtype, record_property):
     if dtype not in harness.supported(name, backward=True):
         pytest.skip("torch's function does not take this dtype")
@@ -90,7 +90,7 @@ def test_value_and_gradients(name, dtype, record_property):
     record_property("samples", len(found))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_non_contiguous(name, record_property):
     from torch.testing._internal.common_utils import noncontiguous_like
 
@@ -102,7 +102,7 @@ def test_non_contiguous(name, record_property):
         check_value_and_gradients(harness.operation(name), strided, exactly=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_integers(name):
     """Where torch's function takes integers or bools, so does ours."""
     if name in harness.TORCH_INTEGERS:
@@ -136,7 +136,7 @@ def test_errors(name, record_property):
     record_property("error inputs", count)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_second_derivatives(name, record_property):
     """gradcheck (reverse and forward mode) and gradgradcheck, on every sample of the database."""
     op = harness.operation(name)
@@ -248,7 +248,7 @@ def test_compile(name, record_property):
                 harness.assert_equal(a, b, None, sample)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_no_grad_and_inference_mode(name):
     for sample in small(name, 4):
         theirs = harness.run(sample.builtin, sample)
@@ -266,7 +266,7 @@ def test_no_grad_and_inference_mode(name):
                         harness.assert_equal(a, b, None, sample, harness.TORCH_ERROR.get(name, 1e-12))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_needs(name):
     """A gradient that nobody wants is None; under autograd a frozen argument gets none, and the others keep theirs."""
     for sample in small(name, 4):
@@ -281,7 +281,7 @@ def test_needs(name):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_autocast(name, device):
     """Under autocast: the dtype that torch's function gives (on a pretended GPU too), its value, its gradient's dtype."""
     op = harness.operation(name)
@@ -370,7 +370,7 @@ def test_documented(name):
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_memory_format(name, record_property):
     """Channels last in the first or the second argument, or in all: the output stands as torch's, whoever asks."""
     number = 0

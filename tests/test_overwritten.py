@@ -58,7 +58,7 @@ def calls(name: str) -> list[harness.Sample]:
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("name", harness.NAMES)
+@pytest.mark.parametrize("name", harness.FORMS)
 def test_operations(name, mode, record_property):
     refused = 0
     for sample in calls(name):

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..manual.op import call
 from ..names import one_of
 from ..samples import NAMES
+from ..verify.hard import call
 
 Call = tuple[tuple, dict[str, Any]]
 Case = Callable[["Draw"], Call]

@@ -1,5 +1,5 @@
 """Deep learning derived by hand: torch tensors, explicit gradients, no autograd."""
 
-from . import functional, init, nn, optim, training
+from . import functional, init, kernels, nn, optim, training
 
-__all__ = ["functional", "init", "nn", "optim", "training"]
+__all__ = ["functional", "init", "kernels", "nn", "optim", "training"]

@@ -12,9 +12,8 @@ An operation is written as
 
 A gradient may name any argument of the forward, and `dy` (the upstream gradient), `output`, `saved` (the tuple that the
 forward returned next to its output), `needs` (a named tuple of bools: which arguments want a gradient), `shapes` (a named
-tuple: the shape of each floating argument, for gradients that need no more of it) and `place` (a named tuple: where the
-argument's gradient may be written, None where it must be a new tensor). It returns one entry per argument of the forward,
-trailing Nones left out. An entry may have any shape that the argument was broadcast to and any floating
+tuple: the shape of each floating argument, for gradients that need no more of it). It returns one entry per argument of the
+forward, trailing Nones left out. An entry may have any shape that the argument was broadcast to and any floating
 dtype: it is summed and cast to the argument's here, once for all operations.
 
 An operation of several outputs names them, `@op(outputs=("output", "indices"))`, and returns ((output, indices), saved).
@@ -26,6 +25,12 @@ is not differentiated, so tensors that want a gradient pass through it unchanged
 the identity (dropout in evaluation): then the output is the first argument itself. The optional `finish` makes the
 public result of the outputs, outside of all differentiation (batch normalisation keeps its running statistics there): it
 names what it uses among the outputs, `saved` and the public arguments.
+
+This is the definition. A kernel is a second form of it, for speed: a forward (`@name.kernel`), a gradient
+(`@name.kernel_gradient`), or both, in dlref/manual/kernels. It computes where kernels run one by one on tensors that stand for
+themselves (`plain`), and the definition everywhere else: where somebody asks for a derivative of the steps, in a transform, for
+a compiler. A kernel's gradient may name one thing more, `place` (a named tuple: where the argument's gradient may be written,
+None where it must be a new tensor).
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ import contextlib
 import functools
 import inspect
 import linecache
+import operator
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -49,6 +55,7 @@ from .in_place import Held, any_inference, inference_mode, overwrite
 BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 TENSORS = frozenset((Tensor, torch.nn.Parameter))  # almost all there are: isinstance is slow for a parameter
 RESERVED = ("dy", "saved", "needs", "shapes", "place")
+FUNCTORCH = torch._C._functorch
 OPS: dict[str, Op] = {}
 
 
@@ -72,6 +79,83 @@ def op(
     return lambda forward: Op(forward, builtin, autocast, view, outputs, layout)
 
 
+class Form:
+    """A forward and a gradient of an operation: its definition, or its kernel.
+
+    pull: the gradient. where: whether it takes a call, of the forward's arguments. keeps, keeps_outputs: which arguments and
+    outputs are kept, for this form's gradient and, of a kernel, for the definition's, which takes its place where a derivative
+    of the steps is asked for.
+    """
+
+    def __init__(self, op: Op, forward: Callable, where: Callable[..., bool] | None = None):
+        self.op, self.forward, self.where = op, forward, where
+
+    def differentiated(self, function: Callable, definition: Form | None = None) -> Form:
+        """The form, with this gradient."""
+        op = self.op
+        self.pull = function
+        uses = tuple(inspect.signature(function).parameters)
+        if unknown := set(uses) - {*RESERVED, *op.outputs, *op.names}:
+            raise TypeError(f"the gradient of {op.__name__} must name arguments of its forward {op.names} or "
+                            f"{(*RESERVED, *op.outputs)}; it names {sorted(unknown)}")  # fmt: skip
+        self.uses_saved, self.uses_shapes = "saved" in uses, "shapes" in uses
+        outputs, reads = tuple(n in uses for n in op.outputs), tuple(n in uses for n in op.names)
+        # With tensors of its own saved, the forward runs again for a second derivative and needs every argument.
+        self.keeps = tuple(self.uses_saved or read for read in reads)
+        self.keeps_outputs = outputs
+        if definition is not None:
+            self.keeps = tuple(map(operator.or_, reads, definition.keeps))
+            self.keeps_outputs = tuple(map(operator.or_, outputs, definition.keeps_outputs))
+            reads, outputs = self.keeps, self.keeps_outputs
+        names = ", ".join(uses)
+        every = f"pull, dy, {''.join(f'{n}, ' for n in op.outputs)}saved, needs, shapes, place, "
+        every += "".join(f"{n}, " for n in op.names)
+        self.call_pull = _define(f"def {op.__name__}_pull({every}):\n    return pull({names})\n")
+        kept = "".join(f"o[{i}], " if uses else "None, " for i, uses in enumerate(outputs))
+        read = "".join(f"v[{i}], " if reads else "None, " for i, reads in enumerate(reads))
+        self.call_keep = _define(f"def {op.__name__}_keep(o, v):\n    return ({kept}), ({read})\n")
+        return self
+
+    def run(self, values: tuple | list) -> tuple[tuple, tuple]:
+        """The forward's outputs, and what it saved."""
+        return self.op.split(self.forward(*values))
+
+    def evaluate(self, values: tuple | list) -> tuple[Tensor, ...]:
+        """The forward's outputs, then what it saved."""
+        outputs, saved = self.run(values)
+        return (*outputs, *saved)
+
+    def gradients(self, dy, outputs, saved, wants, values, like, place=None) -> list[Tensor | None]:
+        """The gradients of the forward's arguments, each in its argument's shape and dtype."""
+        op, definition = self.op, self.op.definition
+        if _is_any_autocast_enabled():
+            device = (dy if op.single else next(d for d in dy if d is not None)).device.type
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    return self.gradients(dy, outputs, saved, wants, values, like, place)
+        if self is not definition and (torch.is_grad_enabled() or not kernels_run()):
+            # Somebody asks for a derivative of the steps, or for many gradients at once: the definition takes over.
+            if definition.uses_saved:
+                outputs, saved = definition.run(values)
+            return definition.gradients(dy, outputs, saved, wants, values, like)
+        needs = op.Each._make([want and kind is not None for want, kind in zip(wants, like, strict=True)])
+        where = op.nowhere if place is None else op.Each._make(place)
+        shapes = op.Each._make([kind and kind[0] for kind in like]) if self.uses_shapes else None
+        grads = self.call_pull(self.pull, dy, *outputs, saved, needs, shapes, where, *values)
+        if not isinstance(grads, tuple):
+            grads = (grads,)
+        fitted: list[Tensor | None] = [None] * len(needs)
+        for i, grad in enumerate(grads):
+            if grad is not None and needs[i]:
+                shape, dtype = like[i]
+                if grad.shape != shape:
+                    grad = _summed(grad, shape, where[i])
+                if grad.dtype is not dtype:
+                    grad = (grad.real if grad.is_complex() and not dtype.is_complex else grad).to(dtype)
+                fitted[i] = grad
+        return fitted
+
+
 class Op:
     """A forward with its gradient: call it under autograd, or `vjp` it without."""
 
@@ -89,12 +173,15 @@ class Op:
         functools.update_wrapper(self, forward)
         forward = forward if layout is None else laid_out(forward, layout)
         self.forward, self.builtin, self.policy, self.view, self.outputs = forward, builtin, autocast, view, outputs
+        self.layout = layout
         self.single = len(outputs) == 1
         self.names = tuple(inspect.signature(forward).parameters)
         each: Any = namedtuple("Each", self.names)  # type: ignore[misc]
         self.Each: Any = each
         self.nowhere: Any = each._make([None] * len(self.names))
         self.call_finish: Callable | None = None
+        self.definition = Form(self, forward)
+        self.fast: Form | None = None
         self.set_prepare(None)
         OPS[self.__name__] = self
 
@@ -102,26 +189,38 @@ class Op:
 
     def gradient(self, function: Callable) -> Callable:
         """Register the explicit gradient, and derive the bridge to autograd from it."""
-        self.pull = function
-        uses = tuple(inspect.signature(function).parameters)
-        if unknown := set(uses) - {*RESERVED, *self.outputs, *self.names}:
-            raise TypeError(f"the gradient of {self.__name__} must name arguments of its forward {self.names} or "
-                            f"{(*RESERVED, *self.outputs)}; it names {sorted(unknown)}")  # fmt: skip
-        self.uses_saved, self.uses_shapes = "saved" in uses, "shapes" in uses
-        self.uses_outputs = tuple(name in uses for name in self.outputs)
-        self.reads = tuple(name in uses for name in self.names)
-        # With tensors of its own saved, the forward runs again for a second derivative and needs every argument.
-        self.keeps = tuple(self.uses_saved or name in uses for name in self.names)
-        names = ", ".join(uses)
-        arguments = "".join(f"{name}, " for name in self.names)
-        outputs = "".join(f"{name}, " for name in self.outputs)
         _name(function, f"{self.__name__}_gradient")
-        every = f"pull, dy, {outputs}saved, needs, shapes, place, {arguments}"
-        self.call_pull = _define(f"def {self.__name__}_pull({every}):\n    return pull({names})\n")
-        kept = "".join(f"o[{i}], " if uses else "None, " for i, uses in enumerate(self.uses_outputs))
-        read = "".join(f"v[{i}], " if reads else "None, " for i, reads in enumerate(self.reads))
-        self.call_keep = _define(f"def {self.__name__}_keep(o, v):\n    return ({kept}), ({read})\n")
+        self.pull = function
+        self.definition.differentiated(function)
         return function
+
+    def kernel(self, function: Callable | None = None, *, where: Callable[..., bool] | None = None) -> Callable:
+        """Register a second forward, for speed, of the calls that `where` takes (of the forward's arguments; all of them).
+
+        What it saves is read by the kernel's gradient; where it has none, by the definition's.
+        """
+        if function is None:
+            return functools.partial(self.kernel, where=where)
+        forward = function if self.layout is None else laid_out(function, self.layout)
+        self.fast = Form(self, forward, where).differentiated(self.pull, self.definition)
+        return function
+
+    def kernel_gradient(
+        self, function: Callable | None = None, *, where: Callable[..., bool] | None = None
+    ) -> Callable:
+        """Register a second gradient, for speed: it goes with the kernel's forward, if there is one, else the definition's."""
+        if function is None:
+            return functools.partial(self.kernel_gradient, where=where)
+        form = self.fast or Form(self, self.definition.forward, where)
+        self.fast = form.differentiated(function, self.definition)
+        return function
+
+    def form(self, values: tuple) -> Form:
+        """The form that computes these arguments, where no graph is recorded of the steps."""
+        fast = self.fast
+        if fast is None or not kernels_run() or type(values[0]) not in TENSORS:
+            return self.definition
+        return fast if fast.where is None or fast.where(*values) else self.definition
 
     def prepare(self, function: Callable) -> Callable:
         """Register what checks the public arguments and makes the arguments of the forward of them."""
@@ -180,17 +279,14 @@ class Op:
         if (
             self.view or not torch.is_grad_enabled() or torch._C._is_tracing()
         ):  # a traced graph can hold no Python function
-            return self.evaluate(values)
+            return (self.definition if torch.is_grad_enabled() else self.form(values)).evaluate(values)
         if torch.compiler.is_compiling():
-            return Bridge.apply(self, *values)
+            return Bridge.apply(self.definition, *values)
         if _forward_over_forward():
-            return self.evaluate(values)
-        return BridgeWithJvp.apply(self, *(Sequence(v) if isinstance(v, (tuple, list)) else v for v in values))
-
-    def evaluate(self, values: tuple) -> tuple[Tensor, ...]:
-        """The forward's outputs, then what it saved."""
-        outputs, saved = self.split(self.forward(*values))
-        return (*outputs, *saved)
+            return self.definition.evaluate(values)
+        return BridgeWithJvp.apply(
+            self.form(values), *(Sequence(v) if isinstance(v, (tuple, list)) else v for v in values)
+        )
 
     def result(self, results: tuple[Tensor, ...], public: tuple) -> Any:
         """What the caller gets of the outputs."""
@@ -256,9 +352,11 @@ class Op:
         if _is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
                 values = self.cast(values, device)
-                outputs, saved = self.split(self.forward(*values))
+                form = self.form(values)
+                outputs, saved = form.run(values)
         else:
-            outputs, saved = self.split(self.forward(*values))
+            form = self.form(values)
+            outputs, saved = form.run(values)
         if self.call_finish is not None:
             output = self.call_finish(*outputs, saved, *public)
         else:
@@ -273,7 +371,7 @@ class Op:
         # The closure below keeps what the gradient reads, and no more.
         kinds = None if self.single else _likes(outputs)
         like_one = _like_one(outputs[0]) if self.single else None
-        kept, read = self.call_keep(outputs, values)
+        kept, read = form.call_keep(outputs, values)
         held = Held(self, kept, read, saved)
         del outputs, values, saved, kept, read
 
@@ -287,7 +385,7 @@ class Op:
                 dy = upstream(dy, kinds)
                 if dy is None:
                     return [None] * len(like)
-            return self.gradients(dy, kept, saved, wants, values, like, place)
+            return form.gradients(dy, kept, saved, wants, values, like, place)
 
         pull.held = (held,)  # type: ignore[attr-defined]
         return output, pull
@@ -298,30 +396,6 @@ class Op:
             return (result,), ()
         outputs, saved = result
         return (outputs,) if self.single else outputs, saved
-
-    def gradients(self, dy, outputs, saved, wants, values, like, place=None) -> list[Tensor | None]:
-        """The gradients of the forward's arguments, each in its argument's shape and dtype."""
-        if _is_any_autocast_enabled():
-            device = (dy if self.single else next(d for d in dy if d is not None)).device.type
-            if torch.is_autocast_enabled(device):
-                with torch.autocast(device, enabled=False):
-                    return self.gradients(dy, outputs, saved, wants, values, like, place)
-        needs = self.Each._make([want and kind is not None for want, kind in zip(wants, like, strict=True)])
-        where = self.nowhere if place is None else self.Each._make(place)
-        shapes = self.Each._make([kind and kind[0] for kind in like]) if self.uses_shapes else None
-        grads = self.call_pull(self.pull, dy, *outputs, saved, needs, shapes, where, *values)
-        if not isinstance(grads, tuple):
-            grads = (grads,)
-        fitted: list[Tensor | None] = [None] * len(needs)
-        for i, grad in enumerate(grads):
-            if grad is not None and needs[i]:
-                shape, dtype = like[i]
-                if grad.shape != shape:
-                    grad = _summed(grad, shape, where[i])
-                if grad.dtype is not dtype:
-                    grad = (grad.real if grad.is_complex() and not dtype.is_complex else grad).to(dtype)
-                fitted[i] = grad
-        return fitted
 
     # --- autocast -----------------------------------------------------------------------------------------------
 
@@ -373,12 +447,18 @@ def _forward_over_forward() -> bool:
     return stack is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) > 1
 
 
-_fusing: ContextVar[bool] = ContextVar("fusing", default=False)
+_definitions: ContextVar[bool] = ContextVar("definitions", default=False)
+
+
+def kernels_run() -> bool:
+    """Whether kernels compute: one by one, on tensors that stand for themselves; not in a transform, nor for a compiler."""
+    return not (_definitions.get() or torch.compiler.is_compiling() or torch._C._is_tracing()) and (
+        FUNCTORCH.maybe_current_level() is None
+    )
 
 
 def fusing() -> bool:
-    """Whether a compiler will make what is computed now into kernels of its own, so that the number of steps costs nothing."""
-    return _fusing.get() or torch.compiler.is_compiling() or torch._C._is_tracing()
+    return _definitions.get() or torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
 @contextlib.contextmanager
@@ -390,9 +470,9 @@ def said(what: ContextVar[bool]) -> Iterator[None]:
         what.reset(token)
 
 
-def for_a_compiler() -> contextlib.AbstractContextManager:
-    """Say so while a graph is recorded for one."""
-    return said(_fusing)
+def definitions() -> contextlib.AbstractContextManager:
+    """Inside, definitions alone compute, and no kernel."""
+    return said(_definitions)
 
 
 _recorded: ContextVar[bool] = ContextVar("recorded", default=False)
@@ -497,68 +577,69 @@ def _device_type(values: tuple) -> str:
 
 
 class Bridge(torch.autograd.Function):
-    """Any operation as torch.autograd sees it: apply(op, *values). The saved tensors are outputs of their own."""
+    """Any operation as torch.autograd sees it: apply(form, *values). The saved tensors are outputs of their own."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(op, *values):
-        return op.evaluate(_plain(values))
+    def forward(form, *values):
+        return form.evaluate(_plain(values))
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
-        op, *values = inputs
+        form, *values = inputs
+        op = form.op
         results, saved = outputs[: len(op.outputs)], outputs[len(op.outputs) :]
         ctx.like_outputs = _likes(results)
         ctx.mark_non_differentiable(*saved, *(r for r, k in zip(results, ctx.like_outputs, strict=True) if k is None))
         ctx.set_materialize_grads(False)
-        ctx.op = op
+        ctx.form = form
         ctx.like = _likes(values)
         ctx.values = [None if isinstance(v, Tensor) else v for v in _plain(values)]
-        kept = [v if keep and isinstance(v, Tensor) else None for v, keep in zip(values, op.keeps, strict=True)]
-        tensors = (*(r if uses else None for r, uses in zip(results, op.uses_outputs, strict=True)), *kept, *saved)
+        kept = [v if keep and isinstance(v, Tensor) else None for v, keep in zip(values, form.keeps, strict=True)]
+        tensors = (*(r if uses else None for r, uses in zip(results, form.keeps_outputs, strict=True)), *kept, *saved)
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx, *dy):
-        op = ctx.op
+        form, op = ctx.form, ctx.form.op
         upstreams = dy[0] if op.single else upstream(dy[: len(op.outputs)], ctx.like_outputs)
         if upstreams is None:
             return None, *(None for _ in ctx.like)
         outputs, values, saved = _restore(ctx)
-        if torch.is_grad_enabled() and op.uses_saved:
+        if torch.is_grad_enabled() and form is op.definition and form.uses_saved:
             # Somebody wants a second derivative: what the forward saved must be part of the graph.
-            outputs, saved = _again(op, values)
-        # Batched by torch.autograd.grad(is_grads_batched=True), they stand for several: nothing must be written over.
+            outputs, saved = form.run(values)
+        # Batched by torch.autograd.grad(is_grads_batched=True), they stand for several: no kernel takes those.
         batched = any(d is not None and torch._C._dispatch_keys(d).has(BATCHED) for d in dy)
-        with for_a_compiler() if batched else _NOTHING:
-            return None, *op.gradients(upstreams, outputs, saved, ctx.needs_input_grad[1:], values, ctx.like)
+        with definitions() if batched else _NOTHING:
+            return None, *form.gradients(upstreams, outputs, saved, ctx.needs_input_grad[1:], values, ctx.like)
 
 
 class BridgeWithJvp(Bridge):
     """The bridge with forward-mode derivatives: a class of its own, because Dynamo stops at a Function with a jvp."""
 
     @staticmethod
-    def forward(op, *values):
+    def forward(form, *values):
         # An output must be no view of something inside: forward mode would want its tangent in the same memory layout.
-        return tuple(r.detach() if r._is_view() else r for r in op.evaluate(_plain(values)))
+        return tuple(r.detach() if r._is_view() else r for r in form.evaluate(_plain(values)))
 
     @staticmethod
     def jvp(ctx, _, *tangents):
         # The gradient u -> J^T u is linear in u, so J t is its transpose applied to t. What was saved is made anew, lest
         # the derivative of this derivative miss it.
-        op = ctx.op
+        definition = ctx.form.op.definition
         outputs, values, saved = _restore(ctx)
         fresh: tuple = ()
-        if op.uses_saved:
-            outputs, fresh = _again(op, values)
+        if definition.uses_saved:
+            outputs, fresh = definition.run(values)
         needs = [t is not None for t in tangents]
 
         def transposed(*u):
             given = iter(u)
             dy = tuple(None if kind is None else next(given) for kind in ctx.like_outputs)
-            grads = op.gradients(dy[0] if op.single else dy, outputs, fresh, needs, values, ctx.like)
+            grads = definition.gradients(dy[0] if definition.op.single else dy, outputs, fresh, needs, values, ctx.like)
             return tuple(torch.zeros_like(t) if g is None else g
                          for g, t in zip(grads, tangents, strict=True) if t is not None)  # fmt: skip
 
@@ -576,15 +657,9 @@ for _bridge in (Bridge, BridgeWithJvp):  # which `apply` asks for at every call
 
 def _restore(ctx) -> tuple[tuple, list, tuple]:
     """Outputs, arguments and saved tensors of a bridge's context, None where the gradient needs them not."""
-    n, tensors = len(ctx.op.outputs), ctx.saved_tensors
+    n, tensors = len(ctx.form.op.outputs), ctx.saved_tensors
     kept, saved = tensors[n : n + len(ctx.values)], tensors[n + len(ctx.values) :]
     return tensors[:n], [v if t is None else t for t, v in zip(kept, ctx.values, strict=True)], saved
-
-
-def _again(op: Op, values: list) -> tuple[tuple, tuple]:
-    """Outputs and saved tensors of the forward, run once more."""
-    results = op.evaluate(tuple(values))
-    return results[: len(op.outputs)], results[len(op.outputs) :]
 
 
 def _plain(values: tuple) -> tuple:

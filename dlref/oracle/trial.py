@@ -525,8 +525,8 @@ class Trial:
                 )
             measured = functools.lru_cache(lambda wide=wide, best=best: self.gradient_slopes(wide, best))
             for i, (a, b, t, k) in enumerate(zip(grads, expected, best, kappa, strict=True)):
-                again = None if first is None else lambda i=i, measured=measured: measured()[i]
-                self.gradient(i, layout, dy, (a, b, t, k), learning[i], again)
+                own: Any = None if first is None else lambda i=i, measured=measured: measured()[i]
+                self.gradient(i, layout, dy, (a, b, t, k), learning[i], own)
             if first is None:
                 first = (dy, [None if g is None else g.detach().clone() for g in grads])
                 kept = Snapshot([g.detach() for g in grads if g is not None and g.numel()])
@@ -570,8 +570,8 @@ class Trial:
         values = (torch.where(argument.isnan(), b, a), *values[1:])
         size = natural(argument, dy, self.reference)
         length = max(self.length, max(o.numel() for o in self.reference) // max(1, b.numel()))
-        if measured is not None and judge(*values, length, size).departs:
-            values = (*values[:3], measured())
+        if measured is not None and judge(values[0], b, t, values[3], length, size).departs:
+            values = (values[0], b, t, measured())
         self.value("gradient", name, layout, values, length, size,
                    lambda s: self.gradient_of(s, self.wide_dy((i, dy)), i), (i, dy))  # fmt: skip
 

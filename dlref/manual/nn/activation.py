@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import op
-from .common import own, plain, select, where_zero, wide, zero_where
+from .common import own, plain, where_zero, wide, widened, zero_where
 
 
 def _integral(input, *numbers):
@@ -39,7 +39,7 @@ def relu(input):
 @relu.gradient
 def relu_gradient(dy, output):
     r"""$dx = dy\,[y > 0]$: only the output is kept."""
-    return where_zero(dy, torch.ne, output, 0)
+    return torch.where(output != 0, dy, 0)
 
 
 class ReLU(Manual, torch.nn.ReLU):
@@ -55,9 +55,7 @@ def relu6(input):
 @relu6.gradient
 def relu6_gradient(dy, output):
     r"""$dx = dy\,[0 < y < 6]$: only the output is kept."""
-    inside = 6 - output
-    inside = torch.mul(inside, output, out=own(inside))  # positive: it cannot be rounded to 0
-    return zero_where(dy, torch.le, inside, 0, own(inside))
+    return torch.where((output <= 0) | (output >= 6), 0, dy)
 
 
 class ReLU6(Manual, torch.nn.ReLU6):
@@ -68,40 +66,31 @@ class ReLU6(Manual, torch.nn.ReLU6):
 def threshold(input, threshold, value):
     r"""$y = x$ where $x > \theta$, else the constant `value`. Any shape; output as input."""
     threshold, value = _integral(input, threshold, value)
-    above = wide(input) if input.is_floating_point() else input  # half precision would round the threshold
-    return select(torch.le, above, threshold, value, input).to(input.dtype)
+    x = widened(input)  # half precision would round the threshold
+    return torch.where(x <= threshold, value, x).to(input.dtype)
 
 
 @threshold.gradient
 def threshold_gradient(dy, input, threshold):
     r"""$dx = dy\,[x > \theta]$."""
-    return zero_where(dy, torch.le, wide(input), threshold)
+    return torch.where(wide(input) <= threshold, 0, dy)
 
 
 class Threshold(Manual, torch.nn.Threshold):
     op = threshold
 
 
-def _leak(x, slope):
-    """$x$ where it is positive, else $a x$."""
-    leaked = x * slope
-    if plain() and isinstance(slope, float) and 0 < slope <= 1:
-        return torch.maximum(x, leaked, out=leaked)
-    return select(torch.gt, x, 0, x, leaked)
-
-
 @op(builtin=F.leaky_relu)
 def leaky_relu(input, negative_slope=0.01):
     r"""Leaky rectifier: $y = x$ where $x > 0$, else $a x$. Any shape; output as input. Maas et al. 2013."""
-    return _leak(wide(input), negative_slope).to(input.dtype)
+    x = wide(input)
+    return torch.where(x > 0, x, negative_slope * x).to(input.dtype)
 
 
 @leaky_relu.gradient
 def leaky_relu_gradient(dy, input, negative_slope):
     r"""$dx = dy$ where $x > 0$, else $a\,dy$ (at 0 too)."""
-    if plain() and 0 <= negative_slope <= 1:
-        return torch.gt(input, 0, out=torch.empty_like(input)).clamp_(min=negative_slope).mul_(dy)
-    return select(torch.gt, input, 0, dy, dy * negative_slope)
+    return torch.where(input > 0, dy, negative_slope * dy)
 
 
 class LeakyReLU(Manual, torch.nn.LeakyReLU):
@@ -115,18 +104,18 @@ def prelu(input, weight):
     input (N, C, *), weight (C,), or of one element for all. RuntimeError for other shapes, or another dtype.
     He et al. 2015, arXiv:1502.01852, eq. 1.
     """
-    return _leak(wide(input), _over_channels(wide(weight), input)).to(input.dtype)
+    x, w = wide(input), _over_channels(wide(weight), input)
+    return torch.where(x > 0, x, w * x).to(input.dtype)
 
 
 @prelu.gradient
 def prelu_gradient(dy, needs, input, weight):
     r"""$dx = dy$ where $x > 0$, else $w_c\,dy$; $dw_c = \sum dy\,\min(x, 0)$ over all of channel c."""
     x, w = wide(input), _over_channels(wide(weight), input)
-    dx = select(torch.gt, x, 0, wide(dy), dy * w) if needs.input else None
-    if not needs.weight:
-        return dx, None
-    negative = torch.where(x > 0, 0, x)  # whose slope at 0 is that of w x, as dx has it
-    return dx, torch.mul(negative, dy, out=own(negative)).sum_to_size(w.shape).reshape(weight.shape)
+    dx = torch.where(x > 0, dy, w * dy) if needs.input else None
+    # min(x, 0) has at 0 the slope of w x, as dx has it
+    dw = (torch.where(x > 0, 0, x) * dy).sum_to_size(w.shape).reshape(weight.shape) if needs.weight else None
+    return dx, dw
 
 
 class PReLU(Manual, torch.nn.PReLU):
@@ -156,14 +145,14 @@ def rrelu(input, slope):
 
     Any shape; output as input. RuntimeError where the bounds are not finite or l > u. Xu et al. 2015, arXiv:1505.00853.
     """
-    # A slope drawn for each element is 1 where x is positive.
-    return (wide(input) * slope if isinstance(slope, torch.Tensor) else _leak(wide(input), slope)).to(input.dtype)
+    x = wide(input)
+    return torch.where(x > 0, x, slope * x).to(input.dtype)
 
 
 @rrelu.gradient
 def rrelu_gradient(dy, input, slope):
     r"""$dx = dy$ where $x > 0$, else $a\,dy$."""
-    return dy * slope if isinstance(slope, torch.Tensor) else select(torch.gt, input, 0, dy, dy * slope)
+    return torch.where(input > 0, dy, slope * dy)
 
 
 class RReLU(Manual, torch.nn.RReLU):

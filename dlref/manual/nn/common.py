@@ -10,7 +10,7 @@ import torch
 import torch._prims_common
 from torch import Tensor
 
-from ..op import fusing, values_hidden
+from ..op import kernels_run, values_hidden
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -59,7 +59,7 @@ def plain() -> bool:
 
     Not where a derivative of the steps can be asked for, nor for a compiler, which reuses memory itself.
     """
-    return not (torch.is_grad_enabled() or fusing()) and torch._C._functorch.maybe_current_level() is None
+    return not torch.is_grad_enabled() and kernels_run()
 
 
 def own(t: Tensor) -> Tensor | None:
