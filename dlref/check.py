@@ -72,16 +72,20 @@ def check(
 
     ValueError where the name is unknown, the candidate cannot be called as the reference is, or no call lies inside.
     """
-    kind, name = reference_named(against)
     changing = frozenset([may_change] if isinstance(may_change, str) else may_change)
     options = {"device": device, "dtypes": dtypes, "backward": backward, "beyond": beyond, "rows": rows, "all": all,
-               "may_change": changing,
-               "where": where}  # fmt: skip
+               "may_change": changing, "where": where}  # fmt: skip
     wanted = None if samples is None else list(samples)
     if isolate:
         from .oracle.isolated import isolated
 
         return isolated(candidate, against, wanted, time_limit, options)
+    return checked(candidate, against, wanted, options)
+
+
+def checked(candidate: Any, against: Any, wanted: list[str] | None, options: dict[str, Any]) -> Report:
+    """The check in this process, with torch's own functions in their places."""
+    kind, name = reference_named(against)
     found = origin.replaced()
     before = origin.put_back()
     try:
@@ -89,8 +93,8 @@ def check(
             if kind in ("optimizer", "schedule"):
                 from .oracle.steps import check_optimizer, check_schedule
 
-                checked = check_optimizer if kind == "optimizer" else check_schedule
-                report = checked(candidate, name, dtypes, wanted, where, changing)
+                by = check_optimizer if kind == "optimizer" else check_schedule
+                report = by(candidate, name, options["dtypes"], wanted, options["where"], options["may_change"])
             else:
                 report = Check(candidate, kind, name, options).run(wanted)
     finally:

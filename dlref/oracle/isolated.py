@@ -141,7 +141,7 @@ def can_fork(options: dict[str, Any]) -> bool:
 def work(send: Connection, candidate: Any, against: Any, wanted: list[str] | None, options: dict[str, Any],
          without: list[str]) -> None:  # fmt: skip
     """The child: the check without those samples; it tells each sample as it begins it, and what was found in it."""
-    from ..check import check
+    from ..check import checked
     from .trial import Trials
 
     torch.set_num_threads(1)  # a forked process cannot use its parent's threads
@@ -158,7 +158,7 @@ def work(send: Connection, candidate: Any, against: Any, wanted: list[str] | Non
     Trials.run = told  # type: ignore[method-assign]
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-            answer: Any = check(candidate, against, samples=wanted, **options)
+            answer: Any = checked(candidate, against, wanted, options)
     except SystemExit as error:
         answer = ValueError(f"the candidate exits the process: SystemExit({error.code})")
     except (ValueError, TypeError) as error:
