@@ -112,13 +112,14 @@ def checked(candidate: Any, against: Any, wanted: list[str] | None, options: dic
 def reference_named(against: Any) -> tuple[str, str]:
     """What kind of thing the name, or the thing itself, is: function, module, optimizer or schedule; and its name."""
     from .manual import nn, optim
+    from .manual.optim import lr_scheduler
 
     modules = [
         n for n, c in vars(nn).items() if isinstance(c, type) and issubclass(c, torch.nn.Module) and n != "Module"
     ]
     optimizers = [n for n, c in vars(optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
                   and n != "Optimizer"]  # fmt: skip
-    schedules = [n for n in optim.lr_scheduler.__all__ if n != "LRScheduler"]
+    schedules = [n for n in lr_scheduler.__all__ if n != "LRScheduler"]
     if not isinstance(against, str):
         against = next((n for n in NAMES if against in (OPS[n], OPS[n].builtin)), None) or getattr(
             against, "__name__", against
@@ -134,12 +135,12 @@ def sample_names(against: Any, dtype: torch.dtype | str, device: str = "cpu", **
     """The names of the samples that `check` tries, for its argument `samples`."""
     kind, name = reference_named(against)
     if kind in ("optimizer", "schedule"):
-        from .oracle import steps
+        from .oracle.steps import sample_names as of_steps
 
-        return steps.sample_names(kind, name, options.get("where"))
-    from . import manual
+        return of_steps(kind, name, options.get("where"))
+    from .manual import nn
 
-    candidate = getattr(manual.nn, name) if kind == "module" else OPS[name]
+    candidate = getattr(nn, name) if kind == "module" else OPS[name]
     defaults = {"device": device, "dtypes": [dtype], "backward": True, "beyond": False, "rows": False, "all": False,
                 "may_change": frozenset(), "where": None}  # fmt: skip
     return [s.where for s in Check(candidate, kind, name, {**defaults, **options}).drawn(dtype_named(dtype))]

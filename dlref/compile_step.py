@@ -15,10 +15,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .manual import optimizer as manual_optimizer
 from .manual.flat import coalesce, flatten, lay
-from .manual.module import collecting, has_hooks, vjp_of
+from .manual.module import collecting, gradients, has_hooks, vjp_of
 from .manual.nn.utils import clip_grad_norm_
 from .manual.op import definitions
-from .manual.training import gradients
 from .names import one_of
 from .playback import Recorder
 

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from . import manual
-from .builtin import nn as builtin_nn
+from . import manual  # noqa: F401  (whose classes are the counterparts)
+from .manual.counterpart import by_hand, counterpart, is_parametrized, parametrized
+from .manual.module import COUNTERPARTS, Manual
 from .names import one_of
 
 M = TypeVar("M", bound=nn.Module)
-# What a subclass may define and still compute what its base does.
-HARMLESS = {"__init__", "__doc__", "__module__", "__qualname__", "__annotations__", "__constants__", "__dict__", "__weakref__",
-            "__repr__", "extra_repr", "_get_name", "reset_parameters", "__abstractmethods__", "_abc_impl",
-            "__static_attributes__", "__firstlineno__", "__parameters__", "__orig_bases__"}  # fmt: skip
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-
-
-@functools.cache
-def pairs_of_classes() -> dict[type, type]:
-    """torch's class, or the composed one: the manual class."""
-    found = {}
-    for name, by_hand in vars(manual.nn).items():
-        theirs = getattr(builtin_nn, name, None)
-        if (
-            isinstance(by_hand, type)
-            and isinstance(theirs, type)
-            and by_hand is not theirs
-            and issubclass(by_hand, nn.Module)
-        ):
-            found[theirs] = by_hand
-    return found
 
 
 def convert(model: M, to: str = "manual", strict: bool = False) -> M:
@@ -94,94 +74,26 @@ def needed(cls: type) -> set[str]:
     return {name for name in ours - torchs if not name.startswith("__")} - {"op", "attributes"}
 
 
-def counterpart(function: Any, to: str) -> Any:
-    """The function of the same name in the other namespace; the function itself where it has none."""
-    from .manual import functional
-
-    name = getattr(function, "__name__", "")
-    if to == "builtin":
-        return getattr(function, "builtin", function)
-    known = (getattr(nn.functional, name, None), getattr(torch, name, None))
-    return getattr(functional, name, function) if function in known else function
-
-
-def by_hand(cls: type) -> type | None:
-    """The manual class for a class; None where it has none, or is one."""
-    if issubclass(cls, manual.nn.Manual):
-        return None
-    known = pairs_of_classes()
-    if cls in known:
-        return known[cls]
-    base = next((b for b in cls.__mro__ if b in known), None)
-    if base is None:
-        return None
-    if is_parametrized(cls):
-        inner = by_hand(cls.__bases__[0])
-        return None if inner is None else parametrized(cls, inner)
-    between = cls.__mro__[: cls.__mro__.index(base)]
-    for step in between:
-        if any(name not in HARMLESS and hasattr(base, name) for name in vars(step)):
-            return None  # it overrides what its base does
-    return joined(known[base], cls)  # type: ignore[arg-type]
-
-
 def builtin(cls: type) -> type | None:
     """The class that a manual class stands for; None where it is not one."""
-    if not issubclass(cls, manual.nn.Manual):
+    if not issubclass(cls, Manual):
         return None
     if is_parametrized(cls):
         inner = builtin(cls.__bases__[0])
         return None if inner is None else parametrized(cls, inner)
     if "joined_to" in vars(cls):
         return cls.joined_to  # type: ignore[attr-defined]
-    return next((theirs for theirs, ours in pairs_of_classes().items() if ours is cls), None)
-
-
-def is_parametrized(cls: type) -> bool:
-    """Whether torch.nn.utils.parametrize made the class, with the parametrized tensors as properties."""
-    return cls.__name__.startswith("Parametrized") and len(cls.__bases__) == 1 and any(
-        isinstance(v, property) for v in vars(cls).values())  # fmt: skip
-
-
-def parametrized(cls: type, base: type) -> type:
-    """The parametrized class over another base."""
-    content = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
-    return type(f"Parametrized{base.__name__}", (base,), content)
-
-
-@functools.cache
-def joined(ours: type, theirs: type) -> type:
-    """The user's subclass with the manual mathematics in front: an instance of both, which pickles."""
-    free = {name: inspect.getattr_static(theirs, name) for name in ("op", "attributes") if hasattr(theirs, name)}
-    content = {
-        **free,
-        "joined_to": theirs,
-        "__module__": theirs.__module__,
-        "__doc__": theirs.__doc__,
-        "__reduce_ex__": reduced,
-    }
-    return type(theirs.__name__, (ours, theirs), content)
-
-
-def reduced(self: nn.Module, protocol: Any) -> tuple:
-    ours, theirs = type(self).__bases__
-    state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
-    return remade, (ours, theirs), state
-
-
-def remade(ours: type, theirs: type) -> nn.Module:
-    cls = joined(ours, theirs)
-    return cls.__new__(cls)  # type: ignore[call-overload]
+    return next((theirs for theirs, ours in COUNTERPARTS.items() if ours is cls), None)
 
 
 def computes(module: nn.Module) -> bool:
     """Whether a module that is not converted is a layer: scripted, quantised, a torch module's subclass, a leaf of torch.nn or
     with parameters of its own."""
     where = type(module).__module__
-    if isinstance(module, (manual.nn.Manual, *CONTAINERS)) or where.startswith("torch.nn.utils"):
+    if isinstance(module, (Manual, *CONTAINERS)) or where.startswith("torch.nn.utils"):
         return False
     if isinstance(module, torch.jit.ScriptModule) or ".quantized." in where:
         return True
     leaf = next(module.children(), None) is None and type(module) is not nn.Module
-    known = any(cls in pairs_of_classes() for cls in type(module).__mro__)
+    known = any(cls in COUNTERPARTS for cls in type(module).__mro__)
     return known or (leaf and (where.startswith("torch.nn") or bool(module._parameters)))

@@ -3,3 +3,5 @@
 from . import functional, init, kernels, nn, optim, training
 
 __all__ = ["functional", "init", "kernels", "nn", "optim", "training"]
+
+nn.functional = functional  # as torch.nn has it

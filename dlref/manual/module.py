@@ -26,6 +26,8 @@ from .in_place import Held, any_inference, held, inference_mode, overwrite, shar
 from .op import Op, graphless, said, values_hidden, without_graph
 
 Pullback = Callable[..., tuple]
+# torch's class, or the composed one: the manual class.
+COUNTERPARTS: dict[type, type] = {}
 # Arguments of torch's functions that no torch module has as an attribute.
 NEVER_ATTRIBUTES = {"size_average", "reduce", "_stacklevel", "dtype"}
 
@@ -80,7 +82,11 @@ class Manual:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         theirs = next((base for base in cls.__mro__ if base.__module__.startswith("torch.nn.")), nn.Module)
-        if theirs is not nn.Module and cls.__module__.startswith(__name__.rpartition(".")[0]):
+        if cls.__module__.startswith("dlref.manual."):
+            beside = next((b for b in cls.__mro__ if issubclass(b, nn.Module) and not issubclass(b, Manual)), nn.Module)
+            if beside.__name__ == cls.__name__:
+                COUNTERPARTS[beside] = cls
+        if theirs is not nn.Module and cls.__module__.startswith("dlref.manual."):
             cls.__module__ = ModuleName(cls.__module__, theirs.__module__)
         declares = isinstance(vars(cls).get("op"), Op)
         if declares:
@@ -318,6 +324,15 @@ class spending:
 
     def __exit__(self, *_: Any) -> None:
         _spending.reset(self.token)
+
+
+def gradients(network: Any, criterion: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
+    """Output and error; the parameters' gradients are added to their `.grad`."""
+    z, network_pullback = network.vjp(x)  # a. forward
+    error, error_pullback = criterion.vjp(z, y)  # b. error
+    with spending():
+        network_pullback(error_pullback()[0], needs=(False,))  # c. chain rule; nobody wants dE/dx
+    return z, error
 
 
 def place_of(parameter: nn.Parameter) -> Tensor | None:

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from .flat import flatten
-from .module import spending
+from .module import gradients
 from .nn.utils import clip_grad_norm_
 from .optimizer import by_one_gradient
 
@@ -47,20 +47,11 @@ def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max
         with torch.no_grad():
             return step(network, criterion, optimizer, x, y, max_norm)
     optimizer.zero_grad()
-    _, error = gradients(network, criterion, x, y)  # a. to c.
+    _, error = gradients(network, criterion, x, y)  # a. to c., each layer's pullback after the other
     if max_norm is not None:
         clip_grad_norm_(network.parameters(), max_norm)
     optimizer.step()  # d. update
     return error
-
-
-def gradients(network: Any, criterion: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
-    """Output and error; the parameters' gradients are added to their `.grad`."""
-    z, network_pullback = network.vjp(x)  # a. forward
-    error, error_pullback = criterion.vjp(z, y)  # b. error
-    with spending():
-        network_pullback(error_pullback()[0], needs=(False,))  # c. chain rule; nobody wants dE/dx
-    return z, error
 
 
 def fit_by(

@@ -138,8 +138,4 @@ from .upsampling import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 
 def __getattr__(name: str):
-    if name == "functional":  # which imports this package
-        from .. import functional
-
-        return functional
     raise AttributeError(f"dlref.manual.nn has no {name}: torch's own is dlref.builtin.nn.{name}, if there is one")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 
+from ..counterpart import adopt
 from ..in_place import Reread
 from ..module import Manual, by_name, made_of, through, vjp_of
 
@@ -54,9 +55,7 @@ class Adopting(Manual):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        from ...convert import convert
-
-        convert(self)  # type: ignore[type-var]
+        adopt(self)  # type: ignore[arg-type]
 
 
 class Layer(Adopting):
