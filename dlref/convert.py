@@ -69,7 +69,12 @@ def its_own(module: nn.Module) -> set[str]:
 @functools.cache
 def needed(cls: type) -> set[str]:
     """The names that a manual class adds to torch's."""
-    ours = {name for base in cls.__mro__ if base.__module__.startswith("dlref.manual.") for name in vars(base)}
+    ours = {
+        name
+        for base in cls.__mro__
+        if base.__module__.startswith(("dlref.manual.", "dlref.core."))
+        for name in vars(base)
+    }
     torchs = {name for base in cls.__mro__ if base.__module__.startswith("torch.") for name in vars(base)}
     return {name for name in ours - torchs if not name.startswith("__")} - {"op", "attributes"}
 

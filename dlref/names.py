@@ -8,6 +8,17 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def find(what: str, name: Any, known: Iterable[str]) -> str:
+    """The known name that is meant, in any case: itself, else the only one of its letters; else the error of `one_of`."""
+    names = list(known)
+    alike = [n for n in names if n.lower() == str(name).lower()]
+    if name in names:
+        return name
+    if len(alike) != 1:
+        one_of(what, name, names)
+    return alike[0]
+
+
 def one_of(what: str, name: Any, known: Iterable[str]) -> None:
     """ValueError with the nearest names, in any case, where the name is not among the known ones."""
     names = list(known)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .builtin import nn as builtin_nn
-from .manual import nn
+from .manual import nn, optim
+from .manual.module import Manual
 from .manual.op import OPS, Op
+from .manual.optim import lr_scheduler
 
 # Family: section of the article. Networks and attention are in its overview (2.1), activations in its choices (4.7).
 SECTIONS = {
@@ -64,3 +66,17 @@ def pairs() -> dict[str, Pair]:
         for name, op in sorted(OPS.items())
         if op.builtin is not None
     }
+
+
+def others() -> dict[str, dict[str, type]]:
+    """What is derived by hand and is no operation's module: {kind: {name: class}}."""
+    taken = {m for pair in pairs().values() for m in pair.manual_modules}
+    modules = {
+        name: cls for name, cls in vars(nn).items()
+        if isinstance(cls, type) and issubclass(cls, Manual) and cls not in taken and hasattr(builtin_nn, name)
+    }  # fmt: skip
+    rules = {
+        n: c for n, c in vars(optim).items() if isinstance(c, type) and c.__module__.startswith("dlref.manual.optim")
+    }
+    schedules = {n: getattr(lr_scheduler, n) for n in lr_scheduler.__all__ if n != "LRScheduler"}
+    return {"modules": modules, "optimizers": rules, "schedules": schedules}

@@ -239,6 +239,9 @@ def test_the_command_writes_what_it_measured(tmp_path, capfd):
             assert 0 < ratio["low"] <= ratio["value"] <= ratio["high"]
             assert ratio["base"] == "products" or ratio["base"].startswith("builtin")
     assert "one_hot" in capfd.readouterr().out
+    found = write(tmp_path / "kernels.json", "relu", "--kernels")["kernels"]
+    assert [record["name"] for record in found] == ["relu"] and found[0]["ratios"]["kernel"]["value"] > 0
+    assert 0 < found[0]["peak"]["kernel"] <= found[0]["peak"]["definition"]
     found = write(tmp_path / "memory.json", "ReLU", "autoencoder", "--memory")
     assert set(found) == {"saved", "peak", "environment"}
     assert found["peak"][0]["manual"] > 0 and found["peak"][0]["builtin"] > 0

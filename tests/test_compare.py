@@ -61,10 +61,27 @@ def test_what_is_wrong_departs(fault, told, dtype):
 def test_list_and_show(capfd):
     main(["list", "--section", "3.5.2"])
     assert "RBF" in (output := capfd.readouterr().out) and "linear" not in output
-    for name in ("layer_norm", "sigmoid", "interpolate"):
+    for name in ("layer_norm", "sigmoid", "interpolate", "RELU6", "Softmax2d"):
         main(["show", name])
         output = capfd.readouterr().out
-        assert "gradient" in output and "samples" in output and "built-in" in output
+        assert "gradient" in output and "samples" in output and "built-in" in output and ".py:" in output
+    for name, told in (("lstm", "class LSTM"), ("adam", "def update"), ("steplr", "def multiplier"),
+                       ("MultiheadAttention", "class MultiheadAttention")):  # fmt: skip
+        main(["show", name])
+        assert told in capfd.readouterr().out
+    main(["show", "relu6", "--kernel"])
+    assert "dlref/manual/kernels/activation.py:" in capfd.readouterr().out
+
+
+def test_the_whole_list_in_80_columns(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["list"])
+    output = capfd.readouterr().out
+    assert "…" not in output
+    for name in ("LSTM", "AdamW", "StepLR", "TransformerEncoderLayer"):
+        assert name in output
+
+
     assert {pair.section for pair in dlref.pairs().values()} >= {"2.1", "3.3", "3.5.1", "3.5.2", "3.5.3", "4.7"}
 
 
@@ -74,8 +91,8 @@ def test_compare_on_the_command_line(capfd, tmp_path, monkeypatch):
     assert [pair["ok"] for pair in json.loads(path.read_text())] == [True, True]
     assert "linear" in capfd.readouterr().out
     relu = dlref.manual.functional.relu
-    right = relu.pull
-    monkeypatch.setattr(relu, "pull", lambda *arguments: right(*arguments) + 1)
+    right = relu.fast.pull
+    monkeypatch.setattr(relu.fast, "pull", lambda *arguments: right(*arguments) + 1)
     with pytest.raises(SystemExit) as ended:
         main(["compare", "relu"])
     assert ended.value.code == 1 and "units from the truth" in capfd.readouterr().out
@@ -84,6 +101,7 @@ def test_compare_on_the_command_line(capfd, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("arguments", "told"), [
     (("compare", "lineer"), "near it: linear"), (("compare", "--dtype", "float33"), "float32"),
     (("compare", "linear", "--json", __file__), "nothing is overwritten"), (("show", "softmaxx"), "softmax"),
+    (("show", "adam", "--kernel"), "operation"),
     (("list", "--family", "convv"), "conv"), (("compare", "--nonsense"), "nonsense"), (("show",), "name"),
 ], ids=str)  # fmt: skip
 def test_wrong_use(arguments, told, capfd):

@@ -7,6 +7,7 @@ from ..products import products
 from .estimate import ESTIMATED, GPU, estimate_step
 from .estimators import ESTIMATORS, time_estimator
 from .growth import draw_growth, exponent, time_growth
+from .kernels import KERNELS, time_kernel
 from .measure import Ratio, Times, environment, measure
 from .memory import peak_bytes, saved_bytes
 from .modules import MODULES

@@ -9,6 +9,7 @@ from typing import Any
 Record = dict[str, Any]
 TITLES = {
     "operations": "operations: how many times longer than torch's forward and gradient",
+    "kernels": "kernels: forward and gradient, over the definition's",
     "optimizers": "optimizers: a step",
     "steps": "training steps",
     "estimators": "estimators: how many times longer than scikit-learn's",
@@ -119,7 +120,17 @@ def _estimate(records: Sequence[Record]) -> list[list[str]]:
     return table
 
 
+def _kernels(records: Sequence[Record]) -> list[list[str]]:
+    table = [["", "definition, μs", "kernel, μs", "ratio", "peak, KiB", "kernel's", "ratio"]]
+    for record in records:
+        times = [f"{1e6 * record['times'][way]['seconds']:,.0f}" for way in ("definition", "kernel")]
+        whole, less = record["peak"]["definition"], record["peak"]["kernel"]
+        peaks = f"{whole / 1024:,.0f}", f"{less / 1024:,.0f}", f"{less / whole:.2f}" if whole else ""
+        table.append([record["name"], *times, ratio_text(record["ratios"]["kernel"]), *peaks])
+    return table
+
+
 TABLES: dict[str, Callable[[Sequence[Record]], list[list[str]]]] = {
     **dict.fromkeys(("operations", "optimizers", "steps"), _times),
-    "estimators": _estimators, "saved": _saved, "peak": _peak, "growth": _growth, "estimate": _estimate,
+    "kernels": _kernels, "estimators": _estimators, "saved": _saved, "peak": _peak, "growth": _growth, "estimate": _estimate,
 }  # fmt: skip

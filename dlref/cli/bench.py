@@ -25,10 +25,12 @@ Record = dict[str, Any]
 
 def main(command: str, arguments: list[str]) -> None:
     options = Parser(prog="dlref bench", description="Time both sides, and count their memory. Without names: every operation "
-                     "and optimizer, or what --models, --estimators, --memory, --growth and --estimate ask for.")  # fmt: skip
+                     "and optimizer, or what --kernels, --models, --estimators, --memory, --growth and --estimate ask "
+                     "for.")  # fmt: skip
     options.add_argument(
         "names", nargs="*", help="of operations, optimizers, networks, estimators; with --memory modules, networks"
     )
+    options.add_argument("--kernels", action="store_true", help="what each kernel gains over its definition")
     options.add_argument("--models", action="store_true", help="a whole training step of every network")
     options.add_argument(
         "--estimators", action="store_true", help="fit and predict of the estimators, over scikit-learn's"
@@ -79,7 +81,7 @@ def main(command: str, arguments: list[str]) -> None:
 def run(chosen: Any, device: torch.device, progress: Progress) -> dict[str, Any]:
     """The records of every section that was asked for, each {name of the section: list}."""
     common = {"device": device, "rounds": chosen.rounds, "seconds": chosen.seconds, "threads": chosen.threads}
-    asked = chosen.models or chosen.estimators or chosen.memory or chosen.growth or chosen.estimate
+    asked = chosen.kernels or chosen.models or chosen.estimators or chosen.memory or chosen.growth or chosen.estimate
     timed = chosen.names or not asked  # names choose among what is timed, the flags add to it
 
     def among(names: Iterable[str], all_of_them: bool) -> list[str]:
@@ -95,8 +97,9 @@ def run(chosen: Any, device: torch.device, progress: Progress) -> dict[str, Any]
         return found
 
     sections: dict[str, tuple[list[Any], Callable[[Any], Any]]] = {
-        "operations": ([] if chosen.memory else among(NAMES, timed),
+        "operations": ([] if chosen.memory or chosen.kernels else among(NAMES, timed),
                        lambda name: bench.time_operation(name, compile=chosen.compile, **common)),
+        "kernels": (among(bench.KERNELS, True) if chosen.kernels else [], lambda name: bench.time_kernel(name, **common)),
         "optimizers": ([] if chosen.memory else [(n, p) for n in among(bench.OPTIMIZERS, timed) for p in bench.PARAMETERS],
                        lambda job: bench.time_optimizer(*job, **common)),
         "steps": ([] if chosen.memory and not chosen.models else among(bench.NETWORKS, chosen.models),

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.syntax import Syntax
 from rich.table import Table
 
-from ..names import one_of
+from ..names import find, one_of
 from .common import Parser, device_named
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ def parser(command: str, description: str) -> Parser:
 
 
 def list_pairs(arguments: list[str]) -> None:
-    options = parser("list", "Every pair, with its modules, its family and where the article treats it.")
+    options = parser("list", "Every pair, with its modules, its family and where the article treats it; and every class, "
+                     "optimizer and schedule beside.")  # fmt: skip
     options.add_argument("--family", help="only this family, as conv or activation")
     options.add_argument("--section", help="only this section of the article, as 3.3")
     chosen = options.parse_args(arguments)
-    from ..pairs import pairs
+    from ..pairs import others, pairs
 
-    every = list(pairs().values())
+    every, console = list(pairs().values()), Console()
     for what in ("family", "section"):
         if (value := getattr(chosen, what)) is not None:
             one_of(what, value, sorted({getattr(pair, what) for pair in every}))
@@ -50,51 +51,109 @@ def list_pairs(arguments: list[str]) -> None:
     table = Table("pair", "modules", "family", "section")
     for pair in every:
         table.add_row(pair.name, ", ".join(m.__name__ for m in pair.manual_modules), pair.family, pair.section)
-    Console().print(table)
+    beside = Table("kind", "names")
+    for kind, classes in others().items():
+        beside.add_row(kind, ", ".join(classes))
+    for shown in (table,) if chosen.family or chosen.section else (table, beside):
+        for column in shown.columns:
+            column.overflow = "fold"
+        console.print(shown)
 
 
 def show(arguments: list[str]) -> None:
-    options = parser("show", "A pair: its equation, both sources, its gradient and its samples.")
-    options.add_argument("name", help="as in torch.nn.functional")
-    name = options.parse_args(arguments).name
+    options = parser(
+        "show", "A pair, class, optimizer or schedule: its equation, its sources on both sides, its samples."
+    )
+    options.add_argument("name", help="as in torch.nn.functional, torch.nn or torch.optim, in any case")
+    options.add_argument("--kernel", action="store_true", help="the kernel too, the second form for speed")
+    chosen = options.parse_args(arguments)
+    from ..manual import nn
+    from ..pairs import others, pairs
+
+    every, beside = pairs(), others()
+    classes = {m.__name__: pair for pair in every.values() for m in pair.manual_modules}
+    known = [*every, *classes, *(name for found in beside.values() for name in found)]
+    try:
+        name = find("name", chosen.name, every)
+    except ValueError:
+        name = find("name", chosen.name, known)
+    name = chosen.name if chosen.name in known else name
+    console = Console()
+    if name in every or name in classes:
+        pair = every.get(name) or classes[name]
+        show_pair(pair, [getattr(nn, name)] if name in classes else list(pair.manual_modules), chosen.kernel, console)
+        return
+    kind, cls = next((kind, found[name]) for kind, found in beside.items() if name in found)
+    if chosen.kernel:
+        raise ValueError(f"--kernel must be asked of an operation, {name} is one of the {kind}")
+    console.rule(f"{name}: {kind}")
+    console.print(inspect.cleandoc(cls.__doc__ or ""), highlight=False, markup=False)
+    op = getattr(cls, "op", None)
+    for part in (*((op.definition.forward, op.definition.pull) if op is not None else ()), *by_hand(cls)):
+        console.print(panel(source(part), at(part)))
+
+
+def show_pair(pair: Pair, modules: list[type], kernel: bool, console: Console) -> None:
     import torch
 
-    from ..pairs import pairs
     from ..samples import database_samples, hard_samples
 
-    every = pairs()
-    one_of("name", name, every)
-    pair, console = every[name], Console()
-    console.rule(f"{name}: family {pair.family}, section {pair.section} of the article")
+    console.rule(f"{pair.name}: family {pair.family}, section {pair.section} of the article")
     console.print(inspect.cleandoc(pair.equation), highlight=False, markup=False)
     console.rule("gradient")
     console.print(inspect.cleandoc(pair.gradient), highlight=False, markup=False)
-    by_hand, builtin = (
-        Panel(Syntax(code, "python", background_color="default", word_wrap=True), title=title)
-        for title, code in sources(pair).items()
-    )
+    made = [panel(code, title) for title, code in sources(pair).items()]
     if console.width >= 150:
-        (grid := Table.grid(expand=True)).add_row(by_hand, builtin)
+        (grid := Table.grid(expand=True)).add_row(*made)
         console.print(grid)
     else:
-        console.print(by_hand, builtin)
+        console.print(*made)
+    for module in modules:
+        console.print(panel(source(module), at(module)))
+    if kernel:
+        fast = pair.manual.fast
+        if fast is None:
+            raise ValueError(f"{pair.name} has no kernel: its definition computes everywhere")
+        own = [part for part in (fast.forward, fast.pull) if ".kernels." in part.__module__]
+        console.print(panel("\n\n".join(map(source, own)), f"kernel, {at(own[0])}"))
     console.rule("samples")
     dtype = torch.float32
-    found = [*database_samples(name, dtype, False), *hard_samples(name, dtype)]
+    found = [*database_samples(pair.name, dtype, False), *hard_samples(pair.name, dtype)]
     console.print(f"{len(found)} in float32; the first of them:", highlight=False)
     for sample in found[:5]:
         console.print(f"  {sample!r}", highlight=False, markup=False)
 
 
+def panel(code: str, title: str) -> Panel:
+    return Panel(Syntax(code, "python", background_color="default", word_wrap=True), title=title)
+
+
+def source(part: Any) -> str:
+    return textwrap.dedent(inspect.getsource(part)).rstrip()
+
+
+def at(part: Any) -> str:
+    """File and line of a function or a class."""
+    part = inspect.unwrap(part)
+    file = Path(inspect.getsourcefile(part) or "?")
+    package = Path(__file__).parents[1]
+    shown = file.relative_to(package.parent) if file.is_relative_to(package) else file
+    return f"{shown}:{inspect.getsourcelines(part)[1]}"
+
+
+def by_hand(cls: type) -> list[type]:
+    """A class and those of its bases that are derived by hand, too."""
+    return [base for base in cls.__mro__ if base.__module__.startswith("dlref.manual.")]
+
+
 def sources(pair: Pair) -> dict[str, str]:
     """The source of each side, by its title."""
-    parts = (pair.manual.forward, pair.manual.pull)
-    by_hand = "\n\n".join(textwrap.dedent(inspect.getsource(part)).rstrip() for part in parts)
+    parts = (pair.manual.definition.forward, pair.manual.definition.pull)
     try:
-        builtin = textwrap.dedent(inspect.getsource(pair.builtin)).rstrip()
+        builtin = source(pair.builtin)
     except TypeError:
         builtin = f"# torch's own, in C++: {pair.builtin}"
-    return {"by hand": by_hand, "built-in": builtin}
+    return {f"by hand, {at(parts[0])}": "\n\n".join(map(source, parts)), "built-in": builtin}
 
 
 def compare_pairs(arguments: list[str]) -> None:

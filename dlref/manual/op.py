@@ -172,7 +172,7 @@ class Op:
     ):
         functools.update_wrapper(self, forward)
         forward = forward if layout is None else laid_out(forward, layout)
-        self.forward, self.builtin, self.policy, self.view, self.outputs = forward, builtin, autocast, view, outputs
+        self.builtin, self.policy, self.view, self.outputs = builtin, autocast, view, outputs
         self.layout = layout
         self.single = len(outputs) == 1
         self.names = tuple(inspect.signature(forward).parameters)
@@ -190,9 +190,18 @@ class Op:
     def gradient(self, function: Callable) -> Callable:
         """Register the explicit gradient, and derive the bridge to autograd from it."""
         _name(function, f"{self.__name__}_gradient")
-        self.pull = function
         self.definition.differentiated(function)
         return function
+
+    @property
+    def forward(self) -> Callable:
+        """The definition's forward."""
+        return self.definition.forward
+
+    @property
+    def pull(self) -> Callable:
+        """The definition's gradient."""
+        return self.definition.pull
 
     def kernel(self, function: Callable | None = None, *, where: Callable[..., bool] | None = None) -> Callable:
         """Register a second forward, for speed, of the calls that `where` takes (of the forward's arguments; all of them).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import itertools
@@ -10,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+
+from ..names import find
 
 
 def linear_regression(ns: Any, in_features: int, out_features: int = 1) -> Any:
@@ -148,10 +149,4 @@ def _activations() -> tuple[str, ...]:
 
 def module_named(ns: Any, name: str) -> Any:
     """The activation of ns.nn of that name, in any case; ValueError with the nearest names where there is none."""
-    found = {key.lower(): key for key in _activations()}
-    key = str(name).lower().replace("_", "")
-    if key not in found:
-        near = difflib.get_close_matches(key, found, n=3, cutoff=0.4) or sorted(found)
-        raise ValueError(f"activation must be the name of an activation of dlref.manual.nn, it is {name!r}; near it: "
-                         f"{', '.join(found[n] for n in near)}")  # fmt: skip
-    return getattr(ns.nn, found[key])
+    return getattr(ns.nn, find("activation", str(name).replace("_", ""), _activations()))

@@ -79,12 +79,12 @@ def row(pair: Pair, found: dict[str, Comparison], dtypes: Sequence[str]) -> dict
         theirs = max(c.largest["built-in output"], c.largest["built-in gradient"])
         cells.append({"text": brief(ours), "builtin": brief(theirs), "sort": ours, "ok": c.ok,
                       "title": f"by hand {ours:.3g}, built-in {theirs:.3g} units of rounding"})  # fmt: skip
-    shown = sources(pair)
+    manual, builtin = sources(pair).values()
     return {
         "name": pair.name, "family": pair.family, "section": pair.section, "cells": cells, "comparisons": found,
         "ok": all(c.ok for c in found.values()), "modules": ", ".join(m.__name__ for m in pair.manual_modules),
         "equation": rendered(inspect.cleandoc(pair.equation)), "gradient": rendered(inspect.cleandoc(pair.gradient)),
-        "manual": highlighted(shown["by hand"]), "builtin": highlighted(shown["built-in"]),
+        "manual": highlighted(manual), "builtin": highlighted(builtin),
         "histograms": {dtype: histogram(c.errors) for dtype, c in found.items() if c.errors},
         "departures": [str(d) for c in found.values() for d in c.departures[:3]],
     }  # fmt: skip
