@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from .manual.op import definitions
     from .mode import manual_mode
     from .pairs import Pair, pairs
+    from .products import products
 
 __version__ = "0.1.0"
 __all__ = ["Comparison", "Finding", "ModelComparison", "Pair", "Report", "builtin", "check", "compare", "compare_models",
-           "compile_step", "convert", "definitions", "manual", "manual_mode", "pairs"]  # fmt: skip
+           "compile_step", "convert", "definitions", "manual", "manual_mode", "pairs", "products"]  # fmt: skip
 
 # Name: the file that defines it. All is loaded where it is first used, so that `dlref --help` and pytest's plug-in need not
 # wait for torch, nor a model for lightning, scikit-learn or torchvision.
 _DEFINED = {"Comparison": "compare", "Finding": "check", "ModelComparison": "compare_models", "Pair": "pairs",
             "Report": "check", "check": "check", "compare": "compare", "compare_models": "compare_models",
             "compile_step": "compile_step", "convert": "convert", "definitions": "manual.op",
-            "manual_mode": "mode", "pairs": "pairs"}  # fmt: skip
+            "manual_mode": "mode", "pairs": "pairs",
+            "products": "products"}  # fmt: skip
 _MODULES = ("bench", "builtin", "data", "estimators", "lightning", "manual", "models")
 
 

@@ -20,6 +20,7 @@ from .manual.nn.utils import clip_grad_norm_
 from .manual.op import definitions
 from .names import one_of
 from .playback import Recorder
+from .products import Products
 
 GRAPHS = 8  # after as many recompilations torch.compile gives up as well
 Place = tuple[int, str, int | None]  # group, name, and where in a tuple a number of the optimizer stands
@@ -45,7 +46,8 @@ def compile_step(
     Each form of a batch and each setting (training, frozen, the optimizer's numbers) has a graph of its own, and its first
     step is an ordinary one. The learning rate may change at every step, and so may another number once it was seen to.
     What no graph can hold (hooks, a look at the data, sparse gradients) and a missing compiler are told in a warning, and the
-    steps are ordinary ones from there on. The network's parameters are laid into one tensor (`manual.flat`).
+    steps are ordinary ones from there on. On a CPU, large float32 products are oneDNN's where those are exact (dlref.products).
+    The network's parameters are laid into one tensor (`manual.flat`).
     TypeError where network or criterion has no vjp, or the optimizer is another's; ValueError for an unknown backend, or where
     the optimizer's step asks for a closure.
     """
@@ -75,6 +77,7 @@ class CompiledStep:
         self.varying = {place for place, _ in numbers(optimizer) if place[1] == "lr"}
         self.state = optimizer.state
         self.ordinary = False
+        self.products = Products(network)
 
     def __call__(self, x: Any, y: Any) -> Tensor:
         """One step on a batch; returns the error."""
@@ -88,6 +91,10 @@ class CompiledStep:
         if torch.is_inference_mode_enabled():  # states are ordinary tensors
             with torch.inference_mode(False), torch.no_grad():
                 return self.run(x, y)
+        with self.products(x):
+            return self._run(x, y)
+
+    def _run(self, x: Any, y: Any) -> tuple[Any, Tensor]:
         if self.ordinary:
             return self.step(x, y)
         if self.optimizer.state is not self.state:  # it was loaded: the graphs hold another one's tensors

@@ -105,13 +105,13 @@ def test_products_by_onednn_are_set_for_a_while_and_refused_with_amx(monkeypatch
     setting = torch.backends.mkldnn.matmul
     before = setting.fp32_precision
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    with bench.products("onednn"):
+    with bench.by_onednn():
         assert setting.fp32_precision == "bf16"
         a = torch.rand(64, 64)
         torch.testing.assert_close(a @ a, (a.double() @ a.double()).float(), rtol=1e-5, atol=1e-4)  # not rounded
     assert setting.fp32_precision == before
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    with pytest.raises(ValueError, match="AMX"), bench.products("onednn"):
+    with pytest.raises(ValueError, match="AMX"), bench.by_onednn():
         pass
 
 

@@ -87,7 +87,14 @@ def test_examples():
 def test_what_is_generated_has_a_name():
     """No `<lambda>`, no `_`, and lines that a traceback shows."""
     for op in OPS.values():
-        for function in (op.bind, op.definition.call_pull, op.definition.call_keep, op.pull, op.prepared, op.call_finish):
+        for function in (
+            op.bind,
+            op.definition.call_pull,
+            op.definition.call_keep,
+            op.pull,
+            op.prepared,
+            op.call_finish,
+        ):
             code = getattr(getattr(function, "func", function), "__code__", None)
             if code is not None:
                 assert code.co_name not in ("_", "<lambda>"), (op, function)

@@ -81,7 +81,6 @@ def test_the_whole_list_in_80_columns(capfd, monkeypatch):
     for name in ("LSTM", "AdamW", "StepLR", "TransformerEncoderLayer"):
         assert name in output
 
-
     assert {pair.section for pair in dlref.pairs().values()} >= {"2.1", "3.3", "3.5.1", "3.5.2", "3.5.3", "4.7"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from .. import builtin, manual, models
 from ..compile_step import compile_step
 from ..manual.flat import flatten
 from ..names import one_of
+from ..products import Products, by_onednn
 from .measure import measure
 from .optimizers import ways
 
@@ -69,6 +71,7 @@ NETWORKS = {
         models.variational_autoencoder, (64,), optimizers=(ADAM,), target="input", loss="VariationalLoss"
     ),
 }  # fmt: skip
+SAME = ", same products"
 MANUAL = ("manual", "manual played back", "manual compiled")
 
 
@@ -86,8 +89,10 @@ def time_steps(
     manual: `manual.training.step` on the network with its parameters laid into one tensor. manual played back, manual
     compiled: by `compile_step`, without and with a compiler. builtin ...: zero_grad, forward, backward, step of torch.nn, with
     the optimizer's default, foreach and fused ways, with the forward compiled and with all of the step compiled. products: the
-    matrix products of the affine layers alone, where there is nothing else: what no implementation can be faster than. Each
-    variant trains a network of its own from one start. ValueError where there is no network of that name.
+    matrix products of the affine layers alone, where there is nothing else: what no implementation can be faster than.
+    The steps by hand take the products that training takes (`dlref.products`), the built-in ones torch's choice; where these
+    are others, "builtin ..., same products" are the built-in ones with ours. Each variant trains a network of its own from one
+    start. ValueError where there is no network of that name.
     """
     one_of("name", name, NETWORKS)
     case, found = NETWORKS[name], []
@@ -95,8 +100,11 @@ def time_steps(
         for optimizer in case.optimizers:
             times = measure(step_variants(case, batch, optimizer, device, compile), rounds, seconds, threads)
             variants = times.seconds
-            theirs = [variant for variant in variants if variant.startswith("builtin")]
+            same = [variant for variant in variants if variant.endswith(SAME)]
+            theirs = [variant for variant in variants if variant.startswith("builtin") and variant not in same]
             ratios = {key: vars(times.ratio(key, theirs)) for key in MANUAL if key in variants}
+            if same:
+                ratios["builtin" + SAME] = vars(times.ratio(times.fastest(same), theirs))
             if "products" in variants:
                 ratios["over products"] = vars(times.ratio(times.fastest(MANUAL), ["products"]))
             label, options = optimizer
@@ -115,7 +123,13 @@ def step_variants(
         return step_parts(case, space, optimizer, device, **way)
 
     def step(space: Any, parts: tuple[Any, Any, Any]) -> Callable[[], Any]:
-        return lambda: space.training.step(*parts, x, y)
+        by = Products(parts[0]) if space is manual else lambda x: contextlib.nullcontext()
+
+        def take() -> Any:
+            with by(x):
+                return space.training.step(*parts, x, y)
+
+        return take
 
     variants: dict[str, Callable[[], Any]] = {
         "manual": step(manual, parts(manual)),
@@ -129,10 +143,21 @@ def step_variants(
         network, criterion, rule = parts(builtin)
         variants["builtin forward compiled"] = step(builtin, (torch.compile(network, dynamic=False), criterion, rule))
         variants["builtin step compiled"] = torch.compile(step(builtin, parts(builtin)), dynamic=False)
+    (by := Products(case.make(builtin).to(device)))(x)
+    if by.taken == "onednn":
+        variants |= {way + SAME: with_onednn(work) for way, work in variants.items() if way.startswith("builtin")}
     layers = [layer for layer in case.make(builtin).modules() if not isinstance(layer, nn.Sequential)]
     if all(isinstance(layer, (nn.Linear, nn.ReLU)) for layer in layers):
         variants["products"] = _products([layer for layer in layers if isinstance(layer, nn.Linear)], x)
     return variants
+
+
+def with_onednn(work: Callable[[], Any]) -> Callable[[], Any]:
+    def take() -> Any:
+        with by_onednn():
+            return work()
+
+    return take
 
 
 def step_parts(

@@ -25,6 +25,7 @@ NOTE = (
 HEADS = {
     "vjp": "without autograd", "autograd": "under autograd", "manual": "by hand", "manual apart": "by hand, apart",
     "manual played back": "by hand, played back", "manual compiled": "by hand, compiled", "builtin": "built-in",
+    "builtin, same products": "built-in, same products",
 }  # fmt: skip
 
 

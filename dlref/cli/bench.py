@@ -17,6 +17,7 @@ from rich.table import Table
 from .. import bench
 from ..bench.growth import SIZES
 from ..names import one_of
+from ..products import products
 from ..samples import NAMES
 from .common import Parser, device_named
 
@@ -47,8 +48,9 @@ def main(command: str, arguments: list[str]) -> None:
     options.add_argument(
         "--seconds", type=PositiveFloat, default=5.0, help="budget of one comparison; three rounds at least"
     )
-    options.add_argument("--products", default="default", help="onednn: float32 matrix products by oneDNN on every side, at "
-                         "twice MKL's speed on AMD; refused on a CPU with AMX, which would round them to bfloat16")  # fmt: skip
+    options.add_argument("--products", default="auto", help="of float32 on a CPU: auto, what training by hand takes, the "
+                         "built-in torch's own; default: torch's own on every side; onednn: oneDNN's on every side, at twice "
+                         "MKL's speed on AMD; refused on a CPU with AMX, which would round them to bfloat16")  # fmt: skip
     options.add_argument("--json", help="file to write the results to")
     options.add_argument("--plot", help="PNG to draw the growth into")
     chosen = options.parse_args(arguments)
@@ -67,7 +69,8 @@ def main(command: str, arguments: list[str]) -> None:
             one_of("a network to --estimate", name, bench.ESTIMATED)
     device, console = device_named(chosen.device), Console()
     torch.set_num_threads(chosen.threads)
-    with bench.products(chosen.products), Progress(console=console, transient=True) as progress:
+    everywhere = chosen.products == "onednn"
+    with products(chosen.products), bench.by_onednn(everywhere), Progress(console=console, transient=True) as progress:
         found = run(chosen, device, progress)
     found["environment"] = bench.environment(device, chosen.threads, products=chosen.products, compile=chosen.compile)
     if chosen.json:

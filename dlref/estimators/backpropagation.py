@@ -28,7 +28,7 @@ from ..convert import convert
 from ..manual.flat import flatten
 from ..manual.lbfgs import minimize_lbfgs
 from ..models import mlp, module_named
-from ..products import onednn_rounds_as_float32, products
+from ..products import by_onednn, pay
 from .common import CONSTRAINTS, Rows, device_of, dtype_of, namespace, tensor_of
 from .export import Exports
 from .objective import Objective, objective
@@ -37,7 +37,6 @@ from .stochastic import NUMBERS, Stochastic
 
 ACTIVATIONS = {"logistic": "Sigmoid"}  # scikit-learn's names that are not torch's
 CACHED = 2**19  # of them that a CPU's cache holds
-LARGE = 2**22  # multiplications of a product that are worth the choice of its kernel
 
 # The parameters beside scikit-learn's own.
 OWN: dict[str, Any] = dict(backend="manual", device="auto", dtype=None, compile="auto", dropout=0.0, optimizer=None,
@@ -305,9 +304,8 @@ class Backpropagation(Stochastic, Exports, Extended):
 
     def _products(self, rows: int) -> contextlib.AbstractContextManager:
         """Large float32 products on the CPU by oneDNN, which on some takes half of MKL's time."""
-        large = rows * max(c.size for c in self.coefs_) >= LARGE and self.coefs_[0].dtype == np.float32
-        here = large and device_of(self.device).type == "cpu" and onednn_rounds_as_float32()
-        return products("onednn" if here else "default")
+        dtype = torch.float32 if self.coefs_[0].dtype == np.float32 else torch.float64
+        return by_onednn(pay(rows * max(c.size for c in self.coefs_), dtype, device_of(self.device)))
 
     def _output(self, z: Tensor) -> Tensor:
         """What is predicted of the network's output."""

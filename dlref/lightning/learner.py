@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -14,6 +15,7 @@ from .. import builtin, manual
 from ..manual.flat import flatten
 from ..manual.module import spending
 from ..names import one_of, optimizer_named, schedule_named
+from ..products import Products
 
 # Backend: the namespace of its model, loss, optimizer and schedule.
 BACKENDS: dict[str, Any] = {"manual": manual, "bridged": manual, "builtin": builtin}
@@ -67,6 +69,7 @@ class Learner(lightning.LightningModule):
                              f"{accumulate_grad_batches}")  # fmt: skip
         self.save_hyperparameters()
         self.compiled: Any = None
+        self.products_before: str | None = None  # of the training that goes on
         self.hp: Any = self.hparams
         # Of the hyperparameters, Lightning removes what cannot be pickled, as a function of LambdaLR's.
         self.given = {name: dict(self.hp[name] or {}) for name in ("optimizer_args", "schedule_args")}
@@ -75,7 +78,7 @@ class Learner(lightning.LightningModule):
 
     def learn(self, network: Any, criterion: Any) -> None:
         """Take the network and the criterion; ValueError for what is wrong with the optimizer's and schedule's arguments."""
-        self.network, self.criterion = network, criterion
+        self.network, self.criterion, self.products = network, criterion, Products(network)
         self._optimizer_and_schedule()
 
     def task(self, batch: Any) -> tuple[Any, Any]:
@@ -113,11 +116,12 @@ class Learner(lightning.LightningModule):
         optimizer: Any = self.optimizers()
         every = self.hp.accumulate_grad_batches
         x, y = self.task(batch)
-        if self.compiled is not None:
+        if self.compiled is not None:  # which chooses its products
             z, error = self._compiled_step(optimizer, x, y)
             self._log("train", z, error, y)
         else:
-            z, error = self.gradients(x, y)
+            with self.products(x):
+                z, error = self.gradients(x, y)
             self._log("train", z, error, y)
             if (index + 1) % every and not self.trainer.is_last_batch:
                 return
@@ -127,6 +131,11 @@ class Learner(lightning.LightningModule):
             optimizer.zero_grad()
         if self.hp.schedule_every == "step":
             self._step_schedule(error)
+        taken = (self.products if self.compiled is None else self.compiled.products).taken
+        if self.products_before not in (None, taken):
+            rank_zero_warn(f"the checkpoint's training took {self.products_before} products of float32, here they are {taken}: "
+                           "it goes on in other last digits")  # fmt: skip
+        self.products_before = None
 
     def _compiled_step(self, optimizer: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
         """All of a step, as the closure of the optimizer's step, by which Lightning counts; it leaves nothing to update by."""
@@ -170,7 +179,11 @@ class Learner(lightning.LightningModule):
                 f"{self.trainer.world_size} devices and {self.trainer.precision}: use backend 'bridged' for these"
             )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["products"] = (self.products if self.compiled is None else self.compiled.products).taken
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.products_before = checkpoint.get("products")
         theirs, ours = checkpoint.get("state_dict", {}), self.state_dict()
         for name in sorted(set(theirs) | set(ours)):
             a, b = (tuple(s[name].shape) if name in s else "missing" for s in (theirs, ours))

@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..products import Products
 from .flat import flatten
 from .module import gradients
 from .nn.utils import clip_grad_norm_
@@ -91,6 +92,7 @@ def fit_by(
         compile: make one graph of the step (dlref.compile_step), true by the compiler "inductor"; or a backend's name, as
             "eager", which plays the step's kernels back. It takes seconds to minutes before the second step.
         seed: of the order of the samples; the same seed gives the same batches in both namespaces.
+        On a CPU, large float32 products are oneDNN's where those are exact (dlref.products).
         callback: called with the epoch's record; what it returns, if true, ends the training. So does Ctrl-C.
         Returns a record an epoch: epoch, loss (mean over the training data, while they were learnt), seconds; with
             validation data their loss and, for classes, accuracy.
@@ -99,6 +101,7 @@ def fit_by(
         _check(train, validation, epochs, batch_size, patience)
         by_one_gradient(optimizer)
         before(network)
+        by = Products(network)
         if compile:
             take = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)
         else:
@@ -110,7 +113,8 @@ def fit_by(
                 network.train()
                 start, total = time.perf_counter(), torch.zeros((), device=train[0].device)
                 for x, y in minibatches(train, batch_size, seed, epoch):
-                    total += take(x, y).detach() * len(x)
+                    with by(x):
+                        total += take(x, y).detach() * len(x)
                 loss = total.item() / len(train[0])
                 record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
                 if validation is not None:
