@@ -136,7 +136,7 @@ def onednn_rounds_as_float32() -> bool:
 
 @functools.cache
 def faster() -> bool:
-    """Whether oneDNN's products take half of MKL's time on this CPU: one of AMD's with AVX-512, which MKL uses on Intel's alone."""
+    """Whether oneDNN's products take half of MKL's time here: on AMD's CPUs with AVX-512, which MKL leaves to Intel's."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     with contextlib.suppress(OSError):
