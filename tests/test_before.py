@@ -1,4 +1,4 @@
-"""Files that an earlier commit wrote (tests/before): checkpoints, configurations, pickled modules and estimators go on loading."""
+"""Files of an earlier commit (tests/before): checkpoints, configurations, pickled modules and estimators go on loading."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_training_goes_on(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 def test_modules_and_the_state_of_an_optimizer():
     found = torch.load(BEFORE / "modules.pt", weights_only=False)
-    model, parts = found["model"].eval(), found["sequence"].eval()
+    model, parts = dlref.manual.nn.Sequential(*found["model"]).eval(), found["sequence"].eval()
     assert torch.allclose(model(found["x"]), found["y"], atol=1e-6)
     assert torch.allclose(model.vjp(found["x"])[0], found["y"], atol=1e-6)
     encoder = dlref.manual.nn.TransformerEncoderLayer(4, 2, 8, 0.0, batch_first=True).eval()

@@ -390,6 +390,7 @@ class Sequential(Manual, nn.Sequential):
     dE/dx_l = J_l^T dE/dx_{l+1}. A layer that stands in it twice gets the sum of its two gradients.
     """
 
+    __module__ = "dlref.manual.nn"  # the path that a pickle holds
     forward = nn.Sequential.forward  # type: ignore[assignment]
 
     def explicit(self, input: Any) -> tuple[Any, Pullback]:
