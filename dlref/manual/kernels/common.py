@@ -33,3 +33,26 @@ def select(test: Callable, x: Tensor, bound: float, a: Tensor | float, b: Tensor
     a = a if isinstance(a, Tensor) else b.new_full((), a)
     a, b_bits = a.resolve_neg().view(kind), b.resolve_neg().view(kind)
     return mask.bitwise_and_(a ^ b_bits).bitwise_xor_(b_bits).view(b.dtype)
+
+
+def logistic(x: Tensor) -> Tensor:
+    r"""$e^{\min(x, 0)} / (1 + e^{-|x|})$, real: no overflow, so exact where it is subnormal."""
+    return x.clamp(max=0).exp_().div_(x.abs().neg_().exp_().add_(1))
+
+
+def gated(a: Tensor, x: Tensor) -> Tensor:
+    r"""$a\,\sigma(x)$, real, a factor $h = e^{\min(x, 0) / 2}$ at a time: no factor is subnormal by itself."""
+    h = x.clamp(max=0).mul_(0.5).exp_()
+    return (a * h).mul_(h).div_(x.abs().neg_().exp_().add_(1))
+
+
+def log1p_exp(x: Tensor) -> Tensor:
+    r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$."""
+    return x.abs().neg_().exp_().log1p_().add_(x.clamp(min=0))
+
+
+def sech(x: Tensor) -> Tensor:
+    r"""$1 / \cosh x = 2 h / (1 + h^2),\quad h = e^{-|x|}$, real."""
+    h = x.abs().neg_().exp_()
+    d = (h * h).add_(1)
+    return h.mul_(2).div_(d)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import op
-from .common import own, plain, where_zero, wide, widened, zero_where
+from .common import wide, widened
 
 
 def _integral(input, *numbers):
@@ -43,6 +43,8 @@ def relu_gradient(dy, output):
 
 
 class ReLU(Manual, torch.nn.ReLU):
+    """The module of `relu`."""
+
     op = relu
 
 
@@ -59,6 +61,8 @@ def relu6_gradient(dy, output):
 
 
 class ReLU6(Manual, torch.nn.ReLU6):
+    """The module of `relu6`."""
+
     op = relu6
 
 
@@ -77,6 +81,8 @@ def threshold_gradient(dy, input, threshold):
 
 
 class Threshold(Manual, torch.nn.Threshold):
+    """The module of `threshold`."""
+
     op = threshold
 
 
@@ -94,6 +100,8 @@ def leaky_relu_gradient(dy, input, negative_slope):
 
 
 class LeakyReLU(Manual, torch.nn.LeakyReLU):
+    """The module of `leaky_relu`."""
+
     op = leaky_relu
 
 
@@ -104,14 +112,14 @@ def prelu(input, weight):
     input (N, C, *), weight (C,), or of one element for all. RuntimeError for other shapes, or another dtype.
     He et al. 2015, arXiv:1502.01852, eq. 1.
     """
-    x, w = wide(input), _over_channels(wide(weight), input)
+    x, w = wide(input), over_channels(wide(weight), input)
     return torch.where(x > 0, x, w * x).to(input.dtype)
 
 
 @prelu.gradient
 def prelu_gradient(dy, needs, input, weight):
     r"""$dx = dy$ where $x > 0$, else $w_c\,dy$; $dw_c = \sum dy\,\min(x, 0)$ over all of channel c."""
-    x, w = wide(input), _over_channels(wide(weight), input)
+    x, w = wide(input), over_channels(wide(weight), input)
     dx = torch.where(x > 0, dy, w * dy) if needs.input else None
     # min(x, 0) has at 0 the slope of w x, as dx has it
     dw = (torch.where(x > 0, 0, x) * dy).sum_to_size(w.shape).reshape(weight.shape) if needs.weight else None
@@ -119,10 +127,12 @@ def prelu_gradient(dy, needs, input, weight):
 
 
 class PReLU(Manual, torch.nn.PReLU):
+    """The module of `prelu`. Its slope `weight` is learnt: one, or `num_parameters` for the channels."""
+
     op = prelu
 
 
-def _over_channels(weight, input):
+def over_channels(weight, input):
     """The weight of each channel along the input's second dimension."""
     return weight.reshape((-1, *(1 for _ in input.shape[2:])) if input.dim() else ())
 
@@ -156,6 +166,8 @@ def rrelu_gradient(dy, input, slope):
 
 
 class RReLU(Manual, torch.nn.RReLU):
+    """The module of `rrelu`. A slope for each element is drawn in training alone."""
+
     op = rrelu
 
 
@@ -177,35 +189,26 @@ def rrelu_prepare(input, lower, upper, training):
 # --- exponential units ------------------------------------------------------------------------------------------
 
 
-def _elu(input, alpha, scale=1.0, rate=1.0):
-    r"""$s x$ where $x > 0$, else $s \alpha\,(e^{r x} - 1)$."""
-    x = wide(input)
-    y = torch.expm1(x.clamp(max=0) * rate)
-    return (torch.where(x < 0, y if alpha == 1 else y * alpha, x) * scale).to(input.dtype)
-
-
-def _elu_gradient(dy, input, factor, scale=1.0, rate=1.0):
-    r"""$s\,dy$ where $x > 0$, else $f\,e^{r x} dy,\quad f = s \alpha r$: of the input, as $y + s \alpha$ would cancel."""
-    x = wide(input)
-    return torch.where(x <= 0, torch.exp(x.clamp(max=0) * rate) * factor * dy, scale * dy)
-
-
 @op(builtin=F.elu)
 def elu(input, alpha=1.0):
     r"""Exponential linear unit: $y = x$ where $x > 0$, else $\alpha (e^x - 1)$.
 
     Any shape; output as input. Clevert et al. 2016, arXiv:1511.07289, eq. 15.
     """
-    return _elu(input, alpha)
+    x = wide(input)
+    return torch.where(x < 0, alpha * torch.expm1(x.clamp(max=0)), x).to(input.dtype)
 
 
 @elu.gradient
 def elu_gradient(dy, input, alpha):
-    r"""$dx = dy$ where $x > 0$, else $\alpha e^x dy$."""
-    return _elu_gradient(dy, input, alpha)
+    r"""$dx = dy$ where $x > 0$, else $\alpha e^x dy$: of the input, as $y + \alpha$ would cancel."""
+    x = wide(input)
+    return torch.where(x <= 0, alpha * torch.exp(x.clamp(max=0)) * dy, dy)
 
 
 class ELU(Manual, torch.nn.ELU):
+    """The module of `elu`."""
+
     op = elu
 
 
@@ -215,23 +218,27 @@ def celu(input, alpha=1.0):
 
     Any shape; output as input. RuntimeError where alpha is 0. Barron 2017, arXiv:1704.07483, eq. 2.
     """
-    return _elu(input, alpha, rate=_rate(alpha, input))
-
-
-def _rate(alpha, input):
-    """1 / alpha, no larger than the dtype holds, as infinity times an x of 0 would be NaN."""
-    largest = torch.finfo(wide(input).dtype).max
-    return min(max(1 / alpha, -largest), largest)
+    x = wide(input)
+    return torch.where(x < 0, alpha * torch.expm1(x.clamp(max=0) * reciprocal(alpha, x)), x).to(input.dtype)
 
 
 @celu.gradient
 def celu_gradient(dy, input, alpha):
     r"""$dx = dy$ where $x > 0$, else $e^{x / \alpha} dy$."""
-    return _elu_gradient(dy, input, 1.0, rate=_rate(alpha, input))
+    x = wide(input)
+    return torch.where(x <= 0, torch.exp(x.clamp(max=0) * reciprocal(alpha, x)) * dy, dy)
 
 
 class CELU(Manual, torch.nn.CELU):
+    """The module of `celu`."""
+
     op = celu
+
+
+def reciprocal(alpha, x):
+    """1 / alpha, no larger than x's dtype holds, as infinity times an x of 0 would be NaN."""
+    largest = torch.finfo(x.dtype).max
+    return min(max(1 / alpha, -largest), largest)
 
 
 @celu.prepare
@@ -252,16 +259,20 @@ def selu(input):
 
     Any shape; output as input. Klambauer et al. 2017, arXiv:1706.02515, eq. 2.
     """
-    return _elu(input, SELU_ALPHA, SELU_SCALE)
+    x = wide(input)
+    return (SELU_SCALE * torch.where(x < 0, SELU_ALPHA * torch.expm1(x.clamp(max=0)), x)).to(input.dtype)
 
 
 @selu.gradient
 def selu_gradient(dy, input):
     r"""$dx = \lambda\,dy$ where $x > 0$, else $\lambda \alpha e^x dy$."""
-    return _elu_gradient(dy, input, SELU_SCALE * SELU_ALPHA, SELU_SCALE)
+    x = wide(input)
+    return torch.where(x <= 0, SELU_SCALE * SELU_ALPHA * torch.exp(x.clamp(max=0)) * dy, SELU_SCALE * dy)
 
 
 class SELU(Manual, torch.nn.SELU):
+    """The module of `selu`."""
+
     op = selu
 
 
@@ -278,13 +289,12 @@ def hardtanh(input, min_val=-1.0, max_val=1.0):
 def hardtanh_gradient(dy, input, min_val, max_val):
     r"""$dx = dy\,[l < x < u]$."""
     x = wide(input)  # half precision would round the bounds
-    if -min_val == max_val:
-        size = x.abs()
-        return zero_where(dy, torch.ge, size, max_val, own(size))
-    return zero_where(zero_where(dy, torch.le, x, min_val), torch.ge, x, max_val)
+    return torch.where((x <= min_val) | (x >= max_val), 0, dy)
 
 
 class Hardtanh(Manual, torch.nn.Hardtanh):
+    """The module of `hardtanh`."""
+
     op = hardtanh
 
 
@@ -298,25 +308,18 @@ def hardtanh_prepare(input, min_val, max_val):
 @op(builtin=F.hardsigmoid)
 def hardsigmoid(input):
     r"""Piecewise linear sigmoid: $y = \min(\max(x + 3, 0), 6) / 6$. Any shape; output as input."""
-    return _ramp(wide(input)).to(input.dtype)
-
-
-def _ramp(x):
-    r"""$\min(\max(x + 3, 0), 6) / 6$, as a product, which takes a quarter of the time of a division; 6 times 1/6 is 1."""
-    y = x + 3
-    y = torch.clamp(y, 0, 6, out=own(y))
-    return torch.mul(y, 1 / 6, out=own(y))
+    return ((wide(input) + 3).clamp(0, 6) / 6).to(input.dtype)
 
 
 @hardsigmoid.gradient
 def hardsigmoid_gradient(dy, input):
     r"""$dx = dy / 6$ where $-3 < x < 3$, else 0."""
-    size = wide(input).abs()
-    dx = where_zero(dy, torch.lt, size, 3, own(size))
-    return torch.mul(dx, 1 / 6, out=own(dx))
+    return torch.where(wide(input).abs() < 3, dy / 6, 0)
 
 
 class Hardsigmoid(Manual, torch.nn.Hardsigmoid):
+    """The module of `hardsigmoid`."""
+
     op = hardsigmoid
 
 
@@ -327,59 +330,59 @@ def hardswish(input):
     Howard et al. 2019, arXiv:1905.02244, section 5.2.
     """
     x = wide(input)
-    y = _ramp(x)
-    return torch.mul(y, x, out=own(y)).to(input.dtype)
+    return (x * ((x + 3).clamp(0, 6) / 6)).to(input.dtype)
 
 
 @hardswish.gradient
 def hardswish_gradient(dy, input):
     r"""$dx = 0$ where $x \le -3$, $dy\,(x / 3 + 1 / 2)$ where $x < 3$, else $dy$."""
     x = wide(input)
-    if (
-        plain()
-    ):  # t + 1/2 with t = x / 3 from -1 to 1, where of each bound only half counts: of t and its fraction the mean
-        t = x.nan_to_num(3).clamp_(-3, 3).mul_(1 / 3)
-        return torch.lerp(t, torch.frac(t), 0.5, out=t).add_(0.5).mul_(dy)
     return torch.where(x <= -3, 0, torch.where(x < 3, dy * (x / 3 + 0.5), dy))
 
 
 class Hardswish(Manual, torch.nn.Hardswish):
+    """The module of `hardswish`."""
+
     op = hardswish
 
 
 @op(builtin=F.hardshrink)
 def hardshrink(input, lambd=0.5):
     r"""$y = x$ where $|x| > \lambda$, else 0. Any shape; output as input."""
-    size = wide(input).abs()
-    return zero_where(input, torch.le, size, lambd, own(size)).to(input.dtype)
+    return torch.where(wide(input).abs() <= lambd, 0, input)
 
 
 @hardshrink.gradient
 def hardshrink_gradient(dy, output, lambd):
     r"""$dx = dy\,[y \ne 0]$: only the output is kept."""
-    return where_zero(dy, torch.ne, output, 0) if lambd >= 0 else dy
+    return torch.where(output != 0, dy, 0) if lambd >= 0 else dy
 
 
 class Hardshrink(Manual, torch.nn.Hardshrink):
+    """The module of `hardshrink`."""
+
     op = hardshrink
 
 
 @op(builtin=F.softshrink)
 def softshrink(input, lambd=0.5):
-    r"""$y = \mathrm{sign}(x)\,\max(|x| - \lambda, 0)$. Any shape; output as input. RuntimeError where lambda < 0."""
+    r"""$y = \mathrm{sign}(x)\,\max(|x| - \lambda, 0) = x - \min(\max(x, -\lambda), \lambda)$.
+
+    Any shape; output as input. RuntimeError where lambda < 0.
+    """
     x = wide(input)
-    near = x.clamp(-lambd, lambd)
-    return torch.sub(x, near, out=own(near)).to(input.dtype)
+    return (x - x.clamp(-lambd, lambd)).to(input.dtype)
 
 
 @softshrink.gradient
 def softshrink_gradient(dy, input, lambd):
     r"""$dx = dy\,[|x| > \lambda]$."""
-    size = wide(input).abs()
-    return zero_where(dy, torch.le, size, lambd, own(size))
+    return torch.where(wide(input).abs() <= lambd, 0, dy)
 
 
 class Softshrink(Manual, torch.nn.Softshrink):
+    """The module of `softshrink`."""
+
     op = softshrink
 
 

@@ -32,6 +32,11 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
+def rounded(y: Tensor, input: Tensor) -> Tensor:
+    """What was computed of `wide`, `widened` or `floating` numbers, in half precision where the input is."""
+    return y.to(input.dtype) if input.dtype in HALF else y
+
+
 def outer(dy: Tensor, x: Tensor, place: Tensor | None = None) -> Tensor:
     r"""The gradient of the weight in $y = x W^\top$: $\sum_n dy_n x_n^\top$, (*, N, out) and (*, N, in) to (*, out, in).
 
@@ -163,8 +168,5 @@ def times(a: Tensor, x: Tensor) -> Tensor:
 
 def log1p_exp(x):
     r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation, differentiable at 0 too."""
-    if plain():
-        size = x.abs().neg_()
-        return size.exp_().log1p_().add_(x.clamp(min=0))
     positive = x > 0
     return torch.where(positive, x, 0) + torch.log1p(torch.exp(torch.where(positive, -x, x)))

@@ -74,6 +74,8 @@ def dropout_prepare(input, p, training):
 
 
 class Dropout(Manual, torch.nn.Dropout):
+    """The module of `dropout`."""
+
     op = dropout
 
 
@@ -100,6 +102,8 @@ def dropout1d_prepare(input, p, training):
 
 
 class Dropout1d(Manual, torch.nn.Dropout1d):
+    """The module of `dropout1d`."""
+
     op = dropout1d
 
 
@@ -125,6 +129,8 @@ def dropout2d_prepare(input, p, training):
 
 
 class Dropout2d(Manual, torch.nn.Dropout2d):
+    """The module of `dropout2d`."""
+
     op = dropout2d
 
 
@@ -149,6 +155,8 @@ def dropout3d_prepare(input, p, training):
 
 
 class Dropout3d(Manual, torch.nn.Dropout3d):
+    """The module of `dropout3d`."""
+
     op = dropout3d
 
 
@@ -190,6 +198,8 @@ def alpha_dropout_prepare(input, p, training):
 
 
 class AlphaDropout(Manual, torch.nn.AlphaDropout):
+    """The module of `alpha_dropout`. It drops in training alone."""
+
     op = alpha_dropout
     attributes = {"p": "p", "training": "training"}  # torch's module does not work in place either
 
@@ -214,5 +224,7 @@ def feature_alpha_dropout_prepare(input, p, training):
 
 
 class FeatureAlphaDropout(Manual, torch.nn.FeatureAlphaDropout):
+    """The module of `feature_alpha_dropout`."""
+
     op = feature_alpha_dropout
     attributes = {"p": "p", "training": "training"}

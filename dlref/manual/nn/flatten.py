@@ -24,6 +24,8 @@ def flatten_gradient(dy, shapes):
 
 
 class Flatten(Manual, torch.nn.Flatten):
+    """The module of `flatten`."""
+
     op = flatten
 
 
@@ -43,5 +45,7 @@ def unflatten_gradient(dy, shapes):
 
 
 class Unflatten(Manual, torch.nn.Unflatten):
+    """The module of `unflatten`."""
+
     op = unflatten
     attributes = {"dim": "dim", "sizes": "unflattened_size"}

@@ -32,6 +32,8 @@ def perceptron_loss_gradient(dy, input, target, reduction):
 
 
 class PerceptronLoss(Manual, perceptron.PerceptronLoss):
+    """The module of `perceptron_loss`."""
+
     op = perceptron_loss
 
 

@@ -50,6 +50,8 @@ def pixel_shuffle_gradient(dy, upscale_factor):
 
 
 class PixelShuffle(Manual, torch.nn.PixelShuffle):
+    """The module of `pixel_shuffle`."""
+
     op = pixel_shuffle
 
 
@@ -78,6 +80,8 @@ def pixel_unshuffle_gradient(dy, downscale_factor):
 
 
 class PixelUnshuffle(Manual, torch.nn.PixelUnshuffle):
+    """The module of `pixel_unshuffle`."""
+
     op = pixel_unshuffle
 
 
@@ -113,6 +117,8 @@ def channel_shuffle_gradient(dy, groups):
 
 
 class ChannelShuffle(Manual, torch.nn.ChannelShuffle):
+    """The module of `channel_shuffle`."""
+
     op = channel_shuffle
 
 

@@ -64,6 +64,8 @@ def rbf_gradient(dy, output, saved, needs, input, centers, widths, kernel):
 
 
 class RBF(Manual, builtin_rbf.RBF):
+    """The module of `rbf`."""
+
     op = rbf
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import op
-from .common import HALF, floating, gated, log1p_exp, logistic, plain, sech, where_zero, wide, widened
+from .common import floating, gated, log1p_exp, logistic, rounded, sech, wide, widened
 
 INF = float("inf")
 
@@ -20,8 +20,7 @@ INF = float("inf")
 @op(builtin=torch.sigmoid)
 def sigmoid(input):
     r"""Logistic function: $y = 1 / (1 + e^{-x})$. Any shape; output as input."""
-    y = logistic(floating(input))
-    return y.to(input.dtype) if input.dtype in HALF else y
+    return rounded(logistic(floating(input)), input)
 
 
 @sigmoid.gradient
@@ -36,6 +35,8 @@ def sigmoid_gradient(dy, input):
 
 
 class Sigmoid(Manual, torch.nn.Sigmoid):
+    """The module of `sigmoid`."""
+
     op = sigmoid
 
 
@@ -53,6 +54,8 @@ def tanh_gradient(dy, input):
 
 
 class Tanh(Manual, torch.nn.Tanh):
+    """The module of `tanh`."""
+
     op = tanh
 
 
@@ -69,6 +72,8 @@ def logsigmoid_gradient(dy, input):
 
 
 class LogSigmoid(Manual, torch.nn.LogSigmoid):
+    """The module of `logsigmoid`."""
+
     op = logsigmoid
 
 
@@ -79,23 +84,20 @@ def softplus(input, beta=1.0, threshold=20.0):
     Any shape; output as input. Dugas et al. 2001.
     """
     x = wide(input)
-    z = x if beta == 1 else x * beta
-    if plain() and threshold >= 0:  # the bend, 0 past the threshold, and the line
-        bend = z.abs().neg_().exp_().log1p_()
-        bend = bend if beta == 1 else bend.div_(beta)
-        line = x.clamp(min=0) if beta > 0 else x.clamp(max=0)
-        return where_zero(bend, torch.le, z, threshold).add_(line).to(input.dtype)
+    z = beta * x
     return torch.where(z > threshold, x, log1p_exp(z) / beta).to(input.dtype)
 
 
 @softplus.gradient
 def softplus_gradient(dy, input, beta, threshold):
     r"""$dx = dy\,\sigma(\beta x)$, and $dy$ where $\beta x$ exceeds the threshold."""
-    z = wide(input) if beta == 1 else wide(input) * beta
+    z = beta * wide(input)
     return torch.where(z > threshold, dy, dy * logistic(z))
 
 
 class Softplus(Manual, torch.nn.Softplus):
+    """The module of `softplus`."""
+
     op = softplus
 
 
@@ -103,8 +105,7 @@ class Softplus(Manual, torch.nn.Softplus):
 def softsign(input):
     r"""$y = x / (1 + |x|)$. Any shape; output as input. Bergstra et al. 2009."""
     x = widened(input)
-    y = x / (1 + x.abs())
-    return y.to(input.dtype) if input.dtype in HALF else y
+    return rounded(x / (1 + x.abs()), input)
 
 
 @softsign.gradient
@@ -118,6 +119,8 @@ def softsign_gradient(dy, input):
 
 
 class Softsign(Manual, torch.nn.Softsign):
+    """The module of `softsign`."""
+
     op = softsign
 
 
@@ -134,8 +137,7 @@ def tanhshrink(input):
     k = 21 + torch.zeros_like(square)
     for odd in range(19, 1, -2):
         k = odd + square / k
-    y = torch.where(small, x * (square / (k + square)), x - torch.tanh(x))
-    return y.to(input.dtype) if input.dtype in HALF else y
+    return rounded(torch.where(small, x * (square / (k + square)), x - torch.tanh(x)), input)
 
 
 @tanhshrink.gradient
@@ -145,6 +147,8 @@ def tanhshrink_gradient(dy, input):
 
 
 class Tanhshrink(Manual, torch.nn.Tanhshrink):
+    """The module of `tanhshrink`."""
+
     op = tanhshrink
 
 
@@ -169,7 +173,17 @@ def silu_gradient(dy, input):
 
 
 class SiLU(Manual, torch.nn.SiLU):
+    """The module of `silu`."""
+
     op = silu
+
+
+def _root_exp(x):
+    r"""$h = e^{x / 2}$ and $e^x$, with x no larger than 22, where $\tanh(\log(1 + e^x)) = n / (n + 2),\quad n = e^x (e^x + 2)$,
+    is 1. A factor h at a time, nothing is subnormal but the result.
+    """
+    h = torch.exp(x.clamp(max=22) / 2)
+    return h, h * h
 
 
 @op(builtin=F.mish)
@@ -180,14 +194,6 @@ def mish(input):
     negative = x < 0
     first, second = torch.where(negative, h, 1), torch.where(negative, h, e)
     return (x * first * (second * (e + 2) / (e * (e + 2) + 2))).to(input.dtype)
-
-
-def _root_exp(x):
-    r"""$h = e^{x / 2}$ and $e^x$, with x no larger than 22, where $\tanh(\log(1 + e^x)) = n / (n + 2),\quad n = e^x (e^x + 2)$,
-    is 1. A factor h at a time, nothing is subnormal but the result.
-    """
-    h = torch.exp(x.clamp(max=22) / 2)
-    return h, h * h
 
 
 @mish.gradient
@@ -205,21 +211,16 @@ def mish_gradient(dy, input):
 
 
 class Mish(Manual, torch.nn.Mish):
+    """The module of `mish`."""
+
     op = mish
 
 
-@op(builtin=F.gelu)
-def gelu(input, approximate="none"):
-    r"""Gaussian error linear unit: $y = x\,\Phi(x)$, $\Phi$ the normal distribution function; with approximate="tanh",
-    $\Phi(x) \approx (1 + \tanh u) / 2 = \sigma(2u),\quad u = \sqrt{2 / \pi}\,(x + 0.044715\,x^3)$.
+RATE, CUBIC, DENSITY = math.sqrt(2 / math.pi), 0.044715, 1 / math.sqrt(2 * math.pi)
 
-    Any shape; output as input. RuntimeError for another approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415.
-    """
-    x = wide(input)
-    if approximate == "tanh":
-        return gated(x, 2 * _cubic(x)).to(input.dtype)
-    deep = (x < DEEP[x.dtype]) & (x > -INF)  # $-\\infty \\cdot 0$ is NaN, as in torch
-    return torch.where(deep, _tail(x), x * _normal(x)).to(input.dtype)
+
+def _cubic(x):
+    return RATE * (x + CUBIC * x.square() * x)
 
 
 def _normal(x):
@@ -238,6 +239,20 @@ def _tail(x):
     return torch.exp(-x.square() / 2) * ((1 - r * (1 - 3 * r * (1 - 5 * r * (1 - 7 * r)))) * -DENSITY)
 
 
+@op(builtin=F.gelu)
+def gelu(input, approximate="none"):
+    r"""Gaussian error linear unit: $y = x\,\Phi(x)$, $\Phi$ the normal distribution function; with approximate="tanh",
+    $\Phi(x) \approx (1 + \tanh u) / 2 = \sigma(2u),\quad u = \sqrt{2 / \pi}\,(x + 0.044715\,x^3)$.
+
+    Any shape; output as input. RuntimeError for another approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415.
+    """
+    x = wide(input)
+    if approximate == "tanh":
+        return gated(x, 2 * _cubic(x)).to(input.dtype)
+    deep = (x < DEEP[x.dtype]) & (x > -INF)  # $-\\infty \\cdot 0$ is NaN, as in torch
+    return torch.where(deep, _tail(x), x * _normal(x)).to(input.dtype)
+
+
 @gelu.gradient
 def gelu_gradient(dy, input, approximate):
     r"""$dx = dy\,(\Phi + x\,\Phi')$, with $\Phi'(x) = e^{-x^2 / 2} / \sqrt{2 \pi}$, or
@@ -253,14 +268,9 @@ def gelu_gradient(dy, input, approximate):
 
 
 class GELU(Manual, torch.nn.GELU):
+    """The module of `gelu`."""
+
     op = gelu
-
-
-RATE, CUBIC, DENSITY = math.sqrt(2 / math.pi), 0.044715, 1 / math.sqrt(2 * math.pi)
-
-
-def _cubic(x):
-    return RATE * (x + CUBIC * x.square() * x)
 
 
 @gelu.prepare
@@ -289,6 +299,8 @@ def glu_gradient(dy, input, dim):
 
 
 class GLU(Manual, torch.nn.GLU):
+    """The module of `glu`."""
+
     op = glu
 
 

@@ -74,10 +74,14 @@ def softmax_gradient(dy, output, dim):
 
 
 class Softmax(Manual, torch.nn.Softmax):
+    """The module of `softmax`."""
+
     op = softmax
 
 
 class Softmax2d(Manual, torch.nn.Softmax2d):
+    """The module of `softmax`."""
+
     op = softmax
     dim = -3  # the channels of (N, C, H, W) or (C, H, W)
     attributes = {"dim": "dim"}
@@ -115,6 +119,8 @@ def softmin_gradient(dy, output, dim):
 
 
 class Softmin(Manual, torch.nn.Softmin):
+    """The module of `softmin`."""
+
     op = softmin
 
 
@@ -141,6 +147,8 @@ def log_softmax_gradient(dy, output, dim):
 
 
 class LogSoftmax(Manual, torch.nn.LogSoftmax):
+    """The module of `log_softmax`."""
+
     op = log_softmax
 
 

@@ -38,6 +38,8 @@ def embedding_gradient(dy, input, weight, padding_idx, scale_grad_by_freq, spars
 
 
 class Embedding(Manual, torch.nn.Embedding):
+    """The module of `embedding`."""
+
     op = embedding
 
 
