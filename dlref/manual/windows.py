@@ -6,12 +6,14 @@ of the kernel.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from .op import fusing, op
+from .op import op
 
 
 @op()
@@ -32,7 +34,7 @@ def windows(x: Tensor, dim: int, kernel: Sequence[int], stride: Sequence[int], d
 
 
 @windows.gradient
-def _(dy, x, dim, kernel, stride, dilation):
+def windows_gradient(dy, x, dim, kernel, stride, dilation):
     r"""$dx = $ `overlap_add` of dy."""
     return overlap_add(dy, dim, x.shape[dim : dim + len(kernel)], stride, dilation)
 
@@ -41,30 +43,31 @@ def _(dy, x, dim, kernel, stride, dilation):
 def overlap_add(w: Tensor, dim: int, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
     r"""The transpose of `windows`: (..., *O, ..., *K) to (..., *L, ...) with L = size, windows added where they overlap.
 
-    $x_l = \sum_{o s + k d = l} w_{o, k}$: one strided addition for each element of the kernel.
+    $x_l = \sum_{o s + k d = l} w_{o, k}$: a term for each element k of the kernel, zero between the places $o s + k d$.
     """
     n = len(size)
-    output, kernel = w.shape[dim : dim + n], w.shape[-n:]
-    zeros = x = w.new_zeros((*w.shape[:dim], *size, *w.shape[dim + n : -n]))
-    for offset in itertools.product(*map(range, kernel)):
-        at = [slice(k * d, k * d + s * (o - 1) + 1, s) if o else slice(0, 0)
-              for k, d, s, o in zip(offset, dilation, stride, output, strict=True)]  # fmt: skip
-        part = (slice(None),) * dim + tuple(at)
-        if fusing():  # a term by itself: a compiler would repeat in each addition in place all those before
-            term = zeros.clone()
-            term[part] = w[(Ellipsis, *offset)]
-            x = x + term
-        else:
-            x[part] += w[(Ellipsis, *offset)]
-    return x
+    terms = (
+        spaced(w[(Ellipsis, *k)], dim, size, [k_i * d for k_i, d in zip(k, dilation, strict=True)], stride)
+        for k in itertools.product(*map(range, w.shape[-n:]))
+    )
+    return functools.reduce(operator.add, terms)
 
 
 @overlap_add.gradient
-def _(dy, w, dim, size, stride, dilation):
+def overlap_add_gradient(dy, w, dim, size, stride, dilation):
     r"""$dw = $ `windows` of dy, of which the output's size takes the first."""
     n = len(size)
     found = windows(dy, dim, w.shape[-n:], stride, dilation)
     return found[(slice(None),) * dim + tuple(slice(o) for o in w.shape[dim : dim + n])]
+
+
+def spaced(x: Tensor, dim: int, size: Sequence[int], start: Sequence[int], step: Sequence[int]) -> Tensor:
+    """x with zeros around and between: element o of each dimension from `dim` on at start + o step, of size places."""
+    for i, (length, a, s) in enumerate(zip(size, start, step, strict=True), dim):
+        number = x.shape[i]
+        zeros = x.new_zeros((*x.shape[:i], length, *x.shape[i + 1 :]))
+        x = zeros.slice_scatter(x, i, a, a + s * (number - 1) + 1, s) if number else zeros
+    return x
 
 
 def padded(x: Tensor, dim: int, pads: Sequence[tuple[int, int]]) -> Tensor:
