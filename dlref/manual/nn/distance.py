@@ -73,6 +73,8 @@ def pairwise_distance_gradient(dy, x1, x2, p, eps, keepdim):
 
 
 class PairwiseDistance(Manual, torch.nn.PairwiseDistance):
+    """The module of `pairwise_distance`."""
+
     op = pairwise_distance
     attributes = {"p": "norm", "eps": "eps", "keepdim": "keepdim"}
 
@@ -111,6 +113,8 @@ def cosine_similarity_gradient(dy, needs, x1, x2, dim, eps):
 
 
 class CosineSimilarity(Manual, torch.nn.CosineSimilarity):
+    """The module of `cosine_similarity`."""
+
     op = cosine_similarity
 
 
@@ -125,15 +129,6 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     return y if out is None else out.resize_(y.shape).copy_(y)
 
 
-@normalize.prepare
-def normalize_prepare(input, p, dim, eps, out):
-    if out is not None and torch.is_grad_enabled() and (input.requires_grad or out.requires_grad):
-        raise RuntimeError(
-            "normalize(): out= has no gradient, but an argument requires one: detach it, or leave out= out"
-        )
-    return input, p, dim, eps, out
-
-
 @normalize.gradient
 def normalize_gradient(dy, input, p, dim, eps):
     r"""$dx = (dy - [n \ge \epsilon]\,\sum dy\,y\;\partial \lVert x \rVert_p / \partial x) / n$, n the denominator."""
@@ -145,6 +140,15 @@ def normalize_gradient(dy, input, p, dim, eps):
     return (dy - torch.where((size >= eps) & (size > 0), along, 0) * norm_gradient(x, size, p, dim)) / n
 
 
+@normalize.prepare
+def normalize_prepare(input, p, dim, eps, out):
+    if out is not None and torch.is_grad_enabled() and (input.requires_grad or out.requires_grad):
+        raise RuntimeError(
+            "normalize(): out= has no gradient, but an argument requires one: detach it, or leave out= out"
+        )
+    return input, p, dim, eps, out
+
+
 @op(builtin=F.one_hot)
 def one_hot(tensor, num_classes=-1):
     r"""One-hot vectors: $y_{nc} = [x_n = c]$.
@@ -153,6 +157,11 @@ def one_hot(tensor, num_classes=-1):
     gradient. RuntimeError where a class is negative or not below num_classes.
     """
     return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+
+
+@one_hot.gradient
+def one_hot_gradient(dy):
+    """$dx = 0$: classes are integers and have no gradient."""
 
 
 @one_hot.prepare
@@ -169,8 +178,3 @@ def one_hot_prepare(tensor, num_classes=-1):
             bounds = f"lie in [0, {num_classes})" if num_classes > 0 else "not be negative"
             raise RuntimeError(f"one_hot(): classes must {bounds}, they lie in [{low}, {high}]")
     return tensor, int(tensor.max()) + 1 if num_classes == -1 else num_classes
-
-
-@one_hot.gradient
-def one_hot_gradient(dy):
-    """$dx = 0$: classes are integers and have no gradient."""

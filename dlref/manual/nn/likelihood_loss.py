@@ -29,6 +29,26 @@ def binary_cross_entropy(input, target, weight=None, reduction="mean"):
     return reduce_loss(loss if weight is None else loss * weight, reduction).to(input.dtype)
 
 
+@binary_cross_entropy.gradient
+def binary_cross_entropy_gradient(dy, needs, input, target, weight, reduction):
+    r"""$dp = s\,w\,(p - t) / p(1 - p)$, at the ends $(1 - t) / (1 - p) - t / p$, each denominator at least $10^{-12}$;
+    $dt = s\,w\,(\log(1 - p) - \log p)$.
+
+    At p = 0 and t = 0 that is 1, as it is beside them, where the former is 0/0.
+    """
+    p = wide(input)
+    s = unreduced(dy, input.numel(), reduction)
+    s = s if weight is None else s * weight
+    dp = s * _slope_of_probability(p, target) if needs.input else None
+    return dp, s * ((-p).log1p() - p.log()) if needs.target else None
+
+
+class BCELoss(Manual, torch.nn.BCELoss):
+    """The module of `binary_cross_entropy`."""
+
+    op = binary_cross_entropy
+
+
 @binary_cross_entropy.prepare
 def binary_cross_entropy_prepare(input, target, weight, reduction):
     check_reduction(reduction)
@@ -47,24 +67,6 @@ def binary_cross_entropy_prepare(input, target, weight, reduction):
     return input, target, weight, reduction
 
 
-@binary_cross_entropy.gradient
-def binary_cross_entropy_gradient(dy, needs, input, target, weight, reduction):
-    r"""$dp = s\,w\,(p - t) / p(1 - p)$, at the ends $(1 - t) / (1 - p) - t / p$, each denominator at least $10^{-12}$;
-    $dt = s\,w\,(\log(1 - p) - \log p)$.
-
-    At p = 0 and t = 0 that is 1, as it is beside them, where the former is 0/0.
-    """
-    p = wide(input)
-    s = unreduced(dy, input.numel(), reduction)
-    s = s if weight is None else s * weight
-    dp = s * _slope_of_probability(p, target) if needs.input else None
-    return dp, s * ((-p).log1p() - p.log()) if needs.target else None
-
-
-class BCELoss(Manual, torch.nn.BCELoss):
-    op = binary_cross_entropy
-
-
 def _slope_of_probability(p, t):
     both = (1 - p) * p
     inside = both >= LEAST
@@ -81,20 +83,6 @@ def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean
     """
     loss = _binary(wide(input), target, pos_weight)
     return reduce_loss(loss if weight is None else loss * weight, reduction).to(input.dtype)
-
-
-def _binary(x, t, c):
-    r"""$c\,t\,\zeta(-x) + (1 - t)\,\zeta(x)$: of either label alone exact, as no x is subtracted from $\zeta(x)$ again."""
-    return times(t if c is None else c * t, log1p_exp(-x)) + times(1 - t, log1p_exp(x))
-
-
-@binary_cross_entropy_with_logits.prepare
-def binary_cross_entropy_with_logits_prepare(input, target, weight, reduction, pos_weight):
-    check_reduction(reduction)
-    if target.shape != input.shape:
-        raise ValueError(f"binary_cross_entropy_with_logits: the target must have the input's shape {tuple(input.shape)}, "
-                         f"it has {tuple(target.shape)}")  # fmt: skip
-    return input, target, weight, reduction, pos_weight
 
 
 @binary_cross_entropy_with_logits.gradient
@@ -116,13 +104,44 @@ def binary_cross_entropy_with_logits_gradient(dy, needs, input, target, weight, 
 
 
 class BCEWithLogitsLoss(Manual, torch.nn.BCEWithLogitsLoss):
+    """The module of `binary_cross_entropy_with_logits`."""
+
     op = binary_cross_entropy_with_logits
+
+
+def _binary(x, t, c):
+    r"""$c\,t\,\zeta(-x) + (1 - t)\,\zeta(x)$: of either label alone exact, as no x is subtracted from $\zeta(x)$ again."""
+    return times(t if c is None else c * t, log1p_exp(-x)) + times(1 - t, log1p_exp(x))
+
+
+@binary_cross_entropy_with_logits.prepare
+def binary_cross_entropy_with_logits_prepare(input, target, weight, reduction, pos_weight):
+    check_reduction(reduction)
+    if target.shape != input.shape:
+        raise ValueError(f"binary_cross_entropy_with_logits: the target must have the input's shape {tuple(input.shape)}, "
+                         f"it has {tuple(target.shape)}")  # fmt: skip
+    return input, target, weight, reduction, pos_weight
 
 
 @op(builtin=F.soft_margin_loss, autocast="float32")
 def soft_margin_loss(input, target, reduction="mean"):
     r"""Logistic loss of targets 1 and -1: $l = \log(1 + e^{-t x})$. Two tensors broadcast to each other."""
     return reduce_loss(log1p_exp(_opposed(wide(input), target)), reduction).to(input.dtype)
+
+
+@soft_margin_loss.gradient
+def soft_margin_loss_gradient(dy, needs, input, target, reduction):
+    r"""$dx = -s\,t\,\sigma(-t x),\quad dt = -s\,x\,\sigma(-t x)$."""
+    x = wide(input)
+    z = _opposed(x, target)
+    s = -unreduced(dy, z.numel(), reduction)
+    return gated(s * target, z), gated(s * x, z) if needs.target else None
+
+
+class SoftMarginLoss(Manual, torch.nn.SoftMarginLoss):
+    """The module of `soft_margin_loss`."""
+
+    op = soft_margin_loss
 
 
 def _opposed(x, target):
@@ -137,19 +156,6 @@ def soft_margin_loss_prepare(input, target, reduction):
     return input, target, reduction
 
 
-@soft_margin_loss.gradient
-def soft_margin_loss_gradient(dy, needs, input, target, reduction):
-    r"""$dx = -s\,t\,\sigma(-t x),\quad dt = -s\,x\,\sigma(-t x)$."""
-    x = wide(input)
-    z = _opposed(x, target)
-    s = -unreduced(dy, z.numel(), reduction)
-    return gated(s * target, z), gated(s * x, z) if needs.target else None
-
-
-class SoftMarginLoss(Manual, torch.nn.SoftMarginLoss):
-    op = soft_margin_loss
-
-
 @op(builtin=F.multilabel_soft_margin_loss)
 def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
     r"""Binary cross entropies of C labels, their mean:
@@ -160,12 +166,6 @@ def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
     loss = _binary(wide(input), target, None)
     loss = (loss if weight is None else loss * weight).sum(-1) / input.shape[-1]
     return reduce_loss(loss, reduction).to(torch.promote_types(input.dtype, target.dtype))
-
-
-@multilabel_soft_margin_loss.prepare
-def multilabel_soft_margin_loss_prepare(input, target, weight, reduction):
-    check_reduction(reduction)
-    return input, target, weight, reduction
 
 
 @multilabel_soft_margin_loss.gradient
@@ -182,7 +182,15 @@ def multilabel_soft_margin_loss_gradient(dy, needs, input, target, weight, reduc
 
 
 class MultiLabelSoftMarginLoss(Manual, torch.nn.MultiLabelSoftMarginLoss):
+    """The module of `multilabel_soft_margin_loss`."""
+
     op = multilabel_soft_margin_loss
+
+
+@multilabel_soft_margin_loss.prepare
+def multilabel_soft_margin_loss_prepare(input, target, weight, reduction):
+    check_reduction(reduction)
+    return input, target, weight, reduction
 
 
 # --- counts and normal values -----------------------------------------------------------------------------------
@@ -204,19 +212,6 @@ def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduct
     return reduce_loss(loss, reduction).to(dtype if dtype.is_floating_point else loss.dtype)
 
 
-def _mean(x, target, eps):
-    r"""$x + \epsilon$, but no 0 where the target is: 0/0 stands for 0 there."""
-    mean = x + eps
-    return torch.where((mean == 0) & (target == 0), 1, mean)
-
-
-@poisson_nll_loss.prepare
-def poisson_nll_loss_prepare(input, target, log_input, full, eps, reduction):
-    check_reduction(reduction)
-    torch.broadcast_shapes(input.shape, target.shape)
-    return input, target, log_input, full, eps, reduction
-
-
 @poisson_nll_loss.gradient
 def poisson_nll_loss_gradient(dy, needs, input, target, log_input, full, eps, reduction):
     r"""$dx = s\,(e^x - t)$, or $s\,(1 - t / (x + \epsilon))$; $dt = -s \log \lambda$, with full $+\,s (\log t + 1 / 2t)$."""
@@ -234,8 +229,23 @@ def poisson_nll_loss_gradient(dy, needs, input, target, log_input, full, eps, re
 
 
 class PoissonNLLLoss(Manual, torch.nn.PoissonNLLLoss):
+    """The module of `poisson_nll_loss`."""
+
     op = poisson_nll_loss
     attributes = {name: name for name in ("log_input", "full", "eps", "reduction")}
+
+
+def _mean(x, target, eps):
+    r"""$x + \epsilon$, but no 0 where the target is: 0/0 stands for 0 there."""
+    mean = x + eps
+    return torch.where((mean == 0) & (target == 0), 1, mean)
+
+
+@poisson_nll_loss.prepare
+def poisson_nll_loss_prepare(input, target, log_input, full, eps, reduction):
+    check_reduction(reduction)
+    torch.broadcast_shapes(input.shape, target.shape)
+    return input, target, log_input, full, eps, reduction
 
 
 @op(builtin=F.gaussian_nll_loss)
@@ -250,6 +260,26 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     loss = reduce_loss(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
     half = all(t.dtype in HALF for t in (input, target, var) if isinstance(t, torch.Tensor))
     return loss.to(torch.promote_types(input.dtype, target.dtype)) if half else loss
+
+
+@gaussian_nll_loss.gradient
+def gaussian_nll_loss_gradient(dy, needs, input, target, var, eps, reduction):
+    r"""$dx = s\,(x - t) / v = -dt,\quad dv = \frac{s}{2} (1 - (x - t)^2 / v) / v$."""
+    v = _variance(input, var, eps)
+    difference = widened(input) - widened(target)
+    s = unreduced(dy, torch.broadcast_shapes(difference.shape, v.shape).numel(), reduction)
+    dx = s * difference / v
+    dv = None
+    if needs.var:
+        dv = s * 0.5 * (1 - (difference / v.sqrt()).square()) / v
+        dv = dv.sum(-1) if var.dim() < input.dim() else dv
+    return dx, -dx, dv
+
+
+class GaussianNLLLoss(Manual, torch.nn.GaussianNLLLoss):
+    """The module of `gaussian_nll_loss`."""
+
+    op = gaussian_nll_loss
 
 
 def _variance(input, var, eps):
@@ -273,21 +303,3 @@ def gaussian_nll_loss_prepare(input, target, var, full, eps, reduction):
             raise ValueError(f"gaussian_nll_loss: var must have the input's shape {tuple(input.shape)}, with at most one "
                              f"dimension 1 or the last one missing; it has {tuple(var.shape)}")  # fmt: skip
     return input, target, var, full, eps, reduction
-
-
-@gaussian_nll_loss.gradient
-def gaussian_nll_loss_gradient(dy, needs, input, target, var, eps, reduction):
-    r"""$dx = s\,(x - t) / v = -dt,\quad dv = \frac{s}{2} (1 - (x - t)^2 / v) / v$."""
-    v = _variance(input, var, eps)
-    difference = widened(input) - widened(target)
-    s = unreduced(dy, torch.broadcast_shapes(difference.shape, v.shape).numel(), reduction)
-    dx = s * difference / v
-    dv = None
-    if needs.var:
-        dv = s * 0.5 * (1 - (difference / v.sqrt()).square()) / v
-        dv = dv.sum(-1) if var.dim() < input.dim() else dv
-    return dx, -dx, dv
-
-
-class GaussianNLLLoss(Manual, torch.nn.GaussianNLLLoss):
-    op = gaussian_nll_loss

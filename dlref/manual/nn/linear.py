@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..module import Manual
 from ..op import ones, op
-from .common import outer, widened
+from .common import widened
 
 
 @op(builtin=F.linear, autocast="low")
@@ -25,25 +25,29 @@ def linear(input, weight, bias=None):
 
 
 @linear.gradient
-def linear_gradient(dy, needs, place, input, weight):
+def linear_gradient(dy, needs, input, weight):
     r"""$dx = dy\,W,\quad dW = \sum dy^\top x,\quad db = \sum dy$, the sums over all dimensions but the last."""
     if weight.dim() == 1:  # y = x.w: a row of W, and dy (*) lacks its dimension
         return dy.unsqueeze(-1) * weight.conj(), dy.unsqueeze(-1) * input.conj(), dy
     dx = dy @ weight.conj() if needs.input else None
-    dweight = outer(_rows(dy), _rows(input).conj(), place.weight) if needs.weight else None
+    dweight = rows(dy).T @ rows(input).conj() if needs.weight else None
     return dx, dweight, dy
 
 
 class Linear(Manual, torch.nn.Linear):
+    """The module of `linear`."""
+
     op = linear
 
 
-def _rows(x):
-    return x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), x.shape[-1])  # (rows, features)
-
-
 class LazyLinear(Manual, torch.nn.LazyLinear):
+    """The module of `linear`."""
+
     op, cls_to_become = linear, Linear
+
+
+def rows(x):
+    return x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), x.shape[-1])  # (rows, features)
 
 
 @op(builtin=F.bilinear, autocast={"cuda": "promote"})
@@ -55,6 +59,22 @@ def bilinear(input1, input2, weight, bias=None):
     x1, x2, w = widened(input1), widened(input2), widened(weight)
     y = (torch.einsum("...i,oij->...oj", x1, w) * x2.unsqueeze(-2)).sum(-1)
     return (y if bias is None else y + bias).to(weight.dtype)
+
+
+@bilinear.gradient
+def bilinear_gradient(dy, needs, input1, input2, weight):
+    r"""$dx_1 = \sum_o dy_o W_o x_2,\quad dx_2 = \sum_o dy_o W_o^\top x_1,\quad dW_o = \sum dy_o\, x_1 x_2^\top$"""
+    dy, input1, input2, weight = (widened(t) for t in (dy, input1, input2, weight))
+    dx1 = torch.einsum("...o,oij,...j->...i", dy, weight, input2) if needs.input1 else None
+    dx2 = torch.einsum("...o,oij,...i->...j", dy, weight, input1) if needs.input2 else None
+    dweight = torch.einsum("...o,...i,...j->oij", dy, input1, input2) if needs.weight else None
+    return dx1, dx2, dweight, dy
+
+
+class Bilinear(Manual, torch.nn.Bilinear):
+    """The module of `bilinear`."""
+
+    op = bilinear
 
 
 @bilinear.prepare
@@ -70,16 +90,6 @@ def bilinear_prepare(input1, input2, weight, bias=None):
     return input1, input2, weight, bias
 
 
-@bilinear.gradient
-def bilinear_gradient(dy, needs, input1, input2, weight):
-    r"""$dx_1 = \sum_o dy_o W_o x_2,\quad dx_2 = \sum_o dy_o W_o^\top x_1,\quad dW_o = \sum dy_o\, x_1 x_2^\top$"""
-    dy, input1, input2, weight = (widened(t) for t in (dy, input1, input2, weight))
-    dx1 = torch.einsum("...o,oij,...j->...i", dy, weight, input2) if needs.input1 else None
-    dx2 = torch.einsum("...o,oij,...i->...j", dy, weight, input1) if needs.input2 else None
-    dweight = torch.einsum("...o,...i,...j->oij", dy, input1, input2) if needs.weight else None
-    return dx1, dx2, dweight, dy
-
-
 class Identity(Manual, torch.nn.Identity):
     r"""$y = x$: the output is the input itself, whatever it is."""
 
@@ -88,7 +98,3 @@ class Identity(Manual, torch.nn.Identity):
     def explicit(self, input):
         like = (input.shape, input.dtype, input.device) if isinstance(input, torch.Tensor) else None
         return input, lambda dy=None, needs=None: (ones(like) if dy is None else dy,)
-
-
-class Bilinear(Manual, torch.nn.Bilinear):
-    op = bilinear

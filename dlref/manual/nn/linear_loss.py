@@ -100,6 +100,41 @@ def linear_cross_entropy_gradient(
     return grads[0], grads[1], dtarget, grads[2], dweight
 
 
+class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
+    """The module of `linear_cross_entropy`."""
+
+    op = linear_cross_entropy
+    attributes = {name: name for name in ("weight", "reduction", "ignore_index", "label_smoothing", "options")}
+
+    def arguments(self):
+        linear, shape = self.linear, (self.num_classes, *self.out_features)
+        bias = None if linear.bias is None else linear.bias.view(shape)
+        return {**super().arguments(), "linear_weight": linear.weight.view(*shape, -1), "linear_bias": bias}
+
+    def forward(self, input, target):
+        return self.__op__(input, target=target, **self.arguments())
+
+    def explicit(self, input, target):
+        arguments = self.arguments()
+        parameters: tuple[torch.nn.Parameter | None, ...] = (self.linear.weight, self.linear.bias)  # type: ignore[assignment]
+        output, pull = self.__op__.vjp(
+            input, arguments.pop("linear_weight"), target, linear_bias=arguments.pop("linear_bias"), **arguments
+        )
+        trained = tuple(p is not None and p.requires_grad for p in parameters)
+
+        def pullback(dy=None, needs=None):
+            first, second = (True, True) if needs is None else needs
+            dx, dweight, dtarget, dbias, *_ = pull(
+                dy, (first, trained[0], second, trained[1], *(False for _ in arguments))
+            )
+            for parameter, grad in zip(parameters, (dweight, dbias), strict=True):
+                if parameter is not None and grad is not None:
+                    accumulate(parameter, grad.view_as(parameter))
+            return dx, dtarget
+
+        return output, made_of(pullback, pull, trains=any(trained))
+
+
 def _by_chunks(
     dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
 ):
@@ -262,36 +297,3 @@ def _rows(options, n, features, classes):
     # aspect_ratio: the chunk's logits take what the input takes, rounded up to a power of 2
     rows = -(-n // -(-classes // features))
     return max(1, (1 << (rows - 1).bit_length()) // int(factor or 1))
-
-
-class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
-    op = linear_cross_entropy
-    attributes = {name: name for name in ("weight", "reduction", "ignore_index", "label_smoothing", "options")}
-
-    def arguments(self):
-        linear, shape = self.linear, (self.num_classes, *self.out_features)
-        bias = None if linear.bias is None else linear.bias.view(shape)
-        return {**super().arguments(), "linear_weight": linear.weight.view(*shape, -1), "linear_bias": bias}
-
-    def forward(self, input, target):
-        return self.__op__(input, target=target, **self.arguments())
-
-    def explicit(self, input, target):
-        arguments = self.arguments()
-        parameters: tuple[torch.nn.Parameter | None, ...] = (self.linear.weight, self.linear.bias)  # type: ignore[assignment]
-        output, pull = self.__op__.vjp(
-            input, arguments.pop("linear_weight"), target, linear_bias=arguments.pop("linear_bias"), **arguments
-        )
-        trained = tuple(p is not None and p.requires_grad for p in parameters)
-
-        def pullback(dy=None, needs=None):
-            first, second = (True, True) if needs is None else needs
-            dx, dweight, dtarget, dbias, *_ = pull(
-                dy, (first, trained[0], second, trained[1], *(False for _ in arguments))
-            )
-            for parameter, grad in zip(parameters, (dweight, dbias), strict=True):
-                if parameter is not None and grad is not None:
-                    accumulate(parameter, grad.view_as(parameter))
-            return dx, dtarget
-
-        return output, made_of(pullback, pull, trains=any(trained))

@@ -115,6 +115,8 @@ def cross_entropy_gradient(dy, saved, needs, target, weight, reduction, label_sm
 
 
 class CrossEntropyLoss(Manual, torch.nn.CrossEntropyLoss):
+    """The module of `cross_entropy`."""
+
     op = cross_entropy
 
 
@@ -198,6 +200,23 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     return loss.sum() / _total(weight, index, ignored) if reduction == "mean" else reduce_loss(loss, reduction)
 
 
+@nll_loss.gradient
+def nll_loss_gradient(dy, input, target, weight, ignore_index, reduction):
+    r"""$dx_{nc} = -s_n w_c [c = t_n]$; s is dy, for the mean dy over its denominator, 0 where ignored."""
+    dim = min(input.dim() - 1, 1)
+    index, ignored = _valid(target, dim, ignore_index)
+    s = _share(dy, dim, index, ignored, weight, reduction)
+    s = (s if weight is None else s * weight[index]).expand(index.shape)
+    dx = torch.zeros_like(input, dtype=s.dtype)
+    return torch.scatter_add(dx, dim, index, -s, out=own(dx))
+
+
+class NLLLoss(Manual, torch.nn.NLLLoss):
+    """The module of `nll_loss`."""
+
+    op = nll_loss
+
+
 def _valid(target, dim, ignore_index):
     """The target with the dimension of the classes, valid throughout, and where it counts nothing, None for nowhere."""
     index = target.long().unsqueeze(dim)
@@ -233,21 +252,6 @@ def nll_loss_prepare(input, target, weight, ignore_index, reduction):
     return input, target, weight, ignore_index, reduction
 
 
-@nll_loss.gradient
-def nll_loss_gradient(dy, input, target, weight, ignore_index, reduction):
-    r"""$dx_{nc} = -s_n w_c [c = t_n]$; s is dy, for the mean dy over its denominator, 0 where ignored."""
-    dim = min(input.dim() - 1, 1)
-    index, ignored = _valid(target, dim, ignore_index)
-    s = _share(dy, dim, index, ignored, weight, reduction)
-    s = (s if weight is None else s * weight[index]).expand(index.shape)
-    dx = torch.zeros_like(input, dtype=s.dtype)
-    return torch.scatter_add(dx, dim, index, -s, out=own(dx))
-
-
-class NLLLoss(Manual, torch.nn.NLLLoss):
-    op = nll_loss
-
-
 @op(builtin=F.kl_div, autocast="float32")
 def kl_div(input, target, reduction="mean", log_target=False):
     r"""Kullback-Leibler divergence, elementwise: $l = q (\log q - x)$ of log-probabilities x and probabilities q.
@@ -262,23 +266,6 @@ def kl_div(input, target, reduction="mean", log_target=False):
     if reduction == "batchmean":
         return loss.sum() / input.shape[0] if input.dim() else loss.sum()
     return reduce_loss(loss, reduction)
-
-
-def _weighed(log_q, x):
-    r"""$q x$ by the root of q, which is not subnormal where the product is not."""
-    root = torch.exp(log_q / 2)
-    return root * times(root, x)
-
-
-@kl_div.prepare
-def kl_div_prepare(input, target, reduction, log_target):
-    if reduction != "batchmean":
-        check_reduction(reduction)
-    if reduction == "mean":
-        warn(
-            "kl_div: reduction 'mean' divides by batch and classes; the divergence divides by the batch: use 'batchmean'"
-        )
-    return input, target, reduction, log_target
 
 
 @kl_div.gradient
@@ -298,4 +285,23 @@ def kl_div_gradient(dy, needs, input, target, reduction, log_target):
 
 
 class KLDivLoss(Manual, torch.nn.KLDivLoss):
+    """The module of `kl_div`."""
+
     op = kl_div
+
+
+def _weighed(log_q, x):
+    r"""$q x$ by the root of q, which is not subnormal where the product is not."""
+    root = torch.exp(log_q / 2)
+    return root * times(root, x)
+
+
+@kl_div.prepare
+def kl_div_prepare(input, target, reduction, log_target):
+    if reduction != "batchmean":
+        check_reduction(reduction)
+    if reduction == "mean":
+        warn(
+            "kl_div: reduction 'mean' divides by batch and classes; the divergence divides by the batch: use 'batchmean'"
+        )
+    return input, target, reduction, log_target

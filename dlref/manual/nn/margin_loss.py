@@ -27,12 +27,6 @@ def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
     return reduce_loss(near + torch.where(target != 1, (margin - input).clamp(min=0), 0), reduction)
 
 
-@hinge_embedding_loss.prepare
-def hinge_embedding_loss_prepare(input, target, margin, reduction):
-    check_reduction(reduction)
-    return input, target, margin, reduction
-
-
 @hinge_embedding_loss.gradient
 def hinge_embedding_loss_gradient(dy, input, target, margin, reduction):
     r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x > 0])$; s is dy, for the mean dy/n."""
@@ -41,7 +35,15 @@ def hinge_embedding_loss_gradient(dy, input, target, margin, reduction):
 
 
 class HingeEmbeddingLoss(Manual, torch.nn.HingeEmbeddingLoss):
+    """The module of `hinge_embedding_loss`."""
+
     op = hinge_embedding_loss
+
+
+@hinge_embedding_loss.prepare
+def hinge_embedding_loss_prepare(input, target, margin, reduction):
+    check_reduction(reduction)
+    return input, target, margin, reduction
 
 
 @op(builtin=F.margin_ranking_loss, autocast="float32")
@@ -56,15 +58,6 @@ def margin_ranking_loss(input1, input2, target, margin=0, reduction="mean"):
     return loss.to(dtype) if dtype in HALF else loss
 
 
-@margin_ranking_loss.prepare
-def margin_ranking_loss_prepare(input1, input2, target, margin, reduction):
-    check_reduction(reduction)
-    if not input1.dim() == input2.dim() == target.dim():
-        raise RuntimeError("margin_ranking_loss: input1, input2 and target must have one number of dimensions, they have "
-                           f"shapes {tuple(input1.shape)}, {tuple(input2.shape)}, {tuple(target.shape)}")  # fmt: skip
-    return input1, input2, target, margin, reduction
-
-
 @margin_ranking_loss.gradient
 def margin_ranking_loss_gradient(dy, input1, input2, target, margin, reduction):
     r"""$dx_1 = -s\,t\,[l > 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l > 0]$; s is dy, for the mean dy/n."""
@@ -75,7 +68,18 @@ def margin_ranking_loss_gradient(dy, input1, input2, target, margin, reduction):
 
 
 class MarginRankingLoss(Manual, torch.nn.MarginRankingLoss):
+    """The module of `margin_ranking_loss`."""
+
     op = margin_ranking_loss
+
+
+@margin_ranking_loss.prepare
+def margin_ranking_loss_prepare(input1, input2, target, margin, reduction):
+    check_reduction(reduction)
+    if not input1.dim() == input2.dim() == target.dim():
+        raise RuntimeError("margin_ranking_loss: input1, input2 and target must have one number of dimensions, they have "
+                           f"shapes {tuple(input1.shape)}, {tuple(input2.shape)}, {tuple(target.shape)}")  # fmt: skip
+    return input1, input2, target, margin, reduction
 
 
 @op(builtin=F.cosine_embedding_loss, autocast="float32")
@@ -88,21 +92,6 @@ def cosine_embedding_loss(input1, input2, target, margin=0, reduction="mean"):
     c = (a * b).sum(target.dim())
     loss = torch.where(target == 1, 1 - c, 0) + torch.where(target == -1, (c - margin).clamp(min=0), 0)
     return reduce_loss(loss, reduction).to(real_dtype(input1, input2) if input1.is_floating_point() else loss.dtype)
-
-
-def _directions(x1, x2, dim):
-    r"""$x / \sqrt q$ of both, and both $\sqrt q$, with the dimension kept."""
-    r1, r2 = (torch.hypot(n := norm(x, 2, dim), n.new_full((), 1e-6)) for x in (x1, x2))
-    return x1 / r1, x2 / r2, r1, r2
-
-
-@cosine_embedding_loss.prepare
-def cosine_embedding_loss_prepare(input1, input2, target, margin, reduction):
-    check_reduction(reduction)
-    if target.dim() > 1 or not input1.dim() == input2.dim() == target.dim() + 1:
-        raise RuntimeError("cosine_embedding_loss: the target must be (N) for inputs (N, D), or a number for inputs (D); "
-                           f"they have shapes {tuple(target.shape)}, {tuple(input1.shape)}, {tuple(input2.shape)}")  # fmt: skip
-    return input1, input2, target, margin, reduction
 
 
 @cosine_embedding_loss.gradient
@@ -120,7 +109,24 @@ def cosine_embedding_loss_gradient(dy, input1, input2, target, margin, reduction
 
 
 class CosineEmbeddingLoss(Manual, torch.nn.CosineEmbeddingLoss):
+    """The module of `cosine_embedding_loss`."""
+
     op = cosine_embedding_loss
+
+
+def _directions(x1, x2, dim):
+    r"""$x / \sqrt q$ of both, and both $\sqrt q$, with the dimension kept."""
+    r1, r2 = (torch.hypot(n := norm(x, 2, dim), n.new_full((), 1e-6)) for x in (x1, x2))
+    return x1 / r1, x2 / r2, r1, r2
+
+
+@cosine_embedding_loss.prepare
+def cosine_embedding_loss_prepare(input1, input2, target, margin, reduction):
+    check_reduction(reduction)
+    if target.dim() > 1 or not input1.dim() == input2.dim() == target.dim() + 1:
+        raise RuntimeError("cosine_embedding_loss: the target must be (N) for inputs (N, D), or a number for inputs (D); "
+                           f"they have shapes {tuple(target.shape)}, {tuple(input1.shape)}, {tuple(input2.shape)}")  # fmt: skip
+    return input1, input2, target, margin, reduction
 
 
 # --- a class and the others -------------------------------------------------------------------------------------
@@ -142,6 +148,23 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="me
     z, w, _ = _hinges(input, target, margin, weight)
     loss = (w * z.clamp(min=0).pow(p)).sum(-1) / input.shape[-1]
     return reduce_loss(loss.reshape(target.shape), reduction)
+
+
+@multi_margin_loss.gradient
+def multi_margin_loss_gradient(dy, input, target, p, margin, weight, reduction):
+    r"""$dx_i = g_i = s\,\frac{w_y}{C}\,p\,z_i^{p-1} [z_i > 0]$ for $i \ne y$, and $dx_y = -\sum g_i$."""
+    input = _rows(input)
+    z, w, index = _hinges(input, target, margin, weight)
+    s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
+    s = s.reshape(input.shape[:-1]).unsqueeze(-1) if reduction == "none" else s
+    g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z.clamp(min=0) if p == 2 else 1)
+    return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
+
+
+class MultiMarginLoss(Manual, torch.nn.MultiMarginLoss):
+    """The module of `multi_margin_loss`."""
+
+    op = multi_margin_loss
 
 
 def _rows(input):
@@ -175,21 +198,6 @@ def multi_margin_loss_prepare(input, target, p, margin, weight, reduction):
     return input, target, p, margin, weight, reduction
 
 
-@multi_margin_loss.gradient
-def multi_margin_loss_gradient(dy, input, target, p, margin, weight, reduction):
-    r"""$dx_i = g_i = s\,\frac{w_y}{C}\,p\,z_i^{p-1} [z_i > 0]$ for $i \ne y$, and $dx_y = -\sum g_i$."""
-    input = _rows(input)
-    z, w, index = _hinges(input, target, margin, weight)
-    s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
-    s = s.reshape(input.shape[:-1]).unsqueeze(-1) if reduction == "none" else s
-    g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z.clamp(min=0) if p == 2 else 1)
-    return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
-
-
-class MultiMarginLoss(Manual, torch.nn.MultiMarginLoss):
-    op = multi_margin_loss
-
-
 @op(builtin=F.multilabel_margin_loss, autocast="float32")
 def multilabel_margin_loss(input, target, reduction="mean"):
     r"""Multi-label hinge: $l = \frac1C \sum_{j \in T} \sum_{i \notin T} \max(0, z_{ji}),\quad z_{ji} = 1 - x_j + x_i$.
@@ -200,6 +208,23 @@ def multilabel_margin_loss(input, target, reduction="mean"):
     z, _ = _pairs(input, target)
     z = torch.clamp(z, min=0, out=own(z))
     return reduce_loss(z.sum((-2, -1)) / input.shape[-1], reduction)
+
+
+@multilabel_margin_loss.gradient
+def multilabel_margin_loss_gradient(dy, input, target, reduction):
+    r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$: $dx_i = \sum_j g_{ji}$ for $i \notin T$, $dx_j = -\sum_i g_{ji}$ in T."""
+    input = _rows(input)
+    z, index = _pairs(input, target)
+    s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
+    s = s.unsqueeze(-1) if reduction == "none" else s
+    active = z.gt_(0) if plain() else (z > 0).to(z.dtype)
+    return active.sum(-2).scatter_add(-1, index, -active.sum(-1)) * (s / input.shape[-1])
+
+
+class MultiLabelMarginLoss(Manual, torch.nn.MultiLabelMarginLoss):
+    """The module of `multilabel_margin_loss`."""
+
+    op = multilabel_margin_loss
 
 
 def _pairs(input, target):
@@ -230,21 +255,6 @@ def multilabel_margin_loss_prepare(input, target, reduction):
     return input, target, reduction
 
 
-@multilabel_margin_loss.gradient
-def multilabel_margin_loss_gradient(dy, input, target, reduction):
-    r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$: $dx_i = \sum_j g_{ji}$ for $i \notin T$, $dx_j = -\sum_i g_{ji}$ in T."""
-    input = _rows(input)
-    z, index = _pairs(input, target)
-    s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
-    s = s.unsqueeze(-1) if reduction == "none" else s
-    active = z.gt_(0) if plain() else (z > 0).to(z.dtype)
-    return active.sum(-2).scatter_add(-1, index, -active.sum(-1)) * (s / input.shape[-1])
-
-
-class MultiLabelMarginLoss(Manual, torch.nn.MultiLabelMarginLoss):
-    op = multilabel_margin_loss
-
-
 # --- triplets ---------------------------------------------------------------------------------------------------
 
 
@@ -270,23 +280,6 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     return reduce_loss(loss, reduction).to(real_dtype(anchor, positive, negative) if floating else loss.dtype)
 
 
-def _sides(anchor, positive, negative, eps, swap):
-    r"""$a - p + \epsilon$, $a - n + \epsilon$ and, with swap, $p - n + \epsilon$."""
-    a, p, n = widened(anchor), widened(positive), widened(negative)
-    sides = [a - p, a - n, p - n] if swap else [a - p, a - n]
-    return [torch.add(v, eps, out=own(v)) if v.is_floating_point() else v + eps for v in sides]
-
-
-def _nearest(from_anchor, from_positive=None):
-    return from_anchor if from_positive is None else torch.minimum(from_anchor, from_positive)
-
-
-@triplet_margin_loss.prepare
-def triplet_margin_loss_prepare(anchor, positive, negative, margin, p, eps, swap, reduction):
-    _check_triplet(anchor, positive, negative, margin, reduction)
-    return anchor, positive, negative, margin, p, eps, swap, reduction
-
-
 @triplet_margin_loss.gradient
 def triplet_margin_loss_gradient(dy, anchor, positive, negative, margin, p, eps, swap, reduction):
     r"""With $u = \partial d / \partial(x - y)$ of each side: $da = g (u_{ap} - u_{an}),\ dp = -g u_{ap},\ dn = g u_{an}$.
@@ -310,7 +303,26 @@ def triplet_margin_loss_gradient(dy, anchor, positive, negative, margin, p, eps,
 
 
 class TripletMarginLoss(Manual, torch.nn.TripletMarginLoss):
+    """The module of `triplet_margin_loss`."""
+
     op = triplet_margin_loss
+
+
+def _sides(anchor, positive, negative, eps, swap):
+    r"""$a - p + \epsilon$, $a - n + \epsilon$ and, with swap, $p - n + \epsilon$."""
+    a, p, n = widened(anchor), widened(positive), widened(negative)
+    sides = [a - p, a - n, p - n] if swap else [a - p, a - n]
+    return [torch.add(v, eps, out=own(v)) if v.is_floating_point() else v + eps for v in sides]
+
+
+def _nearest(from_anchor, from_positive=None):
+    return from_anchor if from_positive is None else torch.minimum(from_anchor, from_positive)
+
+
+@triplet_margin_loss.prepare
+def triplet_margin_loss_prepare(anchor, positive, negative, margin, p, eps, swap, reduction):
+    _check_triplet(anchor, positive, negative, margin, reduction)
+    return anchor, positive, negative, margin, p, eps, swap, reduction
 
 
 @op()
