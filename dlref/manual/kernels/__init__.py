@@ -5,6 +5,6 @@ by hand as its definition is. Each is held to its definition by the harness and 
 time or of the peak memory (`dlref bench --kernels`).
 """
 
-from . import activation
+from . import activation, normalization
 
-__all__ = ["activation"]
+__all__ = ["activation", "normalization"]
