@@ -173,7 +173,7 @@ def batch_norm_gradient(dy, saved, needs, input, weight):
     """The sums are of float64, of a few samples at a time."""
     samples, channels = input.shape[:2]
     x, dy = input.view(samples, channels, -1), dy.reshape(samples, channels, -1)
-    scale, mean, rest, variance, rho = (t.view(channels, 1) for t in saved)
+    scale, mean, rest, _, rho = (t.view(channels, 1) for t in saved)
     parts = _parts(samples, x[0].numel())
     kind = torch.float64 if x.device.type != "mps" else torch.float32
     buffer, product = x.new_empty(x[parts[0]].shape), x.new_empty(x[parts[0]].shape, dtype=kind)

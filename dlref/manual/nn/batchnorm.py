@@ -30,6 +30,7 @@ def normalised(input, running_mean, running_var, weight, bias, dims, eps):
     And what is saved: (scale, mean, rest, variance, $\rho$) of the scaled input, or ($\mu$, $\rho$); see `x_hat_of`.
     """
     x = wide(input)
+    saved: tuple[torch.Tensor, ...]
     if dims is None:
         mean, variance = (channels_first(wide(t), input) for t in (running_mean, running_var))
         rho = (variance + eps).rsqrt()
