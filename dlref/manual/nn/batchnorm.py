@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from ..module import Manual, again
 from ..op import op
-from .common import own, wide
-from .standardise import restandardised, standardised, statistics, summed
+from .common import wide
+from .standardise import centred, summed, unit
 
 
 def channels_first(t, input):
@@ -24,6 +24,53 @@ def check_channels(name, channels, **tensors):
                                f"{tuple(t.shape)}")  # fmt: skip
 
 
+def normalised(input, running_mean, running_var, weight, bias, dims, eps):
+    r"""$y = \hat x \gamma + \beta$ of the input's own statistics over dims, or where dims is None of the running ones.
+
+    And what is saved: (scale, mean, rest, variance, $\rho$) of the scaled input, or ($\mu$, $\rho$); see `x_hat_of`.
+    """
+    x = wide(input)
+    saved: tuple[torch.Tensor, ...]
+    if dims is None:
+        mean, variance = (channels_first(wide(t), input) for t in (running_mean, running_var))
+        rho = (variance + eps).rsqrt()
+        y, saved = (
+            (x - mean) * rho,
+            (mean.clone(), rho),
+        )  # what is saved must not be the running mean itself, which moves
+    else:
+        scale, small = unit(x, dims, eps)
+        x_centred, mean, rest = centred(x * scale, dims)
+        variance = x_centred.square().mean(dims, keepdim=True)
+        rho = (variance + small).rsqrt()
+        y, saved = x_centred * rho, (scale, mean, rest, variance, rho)
+    y = y if weight is None else y * channels_first(weight, input)
+    y = y if bias is None else y + channels_first(bias, input)
+    return y.to(input.dtype), saved
+
+
+def x_hat_of(input, saved):
+    r"""$\hat x$ once more of what `normalised` saved, and the $\rho$ of the input itself."""
+    if len(saved) == 2:
+        mean, rho = saved
+        return (wide(input) - mean) * rho, rho
+    scale, mean, rest, _, rho = saved
+    return (wide(input) * scale - mean - rest) * rho, rho * scale
+
+
+def moved(running_mean, running_var, mean, variance, n, momentum):
+    """Move the running statistics, in place, towards these of n numbers a channel: the variance towards the unbiased one."""
+    with torch.no_grad():
+        running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
+        running_var.copy_((1 - momentum) * running_var + momentum * (variance * (n / (n - 1))))
+
+
+def statistics(saved):
+    """Mean and (biased) variance of the input itself, of what `normalised` saved."""
+    scale, mean, rest, variance, _ = saved
+    return (mean + rest) / scale, variance / scale.square()
+
+
 @op(builtin=F.batch_norm, autocast=None)
 def batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps):
     r"""Batch normalisation: $y = \hat x \gamma + \beta,\ \hat x = (x - \mu)\,\rho,\ \rho = (\sigma^2 + \epsilon)^{-1/2}$.
@@ -33,22 +80,8 @@ def batch_norm(input, running_mean, running_var, weight, bias, training, momentu
     likewise the variance with the unbiased one. After training the running statistics stand for both.
     ValueError where a channel has one value in training. Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
-    x = wide(input)
-    if training:
-        y, kept = standardised(x, _over(input), eps)
-    else:  # clone: what is saved must not be the running statistics themselves, which move
-        mean, rho = wide(running_mean).clone(), (wide(running_var) + eps).rsqrt()
-        y, kept = (x - channels_first(mean, input)) * channels_first(rho, input), (mean, rho)
-    if weight is not None:
-        y = torch.mul(y, channels_first(weight, input), out=own(y))
-    if bias is not None:
-        y = torch.add(y, channels_first(bias, input), out=own(y))
-    return y.to(input.dtype), kept
-
-
-def _over(input):
-    """All dimensions but the channels'."""
-    return (0, *range(2, input.dim()))
+    over = (0, *range(2, input.dim()))  # all but the channels
+    return normalised(input, running_mean, running_var, weight, bias, over if training else None, eps)
 
 
 @batch_norm.gradient
@@ -58,15 +91,9 @@ def batch_norm_gradient(dy, saved, needs, input, weight, training):
 
     As in layer norm: $\hat x$ is x projected off the constants and onto a sphere.
     """
-    dy, dims, x = wide(dy), _over(input), wide(input)
-    if training:
-        scale, mean, rest, _, rho = saved
-        x_hat, rho = restandardised(x, scale, mean, rest, rho), rho * scale
-        dweight = summed(dy, dims, x_hat)
-    else:
-        mean, rho = (channels_first(t, input) for t in saved)
-        dweight = summed(dy, dims, x - mean) * rho.flatten()
-    dbias = summed(dy, dims)
+    dy, over = wide(dy), (0, *range(2, input.dim()))
+    x_hat, rho = x_hat_of(input, saved)
+    dweight, dbias = summed(dy, over, x_hat), summed(dy, over)
     if not needs.input:
         return None, None, None, dweight, dbias
     dx = dy
@@ -108,9 +135,7 @@ def batch_norm_finish(output, saved, input, running_mean, running_var, training,
     if training and running_mean is not None and input.numel() and not again():
         n = input.numel() // input.shape[1]
         mean, variance = statistics(saved)
-        with torch.no_grad():
-            running_mean.copy_((1 - momentum) * running_mean + momentum * mean.flatten())
-            running_var.copy_((1 - momentum) * running_var + momentum * (variance * (n / (n - 1))).flatten())
+        moved(running_mean, running_var, mean.flatten(), variance.flatten(), n, momentum)
     return output
 
 
@@ -141,24 +166,36 @@ class BatchNorm(Manual):
 
 
 class BatchNorm1d(BatchNorm, torch.nn.BatchNorm1d):
+    """The module of `batch_norm` on (N, C) or (N, C, L)."""
+
     op = batch_norm
 
 
 class BatchNorm2d(BatchNorm, torch.nn.BatchNorm2d):
+    """The module of `batch_norm` on (N, C, H, W)."""
+
     op = batch_norm
 
 
 class BatchNorm3d(BatchNorm, torch.nn.BatchNorm3d):
+    """The module of `batch_norm` on (N, C, D, H, W)."""
+
     op = batch_norm
 
 
 class LazyBatchNorm1d(BatchNorm, torch.nn.LazyBatchNorm1d):
+    """The module of `batch_norm` on (N, C) or (N, C, L), C taken from the first input."""
+
     op, cls_to_become = batch_norm, BatchNorm1d
 
 
 class LazyBatchNorm2d(BatchNorm, torch.nn.LazyBatchNorm2d):
+    """The module of `batch_norm` on (N, C, H, W), C taken from the first input."""
+
     op, cls_to_become = batch_norm, BatchNorm2d
 
 
 class LazyBatchNorm3d(BatchNorm, torch.nn.LazyBatchNorm3d):
+    """The module of `batch_norm` on (N, C, D, H, W), C taken from the first input."""
+
     op, cls_to_become = batch_norm, BatchNorm3d

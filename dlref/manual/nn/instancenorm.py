@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from ..module import Manual, again, made_of
 from ..op import op
-from .batchnorm import BatchNorm, channels_first, check_channels
-from .common import contiguous, own, wide
-from .standardise import restandardised, standardised, statistics, summed
+from .batchnorm import BatchNorm, channels_first, check_channels, moved, normalised, statistics, x_hat_of
+from .common import contiguous, wide
+from .standardise import summed
 
 
 @op(builtin=F.instance_norm, layout=contiguous)
@@ -20,22 +20,8 @@ def instance_norm(input, running_mean, running_var, weight, bias, use_input_stat
     sample, and the running statistics move towards their means over the samples; without use_input_stats the running
     statistics stand for both. ValueError where a channel has one place. Ulyanov et al. 2016, arXiv:1607.08022, eq. 1.
     """
-    x = wide(input)
-    if use_input_stats:
-        y, kept = standardised(x, _places(input), eps)
-    else:  # clone: what is saved must not be the running statistics themselves, which move
-        mean, rho = wide(running_mean).clone(), (wide(running_var) + eps).rsqrt()
-        y, kept = (x - channels_first(mean, input)) * channels_first(rho, input), (mean, rho)
-    if weight is not None:
-        y = torch.mul(y, channels_first(weight, input), out=own(y))
-    if bias is not None:
-        y = torch.add(y, channels_first(bias, input), out=own(y))
-    return y.to(input.dtype), kept
-
-
-def _places(input):
-    """The dimensions behind samples and channels."""
-    return tuple(range(2, input.dim()))
+    places = tuple(range(2, input.dim()))
+    return normalised(input, running_mean, running_var, weight, bias, places if use_input_stats else None, eps)
 
 
 @instance_norm.gradient
@@ -43,24 +29,13 @@ def instance_norm_gradient(dy, saved, needs, input, weight, use_input_stats):
     r"""With $g = dy \odot \gamma$ and means over the places:
     $dx = \rho\,(g - \overline{g} - \hat x\,\overline{g \odot \hat x})$,
     $\rho\,g$ without use_input_stats; $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$."""
-    dy, x, places = wide(dy), wide(input), _places(input)
-    if use_input_stats:
-        scale, mean, rest, _, rho = saved
-        x_hat, rho = restandardised(x, scale, mean, rest, rho), rho * scale
-    else:
-        mean, rho = (channels_first(t, input) for t in saved)
-        x_hat = x - mean  # but for the factor
+    dy, places = wide(dy), tuple(range(2, input.dim()))
+    x_hat, rho = x_hat_of(input, saved)
     dx = g = dy if weight is None else dy * channels_first(weight, input)
     if use_input_stats:
         dx = g - g.mean(places, keepdim=True) - x_hat * (g * x_hat).mean(places, keepdim=True)
-    dims = (0, *places)
-    dweight = dbias = None
-    if needs.weight:
-        dweight = summed(dy, dims, x_hat)
-        dweight = dweight if use_input_stats else dweight * rho.flatten()
-    if needs.bias:
-        dbias = summed(dy, dims)
-    return rho * dx, None, None, dweight, dbias
+    dweight = summed(dy, (0, *places), x_hat) if needs.weight else None
+    return rho * dx, None, None, dweight, summed(dy, (0, *places)) if needs.bias else None
 
 
 @instance_norm.prepare
@@ -88,9 +63,7 @@ def instance_norm_finish(output, saved, input, running_mean, running_var, use_in
     if use_input_stats and running_mean is not None and input.numel() and not again():
         n = input.shape[2:].numel()
         mean, variance = (t.flatten(1).mean(0) for t in statistics(saved))
-        with torch.no_grad():
-            running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
-            running_var.copy_((1 - momentum) * running_var + momentum * (variance * (n / (n - 1))))
+        moved(running_mean, running_var, mean, variance, n, momentum)
     return output
 
 
@@ -130,24 +103,36 @@ class InstanceNorm(Manual):
 
 
 class InstanceNorm1d(InstanceNorm, torch.nn.InstanceNorm1d):
+    """The module of `instance_norm` on (N, C, L) or (C, L)."""
+
     op = instance_norm
 
 
 class InstanceNorm2d(InstanceNorm, torch.nn.InstanceNorm2d):
+    """The module of `instance_norm` on (N, C, H, W) or (C, H, W)."""
+
     op = instance_norm
 
 
 class InstanceNorm3d(InstanceNorm, torch.nn.InstanceNorm3d):
+    """The module of `instance_norm` on (N, C, D, H, W) or (C, D, H, W)."""
+
     op = instance_norm
 
 
 class LazyInstanceNorm1d(InstanceNorm, torch.nn.LazyInstanceNorm1d):
+    """The module of `instance_norm` on (N, C, L) or (C, L), C taken from the first input."""
+
     op, cls_to_become = instance_norm, InstanceNorm1d
 
 
 class LazyInstanceNorm2d(InstanceNorm, torch.nn.LazyInstanceNorm2d):
+    """The module of `instance_norm` on (N, C, H, W) or (C, H, W), C taken from the first input."""
+
     op, cls_to_become = instance_norm, InstanceNorm2d
 
 
 class LazyInstanceNorm3d(InstanceNorm, torch.nn.LazyInstanceNorm3d):
+    """The module of `instance_norm` on (N, C, D, H, W) or (C, D, H, W), C taken from the first input."""
+
     op, cls_to_become = instance_norm, InstanceNorm3d

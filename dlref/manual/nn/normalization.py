@@ -9,8 +9,8 @@ from ..module import Manual
 from ..op import op
 from ..windows import padded, windows
 from .batchnorm import check_channels
-from .common import own, wide, widened
-from .standardise import restandardised, standardised, unit
+from .common import wide, widened
+from .standardise import centred, unit
 
 
 def _check(name, input, normalized_shape, **affine):
@@ -34,10 +34,14 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     input (*, *S), weight $\gamma$ and bias $\beta$ of shape S, mean and (biased) variance over S; output as input.
     RuntimeError where the input does not end in S. Ba et al. 2016, arXiv:1607.06450, eq. 4.
     """
-    x_hat, kept = standardised(wide(input), _dims(normalized_shape), eps)
-    y = x_hat if weight is None else torch.mul(x_hat, wide(weight), out=own(x_hat))
-    y = y if bias is None else torch.add(y, wide(bias), out=own(y))
-    return y.to(input.dtype), kept
+    x, dims = wide(input), _dims(normalized_shape)
+    scale, small = unit(x, dims, eps)
+    x_centred, mean, rest = centred(x * scale, dims)
+    rho = (x_centred.square().mean(dims, keepdim=True) + small).rsqrt()
+    y = x_centred * rho
+    y = y if weight is None else y * wide(weight)
+    y = y if bias is None else y + wide(bias)
+    return y.to(input.dtype), (scale, mean, rest, rho)
 
 
 @layer_norm.gradient
@@ -47,19 +51,18 @@ def layer_norm_gradient(dy, saved, needs, input, normalized_shape, weight):
 
     $\hat x$ is x projected off the constants and onto a sphere; the gradient is projected off both directions.
     """
-    scale, mean, rest, _, rho = saved
-    dy, x_hat = wide(dy), restandardised(wide(input), scale, mean, rest, rho)
-    if not needs.input:
-        return None, None, dy * x_hat, dy
-    g = dy if weight is None else dy * wide(weight)
-    dims = _dims(normalized_shape)
-    along = (g * x_hat).mean(dims, keepdim=True)
-    dx = torch.sub(g, g.mean(dims, keepdim=True), out=None if g is dy else own(g))
-    dx = torch.addcmul(dx, x_hat, along, value=-1, out=own(dx) if dx is not dy else None)
-    return torch.mul(dx, rho * scale, out=own(dx)), None, dy * x_hat, dy
+    scale, mean, rest, rho = saved
+    dims, dy, x_hat = _dims(normalized_shape), wide(dy), (wide(input) * scale - mean - rest) * rho
+    dx = None
+    if needs.input:
+        g = dy if weight is None else dy * wide(weight)
+        dx = rho * scale * (g - g.mean(dims, keepdim=True) - x_hat * (g * x_hat).mean(dims, keepdim=True))
+    return dx, None, dy * x_hat if needs.weight else None, dy
 
 
 class LayerNorm(Manual, torch.nn.LayerNorm):
+    """The module of `layer_norm`, over its own `normalized_shape`."""
+
     op = layer_norm
 
 
@@ -104,6 +107,8 @@ def rms_norm_gradient(dy, saved, needs, input, normalized_shape, weight):
 
 
 class RMSNorm(Manual, torch.nn.RMSNorm):
+    """The module of `rms_norm`, over its own `normalized_shape`."""
+
     op = rms_norm
     attributes = {"normalized_shape": "normalized_shape", "weight": "weight", "eps": "eps"}
 
@@ -122,35 +127,34 @@ def group_norm(input, num_groups, weight, bias, eps):
     input (N, C, *), G divides C, weight and bias (C,); output as input. RuntimeError where they do not fit. Wu & He 2018,
     arXiv:1803.08494, eq. 7.
     """
-    y, kept = standardised(_grouped(wide(input), num_groups), (2, 3), eps)
-    if weight is not None:
-        y = torch.mul(y, _over(wide(weight), num_groups), out=own(y))
-    if bias is not None:
-        y = torch.add(y, _over(wide(bias), num_groups), out=own(y))
-    return y.reshape(input.shape).to(input.dtype), kept
+    x, dims = _grouped(wide(input), num_groups), (2, 3)
+    scale, small = unit(x, dims, eps)
+    x_centred, mean, rest = centred(x * scale, dims)
+    rho = (x_centred.square().mean(dims, keepdim=True) + small).rsqrt()
+    y = x_centred * rho
+    y = y if weight is None else y * _over(wide(weight), num_groups)
+    y = y if bias is None else y + _over(wide(bias), num_groups)
+    return y.reshape(input.shape).to(input.dtype), (scale, mean, rest, rho)
 
 
 @group_norm.gradient
 def group_norm_gradient(dy, saved, needs, input, num_groups, weight):
     r"""With $g = dy \odot \gamma$ and means over a group: $dx = \rho\,(g - \overline{g} - \hat x\,\overline{g \odot \hat x})$,
     $d\gamma = \sum dy \odot \hat x,\quad d\beta = \sum dy$ over all but the channel."""
-    scale, mean, rest, _, rho = saved
+    scale, mean, rest, rho = saved
     dy, x = _grouped(wide(dy), num_groups), _grouped(wide(input), num_groups)
-    x_hat = restandardised(x, scale, mean, rest, rho)
-    across, along = dy.sum(3, keepdim=True), (dy * x_hat).sum(3, keepdim=True)  # of each channel
-    dbias, dweight = (t.sum(0).flatten() for t in (across, along))
-    if not needs.input:
-        return None, None, dweight, dbias
-    w = 1 if weight is None else _over(wide(weight), num_groups)
-    n = max(x.shape[2:].numel(), 1)
-    across, along = ((t * w).sum(2, keepdim=True) / n for t in (across, along))
-    dx = dy * w
-    dx = torch.sub(dx, across, out=own(dx))
-    dx = torch.addcmul(dx, x_hat, along, value=-1, out=own(dx))
-    return torch.mul(dx, rho * scale, out=own(dx)).reshape(input.shape), None, dweight, dbias
+    x_hat = (x * scale - mean - rest) * rho
+    dx = None
+    if needs.input:
+        g = dy if weight is None else dy * _over(wide(weight), num_groups)
+        dx = rho * scale * (g - g.mean((2, 3), keepdim=True) - x_hat * (g * x_hat).mean((2, 3), keepdim=True))
+        dx = dx.reshape(input.shape)
+    return dx, None, (dy * x_hat).sum(3).sum(0).flatten(), dy.sum(3).sum(0).flatten()
 
 
 class GroupNorm(Manual, torch.nn.GroupNorm):
+    """The module of `group_norm`, with a weight and a bias for each channel."""
+
     op = group_norm
 
 
@@ -180,6 +184,15 @@ def group_norm_prepare(input, num_groups, weight=None, bias=None, eps=1e-5):
     return input, num_groups, weight, bias, eps
 
 
+def _response(x, size, alpha, k):
+    return k + alpha / size * _round(x.square(), size // 2, (size - 1) // 2)
+
+
+def _round(x, before, after):
+    """The sum over the channels from `before` before to `after` after each."""
+    return windows(padded(x, 1, [(before, after)]), 1, (before + after + 1,), (1,), (1,)).sum(-1)
+
+
 @op(builtin=F.local_response_norm, autocast={"cuda": "float32"})
 def local_response_norm(input, size, alpha, beta, k):
     r"""$y_c = x_c\, d_c^{-\beta},\quad d_c = k + \frac{\alpha}{n} \sum_{c'} x_{c'}^2$ over the n channels round c.
@@ -189,15 +202,6 @@ def local_response_norm(input, size, alpha, beta, k):
     """
     x = widened(input)
     return (x * _response(x, size, alpha, k).pow(-beta)).to(input.dtype)
-
-
-def _response(x, size, alpha, k):
-    return k + alpha / size * _round(x.square(), size // 2, (size - 1) // 2)
-
-
-def _round(x, before, after):
-    """The sum over the channels from `before` before to `after` after each."""
-    return windows(padded(x, 1, [(before, after)]), 1, (before + after + 1,), (1,), (1,)).sum(-1)
 
 
 @local_response_norm.gradient
@@ -212,6 +216,8 @@ def local_response_norm_gradient(dy, input, size, alpha, beta, k):
 
 
 class LocalResponseNorm(Manual, torch.nn.LocalResponseNorm):
+    """The module of `local_response_norm`."""
+
     op = local_response_norm
 
 

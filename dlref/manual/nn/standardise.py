@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from .common import own
-
 Dims = tuple[int, ...]
 
 
@@ -31,44 +29,20 @@ def unit(x: Tensor, dims: Dims, eps: float) -> tuple[Tensor, Tensor]:
     return scale, small * math.copysign(1, eps)
 
 
-def standardised(x: Tensor, dims: Dims, eps: float) -> tuple[Tensor, tuple[Tensor, ...]]:
-    r"""$\hat x = (x - \mu)\,\rho,\ \rho = (\sigma^2 + \epsilon)^{-1/2}$ with mean and (biased) variance over `dims`; and
-    (scale s, mean, rest, variance, $\rho$), all of $s x$ and with dimensions kept, of which `restandardised` makes it again.
+def centred(x: Tensor, dims: Dims) -> tuple[Tensor, Tensor, Tensor]:
+    r"""$x - \mu$, and $\mu$ in two parts: the mean as it is rounded, and what that lacks.
 
-    The mean of n numbers is rounded by more than their deviation where that is small beside it: what it lacks, `rest`, is the
-    mean of what is left when it is subtracted (Chan, Golub & LeVeque 1983, The American
-    Statistician 37, eq. 1.7). The derivative of the sum of the two is that of `rest` alone.
+    The mean of n numbers is rounded by more than their deviation where that is small beside it: what it lacks is the mean of
+    what is left when it is subtracted (Chan, Golub & LeVeque 1983, The American Statistician 37, eq. 1.7). The derivative of
+    the sum of the two is that of the second alone.
     """
-    scale, small = unit(x, dims, eps)
-    x = x * scale
     mean = x.detach().mean(dims, keepdim=True)
-    x = torch.sub(x, mean, out=own(x))
-    rest = x.mean(dims, keepdim=True)
-    x = torch.sub(x, rest, out=own(x))
-    variance = x.square().mean(dims, keepdim=True)
-    rho = (variance + small).rsqrt()
-    return torch.mul(x, rho, out=own(x)), (scale, mean, rest, variance, rho)
-
-
-def restandardised(x: Tensor, scale: Tensor, mean: Tensor, rest: Tensor, rho: Tensor) -> Tensor:
-    r"""$\hat x$ once more, of what `standardised` kept."""
-    x = x * scale
-    x = torch.sub(x, mean, out=own(x))
-    x = torch.sub(x, rest, out=own(x))
-    return torch.mul(x, rho, out=own(x))
-
-
-def statistics(saved: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of x itself, of what `standardised` kept."""
-    scale, mean, rest, variance, _ = saved
-    return (mean + rest) / scale, variance / scale.square()
+    rest = (x - mean).mean(dims, keepdim=True)
+    return x - mean - rest, mean, rest
 
 
 def summed(t: Tensor, dims: Dims, times: Tensor | None = None) -> Tensor:
     """The sum over dimensions of t, or of t times the other. Since its terms may cancel, those of float32 are multiplied and
     added in float64, as by torch's kernels on the CPU, on every device that has it."""
     kind = torch.float64 if t.dtype == torch.float32 and t.device.type != "mps" else t.dtype
-    if times is None:
-        return t.sum(dims, dtype=kind).to(t.dtype)
-    terms = t.to(kind)
-    return torch.mul(terms, times, out=None if terms is t else own(terms)).sum(dims).to(t.dtype)
+    return (t.to(kind) if times is None else t.to(kind) * times).sum(dims).to(t.dtype)
