@@ -30,7 +30,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import optimizer as torch_optimizer
 
 from .flat import PLAIN, coalesce, lay
-from .nn.common import concrete
+from .op import concrete
 
 State = dict[str, Any]
 Group = dict[str, Any]

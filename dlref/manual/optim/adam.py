@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..nn.common import concrete, own
+from ..nn.common import own
+from ..op import concrete
 from ..optimizer import Group, Manual, State
 
 
