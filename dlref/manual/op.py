@@ -466,10 +466,6 @@ def kernels_run() -> bool:
     )
 
 
-def fusing() -> bool:
-    return _definitions.get() or torch.compiler.is_compiling() or torch._C._is_tracing()
-
-
 @contextlib.contextmanager
 def said(what: ContextVar[bool]) -> Iterator[None]:
     token = what.set(True)
