@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from dlref import proof
 from dlref.cli.common import script
-from dlref.names import one_of
+from dlref.core.names import one_of
+from dlref.verify import proof
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- accuracy -->\n.*?<!-- end -->", re.DOTALL)

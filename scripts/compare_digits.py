@@ -20,10 +20,10 @@ from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
 from dlref.cli.common import device_named, new_run, script
+from dlref.core.flat import flatten
 from dlref.manual import training as manual_training
-from dlref.manual.flat import flatten
+from dlref.manual.optim.named import optimizer_named
 from dlref.models import mlp
-from dlref.names import optimizer_named
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 TRAINING: dict[str, Any] = {"manual": manual_training, "builtin": builtin_training}

@@ -17,9 +17,9 @@ from rich.progress import track
 from rich.table import Table
 
 from dlref.cli.common import script
+from dlref.core.names import one_of
 from dlref.lightning import Classifier, DigitsDataModule
 from dlref.lightning.runs import quiet
-from dlref.names import one_of
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NETWORKS = ("perceptron", "rbf", "mlp", "local", "cnn", "residual", "lstm", "transformer")

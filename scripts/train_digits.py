@@ -15,10 +15,10 @@ from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
 from dlref.cli.common import device_named, new_run, script
+from dlref.core.flat import flatten
 from dlref.manual import training as manual_training
-from dlref.manual.flat import flatten
+from dlref.manual.optim.named import optimizer_named, schedule_named
 from dlref.models import mlp
-from dlref.names import optimizer_named, schedule_named
 
 # Backend: namespace of the modules and the optimizer, and whose step. "bridged": manual modules under autograd.
 BACKENDS: dict[str, tuple[Any, Any]] = {

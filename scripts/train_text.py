@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dlref import builtin, manual, text
+from dlref import builtin, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
 from dlref.cli.common import device_named, new_run, script
+from dlref.core.flat import flatten
+from dlref.data import text
 from dlref.manual import training as manual_training
-from dlref.manual.flat import flatten
 from dlref.models import language_model, sample
 
 # Backend: namespace of the modules and the optimizer, and whose step. "bridged": manual modules under autograd.

@@ -10,7 +10,7 @@ from typing import Any
 
 from dlref import bench
 from dlref.cli.common import script
-from dlref.names import one_of
+from dlref.core.names import one_of
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- bench: (\S+) -->\n.*?<!-- end -->", re.DOTALL)

@@ -34,7 +34,7 @@ def form(request):
     if type(name).__name__ != "Alone":
         yield
         return
-    from dlref.manual.op import definitions
+    from dlref.core.modes import definitions
 
     with definitions():
         yield

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dlref.builtin import nn as builtin_nn
+from dlref.core.pair import OPS, Op
 from dlref.manual import nn as manual_nn
-from dlref.manual.op import OPS, Op
 from dlref.samples import (
     CONDITION,
     MUTATING,

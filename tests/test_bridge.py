@@ -11,9 +11,9 @@ import torch
 
 import dlref
 import dlref.manual.functional as F
+from dlref.core.flat import flatten
+from dlref.core.pair import op
 from dlref.manual import nn
-from dlref.manual.flat import flatten
-from dlref.manual.op import op
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -253,7 +253,7 @@ def test_messages():
                 return dy
 
         finally:
-            from dlref.manual.op import OPS
+            from dlref.core.pair import OPS
 
             del OPS["wrong"]
 

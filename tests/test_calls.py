@@ -12,7 +12,8 @@ from harness import NAMES
 from torch import Tensor
 
 from dlref import manual
-from dlref.manual.op import OPS, _tensors
+from dlref.core.call import tensor_arguments
+from dlref.core.pair import OPS
 from dlref.samples import samples
 
 # What betrays the inside: a generated name, an error of Python about a thing that the caller never saw.
@@ -40,7 +41,7 @@ def test_wrong_arguments(name):
     bound = inspect.signature(op).bind(*sample.args, **sample.kwargs).arguments
     given = {n: v.detach() if isinstance(v, Tensor) else v for n, v in bound.items()}
     first = next(iter(given))
-    tensors = _tensors(op.builtin, op.__signature__)
+    tensors = tensor_arguments(op.builtin, op.__signature__)
     assert tensors[first] is False
     for function in entries(name):
         refused(function, (), {}, name=name, match=first)
@@ -59,7 +60,7 @@ def test_wrong_arguments(name):
 def test_tensor_arguments_are_known(name):
     """Every argument that a sample gives as a tensor is said to be one, but for those that may be numbers."""
     op = OPS[name]
-    tensors = _tensors(op.builtin, op.__signature__)
+    tensors = tensor_arguments(op.builtin, op.__signature__)
     for sample in samples(name, torch.float32):
         bound = inspect.signature(op).bind(*sample.args, **sample.kwargs).arguments
         found = {n for n, v in bound.items() if isinstance(v, Tensor)}

@@ -19,9 +19,9 @@ from defects.sound import SOUND
 from torch import nn
 
 import dlref
-from dlref.check import sample_names
 from dlref.cli import main
-from dlref.manual.op import OPS
+from dlref.core.pair import OPS
+from dlref.verify.check import sample_names
 
 RIGHT = """gelu layer_norm cross_entropy max_pool2d dropout batch_norm lp_pool1d multilabel_soft_margin_loss tied_linear kl_div
            binary_cross_entropy""".split()
@@ -125,7 +125,7 @@ def test_what_was_not_tried_is_said():
 
 def test_without_the_database_the_verdict_says_so(monkeypatch):
     monkeypatch.setattr("dlref.samples.opinfos", lambda name: [])
-    monkeypatch.setattr(sys.modules["dlref.check"], "database", list)  # dlref.check is the function
+    monkeypatch.setattr("dlref.verify.oracle.checked.database", list)
     report = dlref.check(F.softplus, "softplus", dtypes=["float32"], beyond=False)
     assert report.ok and "without PyTorch's database of samples" in report.headline()
 
@@ -352,7 +352,7 @@ PYTEST = [
     "-q",
     "-p",
     "no:cacheprovider",
-    *([] if INSTALLED else ["-p", "dlref.pytest_plugin"]),
+    *([] if INSTALLED else ["-p", "dlref.verify.pytest_plugin"]),
 ]
 PLUGIN = """
 import pytest

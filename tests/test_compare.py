@@ -9,8 +9,8 @@ import torch
 
 import dlref
 from dlref.cli import main
-from dlref.compare import Comparison, compare_sample
 from dlref.samples import NAMES, samples
+from dlref.verify.compare import Comparison, compare_sample
 
 HALF = torch.bfloat16
 

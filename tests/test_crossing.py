@@ -8,10 +8,10 @@ import pytest
 import torch
 from harness import NAMES, RANDOM, TORCH_NAN, assert_equal, flat, gradients, lifted, operation, run, upstream
 
-from dlref.crossing import Options, crossed_samples, crossings
-from dlref.oracle.modules import ModuleOptions, ModuleSamples
-from dlref.oracle.report import Report
-from dlref.oracle.steps import meetings, schedule_meetings
+from dlref.verify.crossing import Options, crossed_samples, crossings
+from dlref.verify.oracle.courses import meetings, schedule_meetings
+from dlref.verify.oracle.modules import ModuleOptions, ModuleSamples
+from dlref.verify.oracle.report import Report
 
 # Settings of an operation that cannot meet, and why. Patterns of operation, and of one and the other as option:kind.
 APART = [

@@ -9,9 +9,9 @@ import torch
 from harness import FORMS, MODULES
 
 from dlref.builtin import nn
-from dlref.edges import distinct, emptied, options
 from dlref.manual import nn as manual_nn
 from dlref.samples import Sample
+from dlref.samples.edges import distinct, emptied, options
 
 ERRORS = (RuntimeError, ValueError, IndexError, AssertionError, NotImplementedError)
 

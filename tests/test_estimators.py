@@ -178,7 +178,7 @@ def test_float32(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_products_by_onednn(backend, monkeypatch):
     """Large products may be another kernel's: they are float32 in full, and torch's setting is what it was."""
-    step_products = sys.modules["dlref.products"]
+    step_products = sys.modules["dlref.step.products"]
 
     monkeypatch.setattr(step_products, "faster", lambda: True)
     X, y = digits(np.float32)

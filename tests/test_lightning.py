@@ -9,8 +9,9 @@ import pytest
 import torch
 import yaml
 
-from dlref import builtin, data, text
+from dlref import builtin, data
 from dlref import lightning as dl
+from dlref.data import text
 from dlref.lightning import Autoencoder, Classifier, DigitsDataModule, ImagesDataModule, LanguageModel, TextDataModule
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -12,7 +12,7 @@ import torch
 from torch.optim import lr_scheduler as builtin
 
 from dlref.manual.optim import lr_scheduler as manual
-from dlref.oracle.steps import SCHEDULES, halved
+from dlref.verify.oracle.courses import SCHEDULES, halved
 
 STEPS = 30
 

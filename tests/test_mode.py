@@ -13,11 +13,11 @@ from test_manual import ALLOWED
 from torch import Tensor
 
 import dlref
+from dlref.core.pair import OPS
 from dlref.manual import nn
-from dlref.manual.op import OPS
-from dlref.mode import TABLE
-from dlref.oracle.care import Trace
+from dlref.reuse.mode import TABLE
 from dlref.samples import NAMES, flat, run, samples
+from dlref.verify.oracle.care import Trace
 
 C = {theirs: theirs.__name__ for theirs in TABLE if not inspect.isfunction(theirs)}  # what torch parses by a schema
 # The operation's name for what a schema calls otherwise, and its value there.

@@ -12,7 +12,7 @@ import torch
 from harness import FORMS, NAMES, RANDOM, Sample
 from torch.utils._pytree import tree_map
 
-from dlref.verify.hard import ERRORS
+from dlref.samples.hard import ERRORS
 
 COMPLEX = (torch.complex64, torch.complex128)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, *COMPLEX)

@@ -16,11 +16,11 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._pytree import tree_leaves_with_path
 
 import dlref
+from dlref.core.flat import coalesce, flatten
+from dlref.core.optimizer import Manual
 from dlref.manual import nn, optim
-from dlref.manual.flat import coalesce, flatten
-from dlref.manual.optimizer import Manual
-from dlref.names import optimizer_named
-from dlref.oracle.steps import objective
+from dlref.manual.optim.named import optimizer_named
+from dlref.verify.oracle.courses import objective
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch.jit's deprecation, at import

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import dlref.manual.functional as F
-from dlref import proof
-from dlref.manual.op import OPS
-from dlref.proof import Case
-from dlref.verify.hard import EQUATIONS
+from dlref.core.pair import OPS
+from dlref.samples.hard import EQUATIONS
+from dlref.verify import proof
+from dlref.verify.proof import Case
 
 INF = math.inf
 DTYPES = {"float64": 1, "float32": 2, "bfloat16": 4, "float16": 4}  # of half precision every fourth point

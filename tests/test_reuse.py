@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import dlref
-from dlref.manual.op import OPS
-from dlref.oracle.care import Trace
+from dlref.core.pair import OPS
 from dlref.samples import NAMES, run, samples
+from dlref.verify.oracle.care import Trace
 
 VISION = """alexnet densenet121 efficientnet_b0 googlenet mobilenet_v3_small regnet_y_400mf resnet18 shufflenet_v2_x0_5
 squeezenet1_0 swin_t""".split()

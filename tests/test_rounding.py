@@ -16,9 +16,9 @@ import torch
 from harness import CONDITION, FORMS, RANDOM, Sample
 from torch import Tensor
 
-from dlref import edges
 from dlref.manual import functional as F
-from dlref.verify.hard import EQUATIONS
+from dlref.samples import edges
+from dlref.samples.hard import EQUATIONS
 
 LONG = 1025
 # Where what is left of terms that cancel is their rounding, ours as torch's: the bias's gradient of saturated rows.

@@ -26,7 +26,7 @@ def imported(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("code", [
-    "import dlref", "from dlref import cli; cli.main([])", "import dlref.pytest_plugin", "import dlref.cli.common",
+    "import dlref", "from dlref import cli; cli.main([])", "import dlref.verify.pytest_plugin", "import dlref.cli.common",
     *(f"import dlref.cli as cli\ntry: cli.main(['{command}', '--help'])\nexcept SystemExit: pass\npass"
       for command in ("list", "show", "compare", "check", "report")),
 ])  # fmt: skip
@@ -45,7 +45,7 @@ def test_everything_with_torch_alone():
 
 def test_names_are_the_functions_whatever_is_imported_first():
     """check, compare, convert and pairs are functions, although files are called like them."""
-    for code in ("import dlref.check, dlref.compare, dlref.pairs, dlref.convert, dlref.compare_models", "import dlref"):
+    for code in ("import dlref.verify.check, dlref.verify.compare_models, dlref.reuse.convert", "import dlref"):
         names = "check compare compare_models convert pairs".split()
         assert imported(
             f"{code}\nimport dlref\nassert all(type(getattr(dlref, n)).__name__ == 'function' for n in {names})\npass"

@@ -3,7 +3,7 @@
 `dlref bench` writes what these return. All sides of a comparison are measured in turn in one process.
 """
 
-from ..products import by_onednn
+from ..step.products import by_onednn
 from .estimate import ESTIMATED, GPU, estimate_step
 from .estimators import ESTIMATORS, time_estimator
 from .growth import draw_growth, exponent, time_growth

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..names import one_of
+from ..core.names import one_of
 from ..samples import NAMES
-from ..verify.hard import call
+from ..samples.hard import call
 
 Call = tuple[tuple, dict[str, Any]]
 Case = Callable[["Draw"], Call]

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from .. import builtin, manual
-from ..names import one_of
+from ..core.names import one_of
 from .steps import NETWORKS, step_parts
 
 # The networks of which both sides run on a GPU the kernels that they run here: no recurrent one, whose built-in side is

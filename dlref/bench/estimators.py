@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.benchmark.utils.common import set_torch_threads
 
-from ..names import one_of
+from ..core.names import one_of
 from .measure import in_turn, measure
 
 THEIRS = "scikit-learn"

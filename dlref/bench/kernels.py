@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from ..manual.op import OPS, definitions
-from ..names import one_of
+from ..core.modes import definitions
+from ..core.names import one_of
+from ..core.pair import OPS
 from ..samples import NAMES
 from .measure import measure
 from .memory import peak_of

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from .. import builtin, manual
-from ..names import one_of
+from ..core.names import one_of
 from .cases import Draw
 from .modules import MODULES
 from .steps import NETWORKS, step_parts

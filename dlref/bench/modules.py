@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..verify.hard import call
+from ..samples.hard import call
 from .cases import Call, Draw
 
 Make = Callable[[Any], Any]  # of the namespace's nn

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pairs import pairs
 from ..samples import flat
+from ..verify.pairs import pairs
 from .cases import operation_call
 from .measure import measure
 

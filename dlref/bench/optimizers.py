@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from .. import builtin, manual
-from ..manual.flat import flatten
-from ..manual.optimizer import Manual
-from ..names import one_of
+from ..core.flat import flatten
+from ..core.names import one_of
+from ..core.optimizer import Manual
 from .measure import measure
 
 # Those whose step is a rule for one gradient: how long LBFGS's is, the error decides.

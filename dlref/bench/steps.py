@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import builtin, manual, models
-from ..compile_step import compile_step
-from ..manual.flat import flatten
-from ..names import one_of
-from ..products import Products, by_onednn
+from ..core.flat import flatten
+from ..core.names import one_of
+from ..step.compile import compile_step
+from ..step.products import Products, by_onednn
 from .measure import measure
 from .optimizers import ways
 

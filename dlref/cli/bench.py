@@ -16,9 +16,9 @@ from rich.table import Table
 
 from .. import bench
 from ..bench.growth import SIZES
-from ..names import one_of
-from ..products import products
+from ..core.names import one_of
 from ..samples import NAMES
+from ..step.products import products
 from .common import Parser, device_named
 
 Record = dict[str, Any]

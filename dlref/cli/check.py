@@ -40,10 +40,11 @@ def main(command: str, arguments: list[str]) -> None:
     options.add_argument("--json", help="file to write the report to")
     options.add_argument("--junit", help="file to write the report to, as JUnit's XML")
     chosen = options.parse_args(arguments)
-    from ..check import check, dtype_named, reference_named  # here, so that --help need not wait for torch
-    from ..oracle.care import restored, surroundings
-    from ..oracle.report import Finding
-    from ..oracle.subject import imported
+    from ..verify.check import check
+    from ..verify.oracle.care import restored, surroundings
+    from ..verify.oracle.reference import dtype_named, reference_named  # here, so that --help need not wait for torch
+    from ..verify.oracle.report import Finding
+    from ..verify.oracle.subject import imported
 
     reference_named(chosen.against)
     for dtype in chosen.dtype or ():

@@ -18,11 +18,11 @@ from rich.progress import Progress
 from rich.syntax import Syntax
 from rich.table import Table
 
-from ..names import find, one_of
+from ..core.names import find, one_of
 from .common import Parser, device_named
 
 if TYPE_CHECKING:
-    from ..pairs import Pair
+    from ..verify.pairs import Pair
 
 DTYPES = ("float32", "float64", "bfloat16", "float16", "complex64", "complex128")
 
@@ -41,7 +41,7 @@ def list_pairs(arguments: list[str]) -> None:
     options.add_argument("--family", help="only this family, as conv or activation")
     options.add_argument("--section", help="only this section of the article, as 3.3")
     chosen = options.parse_args(arguments)
-    from ..pairs import others, pairs
+    from ..verify.pairs import others, pairs
 
     every, console = list(pairs().values()), Console()
     for what in ("family", "section"):
@@ -68,7 +68,7 @@ def show(arguments: list[str]) -> None:
     options.add_argument("--kernel", action="store_true", help="the kernel too, the second form for speed")
     chosen = options.parse_args(arguments)
     from ..manual import nn
-    from ..pairs import others, pairs
+    from ..verify.pairs import others, pairs
 
     every, beside = pairs(), others()
     classes = {m.__name__: pair for pair in every.values() for m in pair.manual_modules}
@@ -166,8 +166,8 @@ def compare_pairs(arguments: list[str]) -> None:
     one_of("dtype", chosen.dtype, DTYPES)
     import torch
 
-    from ..compare import compare
     from ..samples import NAMES, database, supported
+    from ..verify.compare import compare
 
     for name in chosen.names:
         one_of("name", name, NAMES)

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from ..names import one_of
+from ..core.names import one_of
 from .common import Parser, new_run
 
 

@@ -16,8 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from .. import data, models
 from .. import lightning as lightning_modules
+from ..core.names import one_of
 from ..lightning.runs import CheckpointIO, TellWhere, WritePredictions, loggers, quiet
-from ..names import one_of
 from .common import OneLine, new_run
 
 MODULES = "dlref.lightning"

@@ -24,11 +24,11 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
-from ..convert import convert
-from ..manual.flat import flatten
+from ..core.flat import flatten
 from ..manual.lbfgs import minimize_lbfgs
 from ..models import mlp, module_named
-from ..products import by_onednn, pay
+from ..reuse.convert import convert
+from ..step.products import by_onednn, pay
 from .common import CONSTRAINTS, Rows, device_of, dtype_of, namespace, tensor_of
 from .export import Exports
 from .objective import Objective, objective

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ..builtin.nn import GaussianNoise
-from ..convert import convert
+from ..reuse.convert import convert
 from .common import dtype_of
 
 IN_FLOAT64 = (

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..convert import convert
-from ..names import one_of
+from ..core.names import one_of
+from ..reuse.convert import convert
 
 Target = tuple[Tensor, Tensor]
 # scikit-learn's names: the class of ns.nn, its arguments, and what its values are multiplied by.

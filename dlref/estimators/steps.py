@@ -10,7 +10,7 @@ import scipy.optimize
 import torch
 from torch import Tensor, nn
 
-from ..manual.flat import coalesce
+from ..core.flat import coalesce
 
 WARM = 20  # steps by hand after which the step is recorded, to be played back without Python between its kernels
 
@@ -27,7 +27,7 @@ class Warming:
     def __call__(self, x: Tensor, target: Any) -> Tensor:
         self.steps += 1
         if self.steps == WARM:
-            from ..compile_step import compile_step
+            from ..step.compile import compile_step
 
             self.take = compile_step(*self.arguments, backend="eager")
         return self.take(x, target)

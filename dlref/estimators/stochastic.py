@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_non_negative
 from torch import Tensor, nn
 
 from ..builtin.nn import GaussianNoise
-from ..names import called, optimizer_named
+from ..core.names import called
+from ..manual.optim.named import optimizer_named
 from .common import Rows, device_of, namespace, tensor_of
 from .objective import Objective, factor
 from .steps import Warming, whole

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import models
-from ..names import called, one_of
-from ..pictures import draw_rows
+from ..core.names import called, one_of
 from .learner import Learner
+from .pictures import draw_rows
 from .runs import run_folder
 
 MODELS = ("autoencoder", "convolutional_autoencoder", "variational_autoencoder")

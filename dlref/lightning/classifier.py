@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from .. import models
-from ..names import called, one_of
+from ..core.names import called, one_of
 from .learner import Learner
 
 # The models of dlref.models that end in one logit for each class.

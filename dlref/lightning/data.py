@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from .. import data
+from ..core.names import called
 from ..manual.training import order
-from ..names import called
 
 
 class Batches(Sampler[list[int]]):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .. import models, text
-from ..names import one_of
+from .. import models
+from ..core.names import one_of
+from ..data import text
 from .data import Batches
 from .learner import Learner
 from .runs import run_folder

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from .. import builtin, manual
-from ..manual.flat import flatten
-from ..manual.module import spending
-from ..names import one_of, optimizer_named, schedule_named
-from ..products import Products
+from ..core.flat import flatten
+from ..core.names import one_of
+from ..core.pullback import spending
+from ..manual.optim.named import optimizer_named, schedule_named
+from ..step.products import Products
 
 # Backend: the namespace of its model, loss, optimizer and schedule.
 BACKENDS: dict[str, Any] = {"manual": manual, "bridged": manual, "builtin": builtin}
@@ -163,7 +164,7 @@ class Learner(lightning.LightningModule):
             flatten(self.network)  # one update runs for all parameters
         optimizer, schedule = self._optimizer_and_schedule()
         if self.hp.compile and self.hp.backend == "manual":
-            from ..compile_step import compile_step  # what it imports takes a while
+            from ..step.compile import compile_step  # what it imports takes a while
 
             self.compiled = compile_step(self.network, self.criterion, optimizer, self.hp.gradient_clip_val)
         elif self.hp.compile:

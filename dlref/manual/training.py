@@ -32,11 +32,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..products import Products
-from .flat import flatten
-from .module import gradients
+from ..core.flat import flatten
+from ..core.optimizer import by_one_gradient
+from ..core.pullback import gradients
+from ..step.products import Products
 from .nn.utils import clip_grad_norm_
-from .optimizer import by_one_gradient
 
 Data = tuple[Tensor, Tensor]
 Step = Callable[[Any, Any, Any, Tensor, Tensor, float | None], Tensor]
@@ -141,7 +141,7 @@ def fit_by(
 
 
 def compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | None, backend: str) -> Any:
-    from ..compile_step import compile_step  # what it imports takes a while
+    from ..step.compile import compile_step  # what it imports takes a while
 
     return compile_step(network, criterion, optimizer, max_norm, backend=backend)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .op import op
+from ..core.pair import op
 
 
 @op()

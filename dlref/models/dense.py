@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..names import find
+from ..core.names import find
 
 
 def linear_regression(ns: Any, in_features: int, out_features: int = 1) -> Any:

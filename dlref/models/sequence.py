@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..names import one_of
+from ..core.names import one_of
 
 KINDS = ("RNN", "LSTM", "GRU")
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from .. import builtin, compare, data, manual, models, pairs
-from ..compare import Comparison
-from ..pairs import Pair
+from .. import builtin, data, manual, models
 from ..samples import supported
+from ..verify.compare import Comparison, compare
+from ..verify.pairs import Pair, pairs
 
 DTYPES = ("float64", "float32", "bfloat16")
 BINS = range(-6, 7)  # of the histogram: powers of two of a unit of rounding

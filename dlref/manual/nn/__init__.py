@@ -2,8 +2,9 @@
 
 from torch.nn import Module, Parameter
 
+from ...core.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from ...core.module import Manual
 from .. import init
-from ..module import Manual, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from . import utils
 from .activation import (
     CELU,

@@ -12,8 +12,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 from .common import wide, widened
 
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..module import Manual, accumulate, by_name, made_of
-from ..op import op
+from ...core.module import Manual, by_name
+from ...core.pair import op
+from ...core.pullback import accumulate, made_of
 from .common import plain, wide
 from .dropout import _kept
 from .linear import linear

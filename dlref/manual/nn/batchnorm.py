@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual, again
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
+from ...core.pullback import again
 from .common import wide
 from .standardise import centred, summed, unit
 

@@ -6,9 +6,11 @@ import torch
 
 from ...builtin import functional as builtin
 from ...builtin.nn import blocks
-from ..in_place import Reread
-from ..module import Manual, accumulate, made_of, vjp_of
-from ..op import ones, op
+from ...core.bridge import ones
+from ...core.in_place import Reread
+from ...core.module import Manual, vjp_of
+from ...core.pair import op
+from ...core.pullback import accumulate, made_of
 from .common import outer
 from .conv import Conv2d
 from .regression_loss import mse_loss

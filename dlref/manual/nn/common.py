@@ -11,8 +11,8 @@ import torch
 import torch._prims_common
 from torch import Tensor
 
-from ..op import concrete as concrete
-from ..op import kernels_run
+from ...core.modes import concrete as concrete
+from ...core.modes import kernels_run
 
 HALF = (torch.float16, torch.bfloat16)
 

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..module import Manual, made_of
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
+from ...core.pullback import made_of
 from ..windows import ntuple, overlap_add, padded, windows
 from . import common
 from .common import HALF, channels_last, named, widened

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 
 
 @op(builtin=torch.flatten, view=True)

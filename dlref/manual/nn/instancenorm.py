@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual, again, made_of
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
+from ...core.pullback import again, made_of
 from .batchnorm import BatchNorm, channels_first, check_channels, moved, normalised, statistics, x_hat_of
 from .common import contiguous, wide
 from .standardise import summed

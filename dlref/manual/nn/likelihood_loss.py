@@ -7,8 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 from .common import HALF, concrete, gated, log1p_exp, logistic, own, times, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual
-from ..op import ones, op
+from ...core.bridge import ones
+from ...core.module import Manual
+from ...core.pair import op
 from .common import widened
 
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..module import Manual, accumulate, made_of
-from ..op import Op
+from ...core.module import Manual
+from ...core.pair import Op
+from ...core.pullback import accumulate, made_of
 from .common import plain, times, wide
 from .linear import linear
 from .loss import check_class_weight, check_index_target, check_reduction, check_same_dtype, cross_entropy, pick

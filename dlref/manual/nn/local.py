@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...builtin import functional as builtin
 from ...builtin.composed import check_local_linear
 from ...builtin.nn import local
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 from ..windows import overlap_add, padded, windows
 from .common import outer
 

@@ -8,8 +8,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 from .common import HALF, concrete, floating, own, plain, real_dtype, widened
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .loss import check_reduction, pick, reduce_loss, unreduced

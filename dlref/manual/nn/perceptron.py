@@ -7,8 +7,8 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.composed import check_perceptron_loss
 from ...builtin.nn import perceptron
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 from .linear import linear
 from .loss import check_reduction, reduce_loss, unreduced
 

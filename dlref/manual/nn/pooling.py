@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..module import Manual
-from ..op import Op, op
+from ...core.module import Manual
+from ...core.pair import Op, op
 from ..windows import ntuple
 from .common import channels_last, contiguous, own, plain, wide, widened
 

@@ -7,8 +7,8 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.composed import check_rbf
 from ...builtin.nn import rbf as builtin_rbf
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 from .common import wide
 from .standardise import summed
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils.rnn import PackedSequence
 
-from ..module import Manual, accumulate, made_of
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
+from ...core.pullback import accumulate, made_of
 from .common import outer, own, plain
 from .dropout import dropout
 

@@ -7,8 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 from .common import floating, gated, log1p_exp, logistic, rounded, sech, wide, widened
 
 INF = float("inf")

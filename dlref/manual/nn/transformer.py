@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 
-from ..counterpart import adopt
-from ..in_place import Reread
-from ..module import Manual, by_name, made_of, through, vjp_of
+from ...core.containers import through
+from ...core.counterpart import adopt
+from ...core.in_place import Reread
+from ...core.module import Manual, by_name, vjp_of
+from ...core.pullback import made_of
 
 
 def _mask(mask: Tensor | None, name: str, x: Tensor) -> Tensor | None:

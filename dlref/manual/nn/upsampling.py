@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..module import Manual
-from ..op import op
+from ...core.module import Manual
+from ...core.pair import op
 from .common import channels_last, widened
 
 # Mode: the number of dimensions that it is for, where that is one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..optimizer import Group, Manual, State
+from ...core.optimizer import Group, Manual, State
 
 
 class Adadelta(Manual, torch.optim.Adadelta):

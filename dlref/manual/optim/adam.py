@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...core.modes import concrete
+from ...core.optimizer import Group, Manual, State
 from ..nn.common import own
-from ..op import concrete
-from ..optimizer import Group, Manual, State
 
 
 class Adam(Manual, torch.optim.Adam):

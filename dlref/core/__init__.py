@@ -1,0 +1,1 @@
+"""The mechanism: pairs, the bridge to autograd, modules, optimizers. No mathematics of networks."""

@@ -1,0 +1,76 @@
+"""What computes here: definitions or kernels, with a graph or without, for now or to be played back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FUNCTORCH = torch._C._functorch
+
+
+_definitions: ContextVar[bool] = ContextVar("definitions", default=False)
+
+
+def kernels_run() -> bool:
+    """Whether kernels compute: one by one, on tensors that stand for themselves; not in a transform, nor for a compiler."""
+    return not (_definitions.get() or torch.compiler.is_compiling() or torch._C._is_tracing()) and (
+        FUNCTORCH.maybe_current_level() is None
+    )
+
+
+@contextlib.contextmanager
+def said(what: ContextVar[bool]) -> Iterator[None]:
+    token = what.set(True)
+    try:
+        yield
+    finally:
+        what.reset(token)
+
+
+def definitions() -> contextlib.AbstractContextManager:
+    """Inside, definitions alone compute, and no kernel."""
+    return said(_definitions)
+
+
+_recorded: ContextVar[bool] = ContextVar("recorded", default=False)
+
+
+def recorded() -> contextlib.AbstractContextManager:
+    """Say that what is computed now will be played back with other values, at which nobody may look."""
+    return said(_recorded)
+
+
+def values_hidden() -> bool:
+    """Whether nobody may look at the values, as what is computed now stands for what is computed of others."""
+    return _recorded.get() or torch.compiler.is_compiling()
+
+
+def concrete(tensor: Tensor) -> bool:
+    """Whether its values can be looked at: not while it is compiled, recorded, faked, or inside a transform of torch.func."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not values_hidden()
+    return plain and FUNCTORCH.maybe_current_level() is None
+
+
+def graphless(function: Callable) -> Callable:
+    """The function under no_grad. One that called itself there would hold itself, and what it saved, in a cycle."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return called
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+def without_graph():
+    """torch.no_grad(), at no cost where it is on already."""
+    return torch.no_grad() if torch.is_grad_enabled() else _NOTHING

@@ -1,0 +1,42 @@
+"""Things that are asked for by name, from a configuration or a command line."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+
+def find(what: str, name: Any, known: Iterable[str]) -> str:
+    """The known name that is meant, in any case: itself, else the only one of its letters; else the error of `one_of`."""
+    names = list(known)
+    alike = [n for n in names if n.lower() == str(name).lower()]
+    if name in names:
+        return name
+    if len(alike) != 1:
+        one_of(what, name, names)
+    return alike[0]
+
+
+def one_of(what: str, name: Any, known: Iterable[str]) -> None:
+    """ValueError with the nearest names, in any case, where the name is not among the known ones."""
+    names = list(known)
+    if name not in names:
+        keys = dict.fromkeys(n.lower() for n in names)
+        near = difflib.get_close_matches(str(name).lower(), keys, n=3, cutoff=0.4) or sorted(keys)[:20]
+        found = [n for key in near for n in names if n.lower() == key]
+        raise ValueError(f"{what} must be a known name, it is {name!r}; near it: {', '.join(found)}")
+
+
+def called(what: str, function: Any, first: Any, **arguments: Any) -> Any:
+    """function(first, **arguments); ValueError where it takes no such arguments."""
+    name = getattr(function, "__name__", None) or repr(function)
+    try:
+        inspect.signature(function).bind(first, **arguments)
+    except TypeError as error:
+        raise ValueError(f"{what}_args must be arguments of {name}: {error}") from None
+    try:
+        return function(first, **arguments)
+    except TypeError as error:
+        raise ValueError(f"{what}_args must be what {name} takes, they are {arguments}: {error}") from None

@@ -1,0 +1,1 @@
+"""The manual side in programs that were written for torch."""

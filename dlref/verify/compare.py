@@ -1,0 +1,175 @@
+"""Manual against built-in, over all samples: how far each is from what float64 says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.names import one_of
+from ..core.pair import OPS
+from ..samples import (
+    CONDITION,
+    NAMES,
+    RANDOM,
+    TORCH_ERROR,
+    TORCH_NAN,
+    TORCH_REFUSES,
+    Sample,
+    draws,
+    error,
+    exact,
+    flat,
+    gradients,
+    layouts,
+    run,
+    samples,
+    supported,
+    widened,
+)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A value of the manual side that is further from the truth than it may be.
+
+    sample: the call. what: the output or gradient, and the layout of the upstream gradient. manual, builtin: their errors;
+    bound: what was allowed; all three in units of the dtype's rounding, relative to the largest value.
+    """
+
+    sample: str
+    what: str
+    manual: float
+    builtin: float
+    bound: float
+
+    def __str__(self) -> str:
+        return (f"{self.what}: {self.manual:.3g} units from the truth, the built-in {self.builtin:.3g}, allowed "
+                f"{self.bound:.3g}; {self.sample}")  # fmt: skip
+
+
+@dataclass
+class Comparison:
+    """What `compare` found: the numbers of samples and of values compared, the largest errors, the departures, and the error
+    of every value by hand; errors are in units of the dtype's rounding."""
+
+    name: str
+    device: str
+    dtype: torch.dtype
+    samples: int = 0
+    values: int = 0
+    largest: dict[str, float] = field(default_factory=lambda: dict.fromkeys(
+        ("manual output", "built-in output", "manual gradient", "built-in gradient"), 0.0))  # fmt: skip
+    departures: list[Departure] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.values) and not self.departures
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"name": self.name, "device": self.device, "dtype": str(self.dtype).removeprefix("torch."), "ok": self.ok,
+                "samples": self.samples, "values": self.values, "largest": self.largest,
+                "departures": [str(d) for d in self.departures]}  # fmt: skip
+
+    def __str__(self) -> str:
+        head = (f"{self.name}, {self.dtype} on {self.device}: {self.values} values of {self.samples} samples, "
+                f"{len(self.departures)} departures")  # fmt: skip
+        errors = ", ".join(f"{what} {value:.3g}" for what, value in self.largest.items())
+        return "\n".join([head, f"largest errors, in units of rounding: {errors}", *map(str, self.departures)])
+
+
+def compare(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Comparison:
+    """Compare a pair on all its samples: outputs, and every gradient for every layout of the upstream gradient, under
+    autograd and by vjp.
+
+    A value departs where its error against float64 is more than twice the built-in's and a few units of rounding; in
+    float64 where the two differ by more than 1e-12. ValueError where the name is unknown, or the dtype not of this pair.
+    """
+    one_of("name", name, NAMES)
+    if device == "cpu" and dtype not in supported(name, backward=True):
+        raise ValueError(f"dtype must be one that torch's {name} has a gradient in, it is {dtype}")
+    comparison = Comparison(name, device, dtype)
+    for sample in samples(name, dtype, device=device):
+        compare_sample(comparison, OPS[name], sample)
+    return comparison
+
+
+def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample: Sample) -> None:
+    """Compare one call; what is found is added to the comparison."""
+    name, dtype = comparison.name, comparison.dtype
+    exactly = comparison.dtype in (torch.float64, torch.complex128)
+    judged = not exactly and name not in RANDOM - {"scaled_dot_product_attention"}  # the others draw other numbers
+    if name in RANDOM and torch.device(comparison.device).type != "cpu" and draws(sample):
+        return
+    theirs, ours = run(sample.builtin, sample), run(candidate, sample)
+    explicit, pullback = run(candidate.vjp, sample)  # type: ignore[attr-defined]
+    wide = widened(sample)
+    truth = run(sample.builtin, wide) if judged else theirs
+    comparison.samples += 1
+
+    def judge(kind: str, what: str, manual: Any, builtin: Any, best: Any) -> None:
+        for a, b, c in zip(flat(manual), flat(builtin), flat(best), strict=True):
+            if b.is_floating_point() or b.is_complex():
+                _judge(comparison, sample, kind, what, a, b, c)
+            elif not torch.equal(a, b):
+                comparison.departures.append(Departure(repr(sample), what, float("inf"), 0.0, 0.0))
+
+    judge("output", "output", ours, theirs, truth)
+    judge("output", "output by vjp", explicit, theirs, truth)
+    outputs = flat(theirs)
+    if not any(o.requires_grad for o in outputs):
+        return
+    passed = [*sample.args, *sample.kwargs.values()]
+    for layout, dy in layouts(outputs):
+        try:
+            best = expected = gradients(theirs, sample, dy)
+        except RuntimeError as e:
+            if not any(known in str(e) for known in TORCH_REFUSES):
+                raise
+            continue
+        if judged:
+            upstream = [d if d is None else d.to(exact(dtype)) for d in dy]
+            best = gradients(truth, wide, upstream)
+        by_hand = pullback(tuple(dy) if len(dy) > 1 else dy[0])
+        by_hand = [g for g, a in zip(by_hand, passed, strict=True) if isinstance(a, Tensor) and a.requires_grad]
+        for side, grads in (("autograd", gradients(ours, sample, dy)), ("vjp", by_hand)):
+            for i, (a, b, c) in enumerate(zip(grads, expected, best, strict=True)):
+                if b is None or c is None:  # torch has no gradient there
+                    continue
+                if a is None:
+                    a = torch.zeros_like(b)
+                if name in TORCH_NAN:
+                    a, b, c = (torch.where(b.isnan(), 0, t) for t in (a, b, c))
+                judge("gradient", f"gradient {i} ({side}, upstream gradient {layout})", a, b, c)
+
+
+def _judge(
+    comparison: Comparison, sample: Sample, kind: str, what: str, manual: Tensor, builtin: Tensor, truth: Tensor
+) -> None:
+    unit = torch.finfo(manual.dtype).eps
+    if truth is not builtin:  # what is too large for this dtype is infinite in it
+        rounded = truth.to(manual.dtype)
+        truth = torch.where(rounded.isinf(), rounded.to(truth.dtype), truth)
+    ours, theirs = error(manual, truth), error(builtin, truth)
+    # Where the built-in overflows in this dtype and float64 does not, its own value is as right as the truth.
+    overflown = theirs == float("inf")
+    if truth is builtin:
+        bound = TORCH_ERROR.get(comparison.name, 1e-12) if unit < 1e-10 else 16 * unit
+    else:
+        # A half precision is rounded once, at the end; in float32 the rounding of the sums adds up.
+        bound = (
+            2 * (0.0 if overflown else theirs) + (8 if unit < 1e-6 else 2) * unit + CONDITION.get(comparison.name, 0.0)
+        )
+    comparison.values += 1
+    largest = comparison.largest
+    if ours > bound and not (overflown and error(manual, builtin) <= 8 * unit):
+        comparison.departures.append(Departure(repr(sample), what, ours / unit, theirs / unit, bound / unit))
+    for side, value in (("manual", ours), ("built-in", theirs)):
+        if value < float("inf"):
+            comparison.errors += [value / unit] if side == "manual" else []
+            largest[f"{side} {kind}"] = max(largest[f"{side} {kind}"], value / unit)
