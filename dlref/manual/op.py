@@ -488,6 +488,12 @@ def values_hidden() -> bool:
     return _recorded.get() or torch.compiler.is_compiling()
 
 
+def concrete(tensor: Tensor) -> bool:
+    """Whether its values can be looked at: not while it is compiled, recorded, faked, or inside a transform of torch.func."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not values_hidden()
+    return plain and torch._C._functorch.maybe_current_level() is None
+
+
 class Sequence:
     """A list argument on its way over the bridge: torch.func would take it apart and look for tensors in it."""
 

@@ -10,7 +10,8 @@ import torch
 import torch._prims_common
 from torch import Tensor
 
-from ..op import kernels_run, values_hidden
+from ..op import concrete as concrete
+from ..op import kernels_run
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -114,12 +115,6 @@ def warn(message: str) -> None:
     """Warn from an operation's `prepare`, in the name of the line that calls the operation; not while it is compiled."""
     if not torch.compiler.is_compiling():  # Dynamo cannot trace it
         warnings.warn(message, stacklevel=4)
-
-
-def concrete(tensor: Tensor) -> bool:
-    """Whether its values can be looked at: not while it is compiled, recorded, faked, or inside a transform of torch.func."""
-    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not values_hidden()
-    return plain and torch._C._functorch.maybe_current_level() is None
 
 
 def floating(tensor: Tensor) -> Tensor:
