@@ -20,20 +20,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from operator import is_
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd import profiler
-from torch.autograd.graph import increment_version
 from torch.optim import optimizer as torch_optimizer
 
-from .flat import PLAIN, coalesce, lay
+from .flat import Member, Plan, Run, State, runs
 from .modes import concrete
 
-State = dict[str, Any]
 Group = dict[str, Any]
+ORDINARY = {float, int, bool, type(None), list, tuple}  # types of settings that hold no tensor
 
 
 def _hooked(step: Callable) -> Callable:
@@ -100,9 +98,39 @@ class Manual(torch.optim.Optimizer):
         return m.lerp_(g, 1 - (beta.to(m) if isinstance(beta, Tensor) else beta))
 
     @staticmethod
+    def average_square(v: Tensor, g: Tensor, beta: Any) -> Tensor:
+        r"""$v \leftarrow \beta v + (1 - \beta) g^2$, in place."""
+        if isinstance(beta, Tensor):
+            return v.lerp_(g.square(), 1 - beta.to(v))
+        return v.mul_(beta).addcmul_(g, g, value=1 - beta)
+
+    @staticmethod
+    def root(v: Tensor, eps: Any, correction: Any = None) -> Tensor:
+        r"""$\sqrt{v} + \epsilon$, or $\sqrt{v / c} + \epsilon$, with $c$ the correction."""
+        if correction is None:
+            return v.sqrt().add(eps)
+        root = v.sqrt()
+        over = root if not torch.is_grad_enabled() and concrete(root) else None  # autograd keeps the root
+        return torch.div(root, correction**0.5, out=over).add_(eps)
+
+    @staticmethod
+    def plus(g: Tensor, d: Tensor, factor: Any) -> Tensor:
+        r"""$g + \lambda d$; the factor is a number or a tensor."""
+        if isinstance(factor, Tensor):
+            return g.addcmul(d.clone(), factor)  # autograd keeps what the next step writes into
+        return g.add(d, alpha=factor)
+
+    @staticmethod
+    def choose(test: Any, value: Callable[[], Tensor], other: Tensor) -> Tensor:
+        """value() where the test holds, else the other; the test is a bool or a tensor."""
+        if isinstance(test, Tensor):
+            return torch.where(test, value(), other)
+        return value() if test else other
+
+    @staticmethod
     def descend(p: Tensor, rate: Any, direction: Tensor, denominator: Tensor | None = None) -> None:
         r"""$\theta \leftarrow \theta - r\,d$, or $\theta - r\,d / q$; the rate is a number or a tensor."""
-        if isinstance(rate, Tensor) and (rate.requires_grad or not rate.is_cpu or not concrete(rate)):
+        if isinstance(rate, Tensor):
             if denominator is None:
                 p.addcmul_(direction, rate, value=-1)
             else:
@@ -138,9 +166,7 @@ class Manual(torch.optim.Optimizer):
                 plan = self._plans.get(index)
                 if plan is None or not plan.holds(group["params"], self.state):
                     plan = self._plans[index] = self._plan(group)
-                lr = group["lr"]
-                if isinstance(lr, Tensor) and lr.dim():
-                    group = {**group, "lr": lr.squeeze()}
+                group = _numbers(group)
                 for run in plan.runs:
                     if "step" in run.state:
                         (run.shared if "step" in run.shared else run.state)["step"] += 1
@@ -161,10 +187,8 @@ class Manual(torch.optim.Optimizer):
                 p.mul_(1 - group["lr"] * decay)
             elif g.is_sparse:
                 raise RuntimeError("weight_decay option is not compatible with sparse gradients")
-            elif isinstance(decay, Tensor) and (decay.requires_grad or not concrete(decay)):
-                g = g.addcmul(p.clone(), decay)
             else:
-                g = g.add(p, alpha=decay)
+                g = self.plus(g, p, decay)
         differentiable, pairs = group["differentiable"], p.is_complex() and not g.is_sparse
         if not (differentiable or pairs):
             self.update(p, g, state, group)
@@ -207,14 +231,7 @@ class Manual(torch.optim.Optimizer):
                     raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
                 members.append((p, g, state))
         together = self.elementwise and not group["differentiable"] and not torch.compiler.is_compiling()
-        runs: list[Run] = []
-        start = 0
-        for i in range(1, len(members) + 1):
-            if i == len(members) or not together or not _adjacent(members[i - 1], members[i]):
-                whole = _whole(members[start:i], self.scalars) if i - start > 1 else None
-                runs += [Run(members[k : k + 1], *members[k]) for k in range(start, i)] if whole is None else [whole]
-                start = i
-        return Plan(runs, group["params"])
+        return Plan(runs(members, self.scalars) if together else [Run([m], *m) for m in members], group["params"])
 
     def _check(self, p: Tensor, g: Tensor, group: Group) -> None:
         if g.is_sparse and not self.sparse:
@@ -266,111 +283,17 @@ def by_one_gradient(optimizer: Any) -> None:
                          "optimizer.step(closure) in a loop of your own")  # fmt: skip
 
 
-Member = tuple[Tensor, Tensor, State]  # parameter, gradient, state
+def _numbers(group: Group) -> Group:
+    """The group, in which tensors are numbers; those on a device, with a graph or compiled stay tensors, without dimensions."""
+    if ORDINARY.issuperset(map(type, group.values())) and ORDINARY.issuperset(map(type, group.get("betas", ()))):
+        return group
+    return {k: tuple(map(_number, v)) if type(v) is tuple else _number(v) for k, v in group.items()}
 
 
-class Run:
-    """What one update runs for: a parameter, its gradient and its state, or those of several as one tensor each."""
-
-    def __init__(self, members: list[Member], p: Tensor, g: Tensor, state: State, shared: State | None = None):
-        self.members, self.p, self.g, self.state = members, p, g, state
-        self.params = [p for p, _, _ in members]
-        self.keys = len(state)
-        self.shared = shared or {}  # numbers of the state, one a member and all equal: the rule changes the first one's
-
-    def settle(self, states: dict[Tensor, State]) -> None:
-        """Give the members what the update of them all has changed in the state, and what it has added to it."""
-        several = len(self.params) > 1
-        if several:
-            for key, numbers in self.shared.items():
-                if key != "step":
-                    numbers[1:].copy_(numbers[0])
-            increment_version(self.params)  # autograd must not take a parameter that it saved for unchanged
-        if len(self.state) != self.keys:
-            for key in list(self.state)[self.keys :]:
-                whole = self.state[key]
-                parts = lay(self.params, whole)[1] if several else [whole]
-                for (p, _, own), part in zip(self.members, parts, strict=True):
-                    own[key] = part
-                    states[p] = own
-            self.keys = len(self.state)
-
-
-class Plan:
-    """A group's runs, and how to see whether they are still what they were."""
-
-    def __init__(self, runs: list[Run], params: list[Tensor]):
-        self.runs, self.params = runs, params
-        # Under autograd each gradient is a new tensor each time; only where runs are long is it worth to look.
-        self.kept = any(len(run.params) > 1 for run in runs)
-        self.numbers = [numbers for run in runs for numbers in run.shared.values()]
-        self.watch: list[tuple] = []
-
-    def mark(self) -> None:
-        """Remember, after an update, what parameters, gradients and states are."""
-        self.versions = [numbers._version for numbers in self.numbers]
-        if not self.watch:
-            members: dict[Tensor, tuple[Tensor | None, State]] = {
-                p: (g, state) for run in self.runs for p, g, state in run.members
-            }
-            for p in self.params:
-                g, state = members.get(p, (None, {}))
-                self.watch.append((p, p.data_ptr(), g, 0 if g is None else g.data_ptr(), state, tuple(state.values())))
-
-    def holds(self, params: list[Tensor], states: dict[Tensor, State]) -> bool:
-        """Whether nothing was replaced, moved, frozen or written into from outside since then."""
-        if len(params) != len(self.watch):
-            return False
-        for p, (q, at, g, g_at, own, values) in zip(params, self.watch, strict=True):
-            if p is not q or p.grad is not g:
-                return False
-            if g is not None and (p.data_ptr() != at or g.data_ptr() != g_at):
-                return False
-            if values and (states[p] is not own or not all(map(is_, own.values(), values))):
-                return False
-        return self.versions == [numbers._version for numbers in self.numbers]
-
-
-def _adjacent(a: Member, b: Member) -> bool:
-    """Whether b's parameter and gradient begin where a's end, as far as is seen at a glance."""
-    for x, y in zip(a[:2], b[:2], strict=True):
-        if type(x) not in PLAIN or type(y) not in PLAIN or x.layout != torch.strided or y.layout != torch.strided:
-            return False
-        if x.dtype != y.dtype or x.device != y.device or x.data_ptr() + x.nbytes != y.data_ptr():
-            return False
-    return True
-
-
-def _whole(members: list[Member], scalars: tuple[str, ...]) -> Run | None:
-    """The members as one run, their states laid next to each other; None where they are not of one kind."""
-    params, grads, states = zip(*members, strict=True)
-    p, g = coalesce(params), coalesce(grads)
-    if p is None or g is None or any(state.keys() != states[0].keys() for state in states):
-        return None
-    for key, first in states[0].items():
-        for param, state in zip(params, states, strict=True):
-            value = state[key]
-            shape = () if key in scalars else param.shape
-            if type(value) is not Tensor or value.layout != torch.strided or value.shape != shape:
-                return None
-            if value.dtype != first.dtype or value.device != first.device:
-                return None
-            if key in scalars and value is not first and value.item() != first.item():
-                return None
-    whole, shared = {}, {}
-    for key in states[0]:
-        values = [state[key] for state in states]
-        flat = coalesce(values)
-        if flat is None:
-            flat, values = lay(values)
-            for state, value in zip(states, values, strict=True):
-                state[key] = value
-        if key in scalars:
-            whole[key] = flat[0]
-            shared[key] = flat
-        else:
-            whole[key] = flat
-    return Run(members, p, g, whole, shared)
+def _number(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.item() if value.is_cpu and not value.requires_grad and concrete(value) else value.squeeze()
 
 
 def _alone(value: Any) -> Any:

@@ -28,7 +28,7 @@ class Adadelta(Manual, torch.optim.Adadelta):
 
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
         rho, eps, v, u = group["rho"], group["eps"], state["square_avg"], state["acc_delta"]
-        v.mul_(rho).addcmul_(g, g, value=1 - rho)
+        self.average_square(v, g, rho)
         d = u.add(eps).sqrt_().div(v.add(eps).sqrt_()).mul_(g)
-        u.mul_(rho).addcmul_(d, d, value=1 - rho)
+        self.average_square(u, d, rho)
         self.descend(p, group["lr"], d)

@@ -40,4 +40,4 @@ class Adagrad(Manual, torch.optim.Adagrad):
             self.descend(p, rate, at_the_same(g.values() / root))
         else:
             s.addcmul_(g, g, value=1)
-            self.descend(p, rate, g, s.sqrt().add(group["eps"]))
+            self.descend(p, rate, g, self.root(s, group["eps"]))

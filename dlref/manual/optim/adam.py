@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...core.modes import concrete
 from ...core.optimizer import Group, Manual, State
-from ..nn.common import own
 
 
 class Adam(Manual, torch.optim.Adam):
@@ -34,15 +32,10 @@ class Adam(Manual, torch.optim.Adam):
         (beta1, beta2), t = group["betas"], self.number(state["step"], group)
         m, v = state["exp_avg"], state["exp_avg_sq"]
         self.average(m, g, beta1)
-        if isinstance(beta2, Tensor) and (beta2.requires_grad or not beta2.is_cpu or not concrete(beta2)):
-            v.lerp_(g.square(), 1 - beta2.to(v))
-        else:
-            v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        self.average_square(v, g, beta2)
         if group["amsgrad"]:
             v = state["max_exp_avg_sq"].clamp_(min=v)
-        root = v.sqrt()
-        root = torch.div(root, (1 - beta2**t) ** 0.5, out=own(root)).add_(group["eps"])
-        self.descend(p, group["lr"] / (1 - beta1**t), m, root)
+        self.descend(p, group["lr"] / (1 - beta1**t), m, self.root(v, group["eps"], 1 - beta2**t))
 
 
 class AdamW(Adam, torch.optim.AdamW):

@@ -24,7 +24,7 @@ class Adamax(Manual, torch.optim.Adamax):
         return {"step": self.scalar(0.0, p, group), "exp_avg": torch.zeros_like(p), "exp_inf": torch.zeros_like(p)}
 
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
-        beta1, beta2 = group["betas"]
+        (beta1, beta2), t = group["betas"], self.number(state["step"], group)
         m = self.average(state["exp_avg"], g, beta1)
         u = state["exp_inf"].mul_(beta2).clamp_(min=g.abs().add_(group["eps"]))
-        self.descend(p, group["lr"] / (1 - beta1 ** self.number(state["step"], group)), m, u)
+        self.descend(p, group["lr"] / (1 - beta1**t), m, u)

@@ -32,12 +32,11 @@ class NAdam(Manual, torch.optim.NAdam):
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
         lr, (beta1, beta2), psi = group["lr"], group["betas"], group["momentum_decay"]
         t = self.number(state["step"], group)
-        mu = beta1 * (1.0 - 0.5 * (0.96 ** (t * psi)))
-        mu_next = beta1 * (1.0 - 0.5 * (0.96 ** ((t + 1) * psi)))
-        state["mu_product"] *= mu.to(state["mu_product"].dtype) if isinstance(mu, Tensor) else mu
-        product = self.number(state["mu_product"], group)
+        mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
+        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
+        pi = self.number(state["mu_product"].mul_(mu), group)
         m = self.average(state["exp_avg"], g, beta1)
-        v = state["exp_avg_sq"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        root = v.div(1 - beta2**t).sqrt().add(group["eps"])
-        self.descend(p, lr * (1.0 - mu) / (1.0 - product), g, root)
-        self.descend(p, lr * mu_next / (1.0 - product * mu_next), m, root)
+        v = self.average_square(state["exp_avg_sq"], g, beta2)
+        root = self.root(v / (1 - beta2**t), group["eps"])
+        self.descend(p, lr * (1 - mu) / (1 - pi), g, root)
+        self.descend(p, lr * mu_next / (1 - pi * mu_next), m, root)

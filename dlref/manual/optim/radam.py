@@ -28,18 +28,14 @@ class RAdam(Manual, torch.optim.RAdam):
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
         (beta1, beta2), t = group["betas"], self.number(state["step"], group)
         m = self.average(state["exp_avg"], g, beta1)
-        v = state["exp_avg_sq"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        v = self.average_square(state["exp_avg_sq"], g, beta2)
         correction = 1 - beta2**t
         rho_inf = 2 / (1 - beta2) - 1
-        rho = rho_inf - 2 * t * (beta2**t) / correction
+        rho = rho_inf - 2 * t * beta2**t / correction
+        d = m / (1 - beta1**t) * group["lr"]
 
-        def rectified(step):
+        def rectified():
             r = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
-            return step * (correction**0.5 / v.sqrt().add(group["eps"])) * r
+            return d * (correction**0.5 / self.root(v, group["eps"])) * r
 
-        step = m / (1 - beta1**t) * group["lr"]
-        if isinstance(rho, Tensor):
-            step = torch.where(rho > 5.0, rectified(step), step)
-        elif rho > 5.0:
-            step = rectified(step)
-        p.sub_(step)
+        p.sub_(self.choose(rho > 5, rectified, d))

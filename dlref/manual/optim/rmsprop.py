@@ -30,12 +30,12 @@ class RMSprop(Manual, torch.optim.RMSprop):
 
     def update(self, p: Tensor, g: Tensor, state: State, group: Group) -> None:
         alpha, v = group["alpha"], state["square_avg"]
-        v.mul_(alpha).addcmul_(g, g, value=1 - alpha)
+        self.average_square(v, g, alpha)
         variance = v
         if group["centered"]:
-            a = state["grad_avg"].lerp_(g, 1 - alpha)
+            a = self.average(state["grad_avg"], g, alpha)
             variance = v.addcmul(a, a, value=-1)
-        root = variance.sqrt().add(group["eps"])
+        root = self.root(variance, group["eps"])
         if self.given(group["momentum"]):
             b = state["momentum_buffer"].mul_(group["momentum"]).addcdiv_(g, root)
             self.descend(p, group["lr"], b)

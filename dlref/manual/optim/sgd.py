@@ -32,8 +32,5 @@ class SGD(Manual, torch.optim.SGD):
                 b = state["momentum_buffer"] = g.detach().clone()
             else:
                 b.mul_(momentum).add_(g, alpha=1 - group["dampening"])
-            if group["nesterov"]:
-                g = g.addcmul(b, momentum) if isinstance(momentum, Tensor) else g.add(b, alpha=momentum)
-            else:
-                g = b
+            g = self.plus(g, b, momentum) if group["nesterov"] else b
         self.descend(p, group["lr"], g)
