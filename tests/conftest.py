@@ -16,6 +16,86 @@ from pathlib import Path
 import pytest
 import torch
 
+# What takes more than a few seconds in all; `pytest -m "not slow"` leaves it out.
+SLOW = {
+    "test_attention": "test_second_derivatives test_values_and_gradients",
+    "test_bench": (
+        "test_estimators_are_fitted_to_the_same_losses_and_compared_with_scikit_learns "
+        "test_the_command_writes_what_it_measured"
+    ),
+    "test_calls": "test_tensor_arguments_are_known test_wrong_arguments",
+    "test_check": (
+        "test_a_change_is_one_finding_and_hides_none test_a_sample_is_skipped_and_a_test_of_none_fails "
+        "test_modules_pass test_optimizers_and_schedules_pass test_other_names_and_fewer_options "
+        "test_other_styles_are_not_accused test_planted_errors_are_found test_rows_beyond_sixteen_bits "
+        "test_the_command test_the_pytest_plug_in test_the_readme_as_pasted test_what_is_right_passes"
+    ),
+    "test_classics": "test_the_mistakes_are_bounded",
+    "test_cli": (
+        "test_a_language_model_and_an_autoencoder_leave_what_they_made test_fit_then_test_and_predict "
+        "test_images_by_name test_wrong_use_is_told_in_one_line"
+    ),
+    "test_compare": "test_pairs_agree test_what_is_wrong_departs",
+    "test_compile_step": "test_compiled test_every_model test_every_optimizer test_modes_and_versions test_schedules",
+    "test_crossing": "test_options_meet test_options_of_modules_meet",
+    "test_domain": (
+        "test_a_function_says_where test_a_wrong_expression_is_told_in_one_line "
+        "test_modules_optimizers_and_schedules test_the_command_line test_the_pytest_plug_in"
+    ),
+    "test_empty": "test_module test_operation",
+    "test_estimators": (
+        "test_activations test_checks test_compile test_equals_scikit_learn test_export "
+        "test_gradient_manual_cpu test_n_iter_no_change_inf_builtin_cpu test_n_iter_no_change_inf_manual_cpu "
+        "test_onnx test_onnx_of_the_others test_pipeline_search_and_scores"
+    ),
+    "test_estimators_networks": "test_autoencoder test_checks test_export",
+    "test_estimators_perceptron": (
+        "test_checks test_perceptron_accuracy_builtin test_perceptron_accuracy_manual "
+        "test_perceptron_l1_ratio_builtin test_rows_that_are_nearly_empty test_scikit_learns_numbers "
+        "test_scores_of_0_to_the_last_bit test_tools"
+    ),
+    "test_init": "test_the_same_numbers",
+    "test_lbfgs": "test_the_path_is_that_of_scipy",
+    "test_lightning": "test_autoencoders test_backends_agree_on_every_network test_compiled test_configurations",
+    "test_memory": (
+        "test_attention_by_blocks test_linear_cross_entropy_by_chunks test_peak_of_attention "
+        "test_peak_of_linear_cross_entropy"
+    ),
+    "test_mode": "test_every_form_of_a_call test_the_librarys_own_steps_are_not_seen",
+    "test_models": "test_twenty_steps",
+    "test_modules": "test_compile test_fake_cuda test_module test_state_and_copies",
+    "test_ops": (
+        "test_autocast test_compile test_errors test_fake_cuda test_integers test_memory_format test_needs "
+        "test_no_grad_and_inference_mode test_non_contiguous test_second_derivatives test_torch_func"
+    ),
+    "test_optim": (
+        "test_copies_go_on test_lbfgs_searches_among_waves_as_torch_does test_lbfgs_searches_as_torch_does "
+        "test_state_is_exchanged test_ten_steps"
+    ),
+    "test_overwritten": "test_chains_of_layers_in_place test_compiled test_modules test_operations test_steps",
+    "test_parameters": "test_no_gradient_of_what_is_no_number test_operation",
+    "test_proof": "test_fifty_digits",
+    "test_reuse": "test_manual_mode test_there_and_back",
+    "test_rnn": "test_compiled test_options",
+    "test_rounding": "test_no_less_exact",
+    "test_scripts": (
+        "test_a_surface_is_approximated_better_by_more_units test_after_ctrl_c_the_run_can_be_continued "
+        "test_autoencoders_against_principal_components test_networks_on_splits"
+    ),
+    "test_startup": "test_everything_with_torch_alone test_names_are_the_functions_whatever_is_imported_first",
+    "test_training": "test_thirty_epochs_of_digits",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        name = getattr(item, "originalname", item.name)
+        dtype = item.callspec.params.get("dtype") if hasattr(item, "callspec") else None
+        if name in SLOW.get(item.module.__name__, "").split() or (
+            name == "test_value_and_gradients" and dtype is not torch.float64
+        ):
+            item.add_marker(pytest.mark.slow)
+
 
 def pytest_collection_finish():
     """What was imported stays: the garbage collector need not go through a million objects of PyTorch's database."""

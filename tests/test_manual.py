@@ -5,7 +5,7 @@ from __future__ import annotations
 import harness
 import pytest
 import torch
-from harness import NAMES
+from harness import FORMS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ALLOWED = set(
@@ -32,7 +32,8 @@ ALLOWED = set(
     "empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones ones_like new_ones full "
     "full_like new_full arange scalar_tensor eye bernoulli bernoulli_ uniform_ normal_ rand randn rand_like randn_like "
     "exponential_ random_ zero_ div_ mul_ add_ sub_ log_ neg_ exp_ sqrt_ rsqrt_ lerp sum_to_size eq_ clamp_ clamp_min_ "
-    "clamp_max_ expm1_ log1p_ sigmoid_ nan_to_num_ bitwise_and_ bitwise_xor_ sgn_ gt_".split()
+    "clamp_max_ expm1_ log1p_ sigmoid_ nan_to_num_ bitwise_and_ bitwise_xor_ sgn_ gt_ "
+    "abs_ pow_ erfc_ addcmul_ repeat".split()
 )
 
 
@@ -48,7 +49,7 @@ class Seen(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_kernels(name):
     op = harness.operation(name)
     if name == "triplet_margin_with_distance_loss":
