@@ -88,6 +88,11 @@ class Manual(torch.optim.Optimizer):
         return scalar.item() if concrete(scalar) else scalar.double()  # as exact as the number itself
 
     @staticmethod
+    def times(scalar: Tensor, factor: Any) -> Tensor:
+        """A number of the state times a factor, in place and in the state's dtype, whether the factor is a tensor or not."""
+        return scalar.mul_(factor.to(scalar.dtype) if isinstance(factor, Tensor) else factor)
+
+    @staticmethod
     def given(number: Any) -> bool:
         """Whether a setting is not 0; true of a tensor that cannot be looked at."""
         return number != 0 if not isinstance(number, Tensor) or concrete(number) else True

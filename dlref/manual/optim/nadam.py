@@ -34,7 +34,7 @@ class NAdam(Manual, torch.optim.NAdam):
         t = self.number(state["step"], group)
         mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
         mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
-        pi = self.number(state["mu_product"].mul_(mu), group)
+        pi = self.number(self.times(state["mu_product"], mu), group)
         m = self.average(state["exp_avg"], g, beta1)
         v = self.average_square(state["exp_avg_sq"], g, beta2)
         root = self.root(v / (1 - beta2**t), group["eps"])
