@@ -5,6 +5,16 @@ by hand as its definition is. Each is held to its definition by the harness and 
 time or of the peak memory (`dlref bench --kernels`).
 """
 
-from . import activation, conv, linear, normalization, regression_loss, smooth, windows
+from . import activation, conv, likelihood_loss, linear, normalization, rbf, regression_loss, smooth, windows
 
-__all__ = ["activation", "conv", "linear", "normalization", "regression_loss", "smooth", "windows"]
+__all__ = [
+    "activation",
+    "conv",
+    "likelihood_loss",
+    "linear",
+    "normalization",
+    "rbf",
+    "regression_loss",
+    "smooth",
+    "windows",
+]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ...core.module import Manual
 from ...core.pair import op
-from .common import HALF, concrete, gated, log1p_exp, logistic, own, times, wide, widened
+from .common import HALF, concrete, gated, log1p_exp, logistic, times, wide, widened
 from .loss import check_reduction, reduce_loss, unreduced
 
 LEAST = 9.999999960041972e-13  # 1e-12 in float32, as torch has it for every dtype
@@ -146,8 +146,7 @@ class SoftMarginLoss(Manual, torch.nn.SoftMarginLoss):
 
 def _opposed(x, target):
     """$-t x$."""
-    z = target * x
-    return torch.neg(z, out=own(z))
+    return -(target * x)
 
 
 @soft_margin_loss.prepare
