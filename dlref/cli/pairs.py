@@ -73,11 +73,7 @@ def show(arguments: list[str]) -> None:
     every, beside = pairs(), others()
     classes = {m.__name__: pair for pair in every.values() for m in pair.manual_modules}
     known = [*every, *classes, *(name for found in beside.values() for name in found)]
-    try:
-        name = find("name", chosen.name, every)
-    except ValueError:
-        name = find("name", chosen.name, known)
-    name = chosen.name if chosen.name in known else name
+    name = find("name", chosen.name, known)
     console = Console()
     if name in every or name in classes:
         pair = every.get(name) or classes[name]

@@ -88,6 +88,12 @@ def adopt(module: nn.Module) -> None:
     for part in module.modules():
         if (ours := by_hand(type(part))) is not None:
             part.__class__ = ours
-        activation = getattr(part, "activation", None)  # of a transformer's layer: a function, which is no module
+    turn_functions(module, "manual")
+
+
+def turn_functions(module: nn.Module, to: str) -> None:
+    """Take the other namespace's function where a part has one as its `activation`: a transformer's layer, and no module."""
+    for part in module.modules():
+        activation = getattr(part, "activation", None)
         if activation is not None and not isinstance(activation, nn.Module):
-            part.activation = counterpart(activation, "manual")
+            part.activation = counterpart(activation, to)

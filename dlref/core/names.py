@@ -9,14 +9,11 @@ from typing import Any
 
 
 def find(what: str, name: Any, known: Iterable[str]) -> str:
-    """The known name that is meant, in any case: itself, else the only one of its letters; else the error of `one_of`."""
+    """The known name that is meant, in any case: itself, else the first of its letters; else the error of `one_of`."""
     names = list(known)
-    alike = [n for n in names if n.lower() == str(name).lower()]
-    if name in names:
-        return name
-    if len(alike) != 1:
-        one_of(what, name, names)
-    return alike[0]
+    found = name if name in names else next((n for n in names if n.lower() == str(name).lower()), name)
+    one_of(what, found, names)
+    return found
 
 
 def one_of(what: str, name: Any, known: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ An operation is written as
         return 1 / (1 + exp(-input))                # or: return output, (tensors to save)
 
     @sigmoid.gradient
-    def _(dy, output):                              # names what it uses, and only that is kept
+    def sigmoid_gradient(dy, output):               # names what it uses, and only that is kept
         return dy * output * (1 - output)
 
 A gradient may name any argument of the forward, and `dy` (the upstream gradient), `output`, `saved` (the tuple that the
@@ -28,9 +28,9 @@ names what it uses among the outputs, `saved` and the public arguments.
 
 This is the definition. A kernel is a second form of it, for speed: a forward (`@name.kernel`), a gradient
 (`@name.kernel_gradient`), or both, in dlref/manual/kernels. It computes where kernels run one by one on tensors that stand for
-themselves (`plain`), and the definition everywhere else: where somebody asks for a derivative of the steps, in a transform, for
-a compiler. A kernel's gradient may name one thing more, `place` (a named tuple: where the argument's gradient may be written,
-None where it must be a new tensor).
+themselves (`modes.kernels_run`), and the definition everywhere else: where somebody asks for a derivative of the steps, in a
+transform, for a compiler. A kernel's gradient may name one thing more, `place` (a named tuple: where the argument's gradient
+may be written, None where it must be a new tensor).
 """
 
 from __future__ import annotations

@@ -132,9 +132,9 @@ class Learner(lightning.LightningModule):
             optimizer.zero_grad()
         if self.hp.schedule_every == "step":
             self._step_schedule(error)
-        taken = (self.products if self.compiled is None else self.compiled.products).taken
-        if self.products_before not in (None, taken):
-            rank_zero_warn(f"the checkpoint's training took {self.products_before} products of float32, here they are {taken}: "
+        if self.products_before not in (None, self._products.taken):
+            rank_zero_warn(f"the checkpoint's training took {self.products_before} products of float32, here they are "
+                           f"{self._products.taken}: "
                            "it goes on in other last digits")  # fmt: skip
         self.products_before = None
 
@@ -181,7 +181,7 @@ class Learner(lightning.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["products"] = (self.products if self.compiled is None else self.compiled.products).taken
+        checkpoint["products"] = self._products.taken
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.products_before = checkpoint.get("products")
@@ -193,6 +193,11 @@ class Learner(lightning.LightningModule):
                     f"the checkpoint must be of this architecture: {name} is {a} in it, {b} in the model; start with the "
                     "configuration that it was trained with (config.yaml in its run folder)"
                 )
+
+    @property
+    def _products(self) -> Products:
+        """That of the steps that are taken."""
+        return self.products if self.compiled is None else self.compiled.products
 
     def _optimizer_and_schedule(self) -> tuple[Any, Any]:
         hp = self.hp

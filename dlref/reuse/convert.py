@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import manual  # noqa: F401  (whose classes are the counterparts)
-from ..core.counterpart import by_hand, counterpart, is_parametrized, parametrized
+from ..core.counterpart import by_hand, is_parametrized, parametrized, turn_functions
 from ..core.module import COUNTERPARTS, Manual
 from ..core.names import one_of
 
@@ -47,10 +47,7 @@ def convert(model: M, to: str = "manual", strict: bool = False) -> M:
         warnings.warn(text, stacklevel=2)
     for module, target in changes:
         module.__class__ = target
-    for module in model.modules():
-        activation = getattr(module, "activation", None)  # of a transformer's layer: a function, which is no module
-        if activation is not None and not isinstance(activation, nn.Module):
-            module.activation = counterpart(activation, to)
+    turn_functions(model, to)
     return model
 
 

@@ -104,7 +104,7 @@ class Products:
 
     def __call__(self, x: Any) -> contextlib.AbstractContextManager:
         shape = x.shape if isinstance(x, Tensor) else None
-        key = shape, _choice.which
+        key = None if shape is None else (shape, x.dtype, x.device), _choice.which  # the network is where its input is
         if key not in self.known:
             # Rows that meet a weight: of (N, features) N, of sequences and images each step and line too.
             rows = 0 if shape is None else x.numel() if not x.is_floating_point() else math.prod(shape[:-1])

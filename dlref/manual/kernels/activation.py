@@ -24,7 +24,7 @@ from ..nn.activation import (
     threshold,
 )
 from ..nn.common import wide
-from .common import select, where_zero, zero_where
+from .common import real, select, where_zero, zero_where
 
 
 @relu.kernel_gradient
@@ -39,11 +39,7 @@ def relu6_gradient(dy, output):
     return zero_where(dy, torch.le, inside, 0, inside)
 
 
-def _real(input, *_):
-    return input.is_floating_point()
-
-
-@threshold.kernel(where=_real)
+@threshold.kernel(where=real)
 def threshold_forward(input, threshold, value):
     return select(torch.le, wide(input), threshold, value, input)
 
@@ -142,7 +138,7 @@ def selu_gradient(dy, input):
     return _exponential_gradient(dy, input, SELU_SCALE * SELU_ALPHA, SELU_SCALE)
 
 
-@hardtanh.kernel_gradient(where=_real)
+@hardtanh.kernel_gradient(where=real)
 def hardtanh_gradient(dy, input, min_val, max_val):
     x = wide(input)
     if -min_val == max_val:

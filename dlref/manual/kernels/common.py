@@ -10,6 +10,11 @@ from torch import Tensor
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+def real(input: Tensor, *_) -> bool:
+    """Whether the first argument holds real numbers: neither integers nor complex ones."""
+    return input.is_floating_point()
+
+
 def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float, out: Tensor | None = None) -> Tensor:
     """dy where test(x, bound) holds, else 0; test: torch.ne, torch.gt, ...; out: where to write the test, x itself perhaps.
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from ..nn.common import times, wide
 from ..nn.likelihood_loss import binary_cross_entropy_with_logits, soft_margin_loss
 from ..nn.loss import reduce_loss
-from .common import log1p_exp
+from .common import log1p_exp, real
 
 
-def _real(input, *_):
-    return input.is_floating_point()
-
-
-@binary_cross_entropy_with_logits.kernel(where=_real)
+@binary_cross_entropy_with_logits.kernel(where=real)
 def binary_cross_entropy_with_logits_forward(input, target, weight, reduction, pos_weight):
     x = wide(input)
     positive = times(target if pos_weight is None else pos_weight * target, log1p_exp(-x))
@@ -20,6 +16,6 @@ def binary_cross_entropy_with_logits_forward(input, target, weight, reduction, p
     return reduce_loss(loss if weight is None else loss * weight, reduction).to(input.dtype)
 
 
-@soft_margin_loss.kernel(where=_real)
+@soft_margin_loss.kernel(where=real)
 def soft_margin_loss_forward(input, target, reduction):
     return reduce_loss(log1p_exp(-(target * wide(input))), reduction).to(input.dtype)

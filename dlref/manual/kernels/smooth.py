@@ -8,14 +8,10 @@ import torch
 
 from ..nn.common import wide
 from ..nn.smooth import DENSITY, gelu, logsigmoid, sigmoid, silu, softplus, tanh
-from .common import gated, log1p_exp, logistic, sech, where_zero
+from .common import gated, log1p_exp, logistic, real, sech, where_zero
 
 
-def _real(input, *_):
-    return input.is_floating_point()
-
-
-@sigmoid.kernel(where=_real)
+@sigmoid.kernel(where=real)
 def sigmoid_forward(input):
     return logistic(wide(input)).to(input.dtype)
 
@@ -26,13 +22,13 @@ def sigmoid_gradient(dy, input):
     return (dy * s).mul_(s)
 
 
-@tanh.kernel_gradient(where=_real)
+@tanh.kernel_gradient(where=real)
 def tanh_gradient(dy, input):
     s = sech(wide(input))
     return (dy * s).mul_(s)
 
 
-@logsigmoid.kernel(where=_real)
+@logsigmoid.kernel(where=real)
 def logsigmoid_forward(input):
     return log1p_exp(-wide(input)).neg_().to(input.dtype)
 
@@ -59,7 +55,7 @@ def softplus_gradient(dy, input, beta, threshold):
     return torch.maximum(s, torch.gt(z, threshold, out=torch.empty_like(z)), out=s).mul_(dy)
 
 
-@silu.kernel(where=_real)
+@silu.kernel(where=real)
 def silu_forward(input):
     x = wide(input)
     return gated(x, x).to(input.dtype)

@@ -86,40 +86,6 @@ def own(t: Tensor) -> Tensor | None:
     return t if plain() else None
 
 
-def where_zero(dy: Tensor, test: Callable, x: Tensor, bound: float, out: Tensor | None = None) -> Tensor:
-    """dy where test(x, bound) holds, else 0; test: torch.ne, torch.gt, ...; out: own(x), where x may be written over.
-
-    Written as numbers, a comparison takes a tenth of the time of one written as bools, and `where` forty times as long.
-    """
-    if plain():
-        return test(x, bound, out=torch.empty_like(x) if out is None else out).mul_(dy)
-    return dy * test(x, bound)
-
-
-def zero_where(dy: Tensor, test: Callable, x: Tensor, bound: float, out: Tensor | None = None) -> Tensor:
-    """0 where test(x, bound) holds, else dy, as for an x that is NaN; out as in `where_zero`."""
-    if plain():
-        return test(x, bound, out=torch.empty_like(x) if out is None else out).eq_(0).mul_(dy)
-    return torch.where(test(x, bound), 0, dy)
-
-
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def select(test: Callable, x: Tensor, bound: float, a: Tensor | float, b: Tensor) -> Tensor:
-    """a where test(x, bound) holds, else b: tensors of one shape and dtype, a also a number.
-
-    Of infinities and NaN too, which a product with 0 would spread: by their bits, in an eighth of the time of `where`.
-    """
-    if not (plain() and b.is_floating_point()):
-        return torch.where(test(x, bound), a, b)
-    kind = BITS[b.itemsize]
-    mask = test(x, bound, out=torch.empty_like(x, dtype=kind)).neg_()  # all ones where it holds
-    a = a if isinstance(a, Tensor) else b.new_full((), a)
-    a, b_bits = a.resolve_neg().view(kind), b.resolve_neg().view(kind)
-    return mask.bitwise_and_(a ^ b_bits).bitwise_xor_(b_bits).view(b.dtype)
-
-
 def real_dtype(*tensors: Tensor) -> torch.dtype:
     """The dtype of a distance of tensors: what they promote to, real."""
     dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
