@@ -112,3 +112,16 @@ def test_a_batch_of_gradients_after_a_kernel():
         by_vjp = torch.vmap(lambda dy, pull=pull: pull(dy)[0])(dys)
         for found in (together, mapped, by_vjp):
             torch.testing.assert_close(found, each)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("name", ["leaky_relu", "softplus", "hardswish", "layer_norm"])
+def test_tangents_pass_where_nobody_records(name, grad):
+    """Forward mode under no_grad: what is written over its own would lose the tangent."""
+    x, more = torch.randn(4, 5, dtype=torch.float64), ((5,),) if name == "layer_norm" else ()
+    with torch.set_grad_enabled(grad), torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.randn(4, 5, dtype=torch.float64))
+        ours, theirs = (
+            torch.autograd.forward_ad.unpack_dual(f(dual, *more)).tangent for f in (OPS[name], OPS[name].builtin)
+        )
+    torch.testing.assert_close(ours, theirs)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 FUNCTORCH = torch._C._functorch
 
@@ -17,9 +18,10 @@ _definitions: ContextVar[bool] = ContextVar("definitions", default=False)
 
 
 def kernels_run() -> bool:
-    """Whether kernels compute: one by one, on tensors that stand for themselves; not in a transform, nor for a compiler."""
+    """Whether kernels compute: one by one, on tensors that stand for themselves; not in a transform, nor for a compiler, nor
+    where tensors may carry tangents."""
     return not (_definitions.get() or torch.compiler.is_compiling() or torch._C._is_tracing()) and (
-        FUNCTORCH.maybe_current_level() is None
+        FUNCTORCH.maybe_current_level() is None and forward_ad._current_level < 0
     )
 
 
