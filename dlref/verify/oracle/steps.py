@@ -108,7 +108,8 @@ class Run:
             origin.put_back()
         plain = {**kwargs, "foreach": False} if "foreach" in inspect.signature(self.reference).parameters else kwargs
         theirs = list(steps(self.reference, plain, self.dtype, self.course))
-        self.truth = [t for t, _ in steps(self.reference, kwargs, torch.float64, self.course)]
+        exact = theirs if self.dtype is torch.float64 else steps(self.reference, kwargs, torch.float64, self.course)
+        self.truth = [t for t, _ in exact]
         said, must = [s for _, s in self.ours], [s for _, s in theirs]
         if any(s[1] and not m[1] for s, m in zip(said, must, strict=False)):
             if "grad" in self.may_change:
