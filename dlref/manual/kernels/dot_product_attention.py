@@ -132,5 +132,5 @@ def weighted_attention_forward(query, key, value, attn_mask, kept, share):
 @weighted_attention.kernel_gradient
 def weighted_attention_gradient(dy, weights, saved, needs, query, key, value, attn_mask, kept, share):
     P, s = saved[0] if saved else weights, query.shape[-1] ** -0.5
-    dQ, dK, dV, dM = _gradients(*dy, P, needs, query, key, value, kept, share)
+    dQ, dK, dV, dM = _gradients(dy[0], dy[1], P, needs, query, key, value, kept, share)
     return None if dQ is None else dQ * s, None if dK is None else dK * s, dV, dM
