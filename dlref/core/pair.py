@@ -220,7 +220,9 @@ class Op:
         if function is None:
             return functools.partial(self.kernel_gradient, where=where)
         if self.fast is not None and (where is not None or self.fast.pull is not self.pull):
-            raise TypeError(f"the kernel of {self.__name__} must have one gradient, of the calls that its forward takes")
+            raise TypeError(
+                f"the kernel of {self.__name__} must have one gradient, of the calls that its forward takes"
+            )
         form = self.fast or Form(self, self.definition.forward, where)
         self.fast = form.differentiated(function, self.definition)
         return function

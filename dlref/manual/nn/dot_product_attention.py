@@ -15,9 +15,9 @@ QUERIES = 512  # of a block: longer sequences go by blocks, so that the (*, L, S
 
 
 def blocks(query):
-    """The places of (*, L, E) as slices of at most QUERIES; all of them where they are no more."""
+    """The places of (*, L, E) as slices of at most QUERIES; None, which is all of them, where they are no more."""
     if query.shape[-2] <= QUERIES:
-        return [slice(None)]
+        return [None]
     return [slice(n * QUERIES, (n + 1) * QUERIES) for n in range(-(-query.shape[-2] // QUERIES))]
 
 
@@ -28,7 +28,7 @@ def joined(parts):
 
 def of_these(t, rows):
     """These queries' rows of (*, L, E); one row that serves all queries as it is."""
-    return t if t is None or t.dim() < 2 or t.shape[-2] == 1 else t[..., rows, :]
+    return t if t is None or rows is None or t.dim() < 2 or t.shape[-2] == 1 else t[..., rows, :]
 
 
 def heads(query, key, value, scale, groups):
@@ -51,8 +51,9 @@ def masked(S, M):
 
 def causal(S, rows):
     r"""The scores of these queries, $-\infty$ where the key is later than the query."""
+    first = 0 if rows is None else rows.start
     i, j = (torch.arange(n, device=S.device) for n in S.shape[-2:])
-    return S.masked_fill(i.unsqueeze(1) + (rows.start or 0) < j, -math.inf)
+    return S.masked_fill((first + i).unsqueeze(1) < j, -math.inf)
 
 
 def softmax(S, safe):
