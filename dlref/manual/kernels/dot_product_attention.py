@@ -16,8 +16,10 @@ ALL = slice(None)
 
 
 def _weights(Q, K, M, first, safe):
-    """Softmax over the keys; first: the place of the first of these queries, where key j is seen by query i for j <= i; None
-    where all see all."""
+    """Softmax over the keys; where safe, a row that is masked throughout is 0, else NaN.
+
+    first: the place of the first of these queries, where key j is seen by query i for j <= i; None where all see all.
+    """
     S = Q @ K.mT
     if first is not None:
         i, j = (torch.arange(max(n, 0), device=S.device) for n in (S.shape[-2], S.shape[-1] - first))
@@ -48,10 +50,7 @@ def _gradients(dY, dW, P, needs, Q, K, V, kept, share):
 
 
 def _parts(query, key, value, attn_mask):
-    """How each dimension of (*, L) is cut so that a block has at most BLOCK scores, the last cut least.
-
-    None where the scores are few.
-    """
+    """How each dimension of (*, L) is cut so that a block has at most BLOCK scores, the last cut least; None where they are few."""
     length, steps = query.shape[-2], key.shape[-2]
     if max(query.shape[:-1].numel() * steps, key.shape[:-1].numel() * length) <= BLOCK:
         return None
