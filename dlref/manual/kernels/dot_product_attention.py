@@ -50,7 +50,7 @@ def _gradients(dY, dW, P, needs, Q, K, V, kept, share):
 
 
 def _parts(query, key, value, attn_mask):
-    """How each dimension of (*, L) is cut so that a block has at most BLOCK scores, the last cut least; None where they are few."""
+    """How each dimension of (*, L) is cut, the last least, into blocks of at most BLOCK scores; None where they are few."""
     length, steps = query.shape[-2], key.shape[-2]
     if max(query.shape[:-1].numel() * steps, key.shape[:-1].numel() * length) <= BLOCK:
         return None
