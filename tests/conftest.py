@@ -58,8 +58,8 @@ SLOW = {
     "test_lbfgs": "test_the_path_is_that_of_scipy",
     "test_lightning": "test_autoencoders test_backends_agree_on_every_network test_compiled test_configurations",
     "test_memory": (
-        "test_attention_by_blocks test_linear_cross_entropy_by_chunks test_peak_of_attention "
-        "test_peak_of_linear_cross_entropy"
+        "test_attention_by_blocks test_attention_by_blocks_of_queries test_linear_cross_entropy_by_chunks "
+        "test_peak_of_attention test_peak_of_linear_cross_entropy"
     ),
     "test_mode": "test_every_form_of_a_call test_the_librarys_own_steps_are_not_seen",
     "test_models": "test_twenty_steps",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import harness
 import pytest
 import torch
 from torch.utils._pytree import tree_map
 
+import dlref
 import dlref.manual.functional as F
 
 THEIRS = torch.nn.functional.multi_head_attention_forward
@@ -65,9 +68,15 @@ def run(function, args, kwargs):
     return function(*args, **kwargs)
 
 
-def test_values_and_gradients(record_property):
+@pytest.mark.parametrize("forms", ["kernels", "definitions"])
+def test_values_and_gradients(forms, record_property):
     found = list(samples())
     record_property("samples", len(found))
+    with dlref.definitions() if forms == "definitions" else contextlib.nullcontext():
+        compare(found)
+
+
+def compare(found: list) -> None:
     for args, kwargs in found:
         what = (args[4:5], kwargs)
         args, kwargs, leaves = learning(args, kwargs)

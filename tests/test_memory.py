@@ -10,9 +10,12 @@ import torch
 from test_ops import check_value_and_gradients
 from torch.profiler import ProfilerActivity, profile
 
+import dlref
 import dlref.manual.functional as F
 from dlref.manual import nn
-from dlref.manual.nn import attention, linear_loss, rnn
+from dlref.manual.kernels import dot_product_attention as blocks
+from dlref.manual.nn import dot_product_attention as attention
+from dlref.manual.nn import linear_loss, rnn
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -88,10 +91,14 @@ def test_peak_of_attention(options, monkeypatch):
 
     under = trained(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, **options), q, k, v, dy=dy)
     by_blocks = [peak(function) for function in (under, explicit)]
-    monkeypatch.setattr(attention, "BLOCK", 2**40)
+    monkeypatch.setattr(blocks, "BLOCK", 2**40)
     at_once = [peak(function) for function in (under, explicit)]
     assert min(at_once) > 2 * 4 * 2 * 2048 * 2048
-    assert all(blocks <= 0.3 * whole for blocks, whole in zip(by_blocks, at_once, strict=True)), (by_blocks, at_once)
+    assert all(few <= 0.3 * whole for few, whole in zip(by_blocks, at_once, strict=True)), (by_blocks, at_once)
+    with dlref.definitions():
+        assert peak(explicit) <= 0.6 * min(at_once)
+        monkeypatch.setattr(attention, "QUERIES", 2**40)
+        assert peak(explicit) > 3 * 4 * 2 * 2048 * 2048
 
 
 @pytest.mark.parametrize("kind,most", [("RNN", 3.5), ("LSTM", 18.5), ("GRU", 12.5)])
@@ -138,23 +145,33 @@ def test_kept_of_multihead_attention(need_weights):
 @pytest.mark.parametrize("block", [1, 7, 40])
 def test_attention_by_blocks(block, monkeypatch, record_property):
     """Every sample, cut as finely as can be, answers what torch does: masks, their gradients, groups, dropout, no key."""
-    monkeypatch.setattr(attention, "BLOCK", block)
-    monkeypatch.setattr(attention, "FEWEST", 1)
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    monkeypatch.setattr(blocks, "FEWEST", 1)
     found = harness.samples("scaled_dot_product_attention", torch.float64)
     record_property("samples", len(found))
     for sample in found:
         check_value_and_gradients(F.scaled_dot_product_attention, sample, exactly=True)
 
 
+@pytest.mark.parametrize("queries", [1, 2])
+def test_attention_by_blocks_of_queries(queries, monkeypatch, record_property):
+    monkeypatch.setattr(attention, "QUERIES", queries)
+    found = harness.samples("scaled_dot_product_attention", torch.float64)
+    record_property("samples", len(found))
+    with dlref.definitions():
+        for sample in found:
+            check_value_and_gradients(F.scaled_dot_product_attention, sample, exactly=True)
+
+
 def test_attention_by_blocks_is_cut(monkeypatch):
     """A causal block leaves out the keys that none of its queries sees."""
-    monkeypatch.setattr(attention, "BLOCK", 8)
-    monkeypatch.setattr(attention, "FEWEST", 1)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "FEWEST", 1)
     q, k = draw(2, 5, 3), draw(2, 4, 3)
     with torch.no_grad():
-        parts = attention._parts(q, k, k, None)
+        parts = blocks._parts(q, k, k, None)
         assert [len(dim) for dim in parts] == [2, 3]
-        seen = [(rows[-1], keys[-1]) for rows, keys in attention._blocks(parts, k, True)][:3]
+        seen = [(rows[-1], keys[-1]) for rows, keys in blocks._blocks(parts, k, True)][:3]
     assert seen == [(slice(0, 2), slice(0, 2)), (slice(2, 4), slice(0, 4)), (slice(4, 5), slice(0, 4))]
 
 
@@ -169,7 +186,8 @@ def test_linear_cross_entropy_by_chunks(chunk, monkeypatch, record_property):
 
 def test_many_upstream_gradients_at_once(monkeypatch):
     """The pullback under vmap, where the upstream gradient is batched and the arguments are not."""
-    monkeypatch.setattr(attention, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
+    monkeypatch.setattr(attention, "QUERIES", 2)
     monkeypatch.setattr(linear_loss, "CHUNK", 4)
     q, k, target = draw(2, 3, 2), draw(4, 2), torch.tensor([0, 3, 1])
     for output, pullback in (
@@ -186,7 +204,8 @@ def test_many_upstream_gradients_at_once(monkeypatch):
 
 def test_batched_gradients(monkeypatch):
     """torch.autograd.grad(is_grads_batched=True) runs the backward under a vmap of its own."""
-    monkeypatch.setattr(attention, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
+    monkeypatch.setattr(attention, "QUERIES", 2)
     monkeypatch.setattr(linear_loss, "CHUNK", 8)
     q, k, target = draw(2, 3, 2).requires_grad_(), draw(4, 2).requires_grad_(), torch.tensor([0, 3, 1])
     for output in (F.scaled_dot_product_attention(q, k, k), F.linear_cross_entropy(q[0], k, target)):
@@ -200,7 +219,8 @@ def test_batched_gradients(monkeypatch):
 
 def test_second_derivatives_by_parts(monkeypatch):
     """Where the first derivative goes by parts, the second is right all the same."""
-    monkeypatch.setattr(attention, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
+    monkeypatch.setattr(attention, "QUERIES", 2)
     monkeypatch.setattr(linear_loss, "CHUNK", 4)
     q, k, v, mask = (draw(*shape).double().requires_grad_() for shape in ((2, 3, 2), (2, 4, 2), (2, 4, 3), (3, 4)))
     torch.autograd.gradgradcheck(F.scaled_dot_product_attention, (q, k, v, mask))

@@ -5,16 +5,30 @@ by hand as its definition is. Each is held to its definition by the harness and 
 time or of the peak memory (`dlref bench --kernels`).
 """
 
-from . import activation, conv, likelihood_loss, linear, normalization, rbf, regression_loss, smooth, windows
+from . import (
+    activation,
+    conv,
+    dot_product_attention,
+    likelihood_loss,
+    linear,
+    normalization,
+    rbf,
+    regression_loss,
+    smooth,
+    softmax,
+    windows,
+)
 
 __all__ = [
     "activation",
     "conv",
+    "dot_product_attention",
     "likelihood_loss",
     "linear",
     "normalization",
     "rbf",
     "regression_loss",
     "smooth",
+    "softmax",
     "windows",
 ]

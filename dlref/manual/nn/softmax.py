@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ...core.module import Manual
 from ...core.pair import op
-from .common import contiguous, own, times, warn, wide
+from .common import contiguous, times, warn, wide
 
 
 def _checked(name, input, dim, dtype):
@@ -20,16 +20,10 @@ def _checked(name, input, dim, dtype):
     return input, dim, dtype
 
 
-def _shifted(input, dim, dtype):
+def shifted(input, dim, dtype):
     """The input in the dtype asked for, less its maximum over the dimension: so exp cannot overflow."""
     x = wide(input if dtype is None else input.to(dtype))
-    return x - x.amax(dim, keepdim=True) if x.numel() else x.clone()
-
-
-def _normalized(x, dim):
-    """Softmax of a fresh tensor."""
-    e = torch.exp(x, out=own(x))
-    return torch.div(e, e.sum(dim, keepdim=True), out=own(e))
+    return x - x.amax(dim, keepdim=True) if x.numel() else x
 
 
 def log_normalized(x, dim):
@@ -44,19 +38,6 @@ def log_normalized(x, dim):
     return x - others.sum(dim, keepdim=True).log1p()
 
 
-def _softmax_gradient(dy, y, dim):
-    r"""$y \odot (d - \sum d \odot y)$ of $d = dy - dy_k$, k the largest y: $\partial y_i / \partial x_j = y_i ([i = j] - y_j)$.
-
-    What all dy have in common does not count, as $\sum y = 1$; without that of the largest y, whose own term is then 0, the
-    others are not lost beside it.
-    """
-    if not y.numel():
-        return y * dy
-    y = wide(y)
-    d = dy - dy.gather(dim, y.argmax(dim, keepdim=True))
-    return y * (d - (d * y).sum(dim, keepdim=True))
-
-
 @op(builtin=F.softmax, autocast={"cuda": "float32"}, layout=contiguous)
 def softmax(input, dim, dtype):
     r"""Softmax: $y_i = e^{x_i} / \sum_j e^{x_j}$ over the dimension.
@@ -64,13 +45,21 @@ def softmax(input, dim, dtype):
     Any shape; output as input, in the dtype asked for. NotImplementedError where that is not floating point, IndexError
     where there is no such dimension. Bridle 1990.
     """
-    return _normalized(_shifted(input, dim, dtype), dim).to(dtype or input.dtype)
+    e = shifted(input, dim, dtype).exp()
+    return (e / e.sum(dim, keepdim=True)).to(dtype or input.dtype)
 
 
 @softmax.gradient
 def softmax_gradient(dy, output, dim):
-    r"""$dx = y \odot (dy - \sum dy \odot y)$: only the output is kept."""
-    return _softmax_gradient(dy, output, dim)
+    r"""$dx = y \odot (dy - \sum dy \odot y)$, as $\partial y_i / \partial x_j = y_i ([i = j] - y_j)$: only the output is kept.
+
+    What all dy have in common does not count, as $\sum y = 1$; without that of the largest y, whose own term is then 0, the
+    others are not lost beside it.
+    """
+    y, dy = wide(output), wide(dy)
+    if y.numel():
+        dy = dy - dy.gather(dim, y.argmax(dim, keepdim=True))
+    return y * (dy - (dy * y).sum(dim, keepdim=True))
 
 
 class Softmax(Manual, torch.nn.Softmax):
@@ -108,14 +97,14 @@ def softmax_prepare(input, dim, dtype):
 @op(builtin=F.softmin, autocast={"cuda": "float32"}, layout=contiguous)
 def softmin(input, dim, dtype):
     r"""Softmax of the negative: $y_i = e^{-x_i} / \sum_j e^{-x_j}$ over the dimension; all else as in `softmax`."""
-    return _normalized(_shifted(-input, dim, dtype), dim).to(dtype or input.dtype)
+    e = shifted(-input, dim, dtype).exp()
+    return (e / e.sum(dim, keepdim=True)).to(dtype or input.dtype)
 
 
 @softmin.gradient
 def softmin_gradient(dy, output, dim):
     r"""$dx = -y \odot (dy - \sum dy \odot y)$: only the output is kept."""
-    dx = _softmax_gradient(dy, output, dim)
-    return torch.neg(dx, out=own(dx))
+    return -softmax_gradient(dy, output, dim)
 
 
 class Softmin(Manual, torch.nn.Softmin):
@@ -159,6 +148,17 @@ def log_softmax_prepare(input, dim, dtype):
     return _checked("log_softmax", input, dim, dtype)
 
 
+def held(tau, z):
+    """A number as the dtype holds it, and not 0."""
+    return tau if isinstance(tau, torch.Tensor) or tau <= 0 else max(tau, torch.finfo(z.dtype).tiny)
+
+
+def tempered(logits, gumbels, tau, dim):
+    r"""$(x + g - m) / \tau$, m the largest $x + g$: however small $\tau$ is, the largest is 0."""
+    z = shifted(logits + gumbels, dim, None)
+    return z / held(tau, z)
+
+
 @op(builtin=F.gumbel_softmax, autocast={"cuda": "float32"})
 def gumbel_softmax(logits, gumbels, tau, hard, dim):
     r"""A sample of a categorical distribution that can be differentiated: $y = \mathrm{softmax}((x + g) / \tau)$,
@@ -166,7 +166,8 @@ def gumbel_softmax(logits, gumbels, tau, hard, dim):
 
     logits of any shape, output as logits. Jang et al. 2017, arXiv:1611.01144, eq. 2; Maddison et al., arXiv:1611.00712.
     """
-    y = _normalized(_tempered(logits, gumbels, tau, dim), dim)
+    e = tempered(logits, gumbels, tau, dim).exp()
+    y = e / e.sum(dim, keepdim=True)
     if hard:
         y = torch.zeros_like(y).scatter(dim, y.argmax(dim, keepdim=True), 1)
     return y.to(logits.dtype)
@@ -178,20 +179,10 @@ def gumbel_softmax_gradient(dy, needs, logits, gumbels, tau, dim):
 
     Of the hard sample too: straight through, as if it were the soft one.
     """
-    z = _tempered(logits, gumbels, tau, dim)
-    dz = _softmax_gradient(dy, _normalized(z.clone(), dim), dim)
-    return dz / _held(tau, z), None, -times(dz, z).sum() / tau if needs.tau else None
-
-
-def _tempered(logits, gumbels, tau, dim):
-    r"""$(x + g - m) / \tau$, m the largest $x + g$: however small $\tau$ is, the largest is 0."""
-    z = _shifted(logits + gumbels, dim, None)
-    return z / _held(tau, z)
-
-
-def _held(tau, z):
-    """A number as the dtype holds it, and not 0."""
-    return tau if isinstance(tau, torch.Tensor) or tau <= 0 else max(tau, torch.finfo(z.dtype).tiny)
+    z = tempered(logits, gumbels, tau, dim)
+    e = z.exp()
+    dz = softmax_gradient(dy, e / e.sum(dim, keepdim=True), dim)
+    return dz / held(tau, z), None, -times(dz, z).sum() / tau if needs.tau else None
 
 
 @gumbel_softmax.prepare

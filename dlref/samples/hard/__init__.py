@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from . import (
     activation,
-    attention,
     batchnorm,
     blocks,
     conv,
     distance,
+    dot_product_attention,
     dropout,
     flatten,
     fold,

@@ -1,8 +1,8 @@
-"""Hard samples, wrong calls and equations of manual/nn/attention.py."""
+"""Hard samples, wrong calls and equations of manual/nn/dot_product_attention.py."""
 
 from __future__ import annotations
 
-from ...manual.nn.attention import scaled_dot_product_attention
+from ...manual.nn.dot_product_attention import scaled_dot_product_attention
 from .register import call, errors, samples
 
 

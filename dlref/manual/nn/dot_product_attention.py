@@ -1,0 +1,195 @@
+"""Attention: each query's mean of the values, weighted by how well its key fits."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ...core.pair import op
+from .common import wide
+from .dropout import _kept
+
+QUERIES = 512  # of a block: longer sequences go by blocks, so that the (*, L, S) weights are never held
+
+
+def blocks(query):
+    """The places of (*, L, E) as slices of at most QUERIES; None, which is all of them, where they are no more."""
+    if query.shape[-2] <= QUERIES:
+        return [None]
+    return [slice(n * QUERIES, (n + 1) * QUERIES) for n in range(-(-query.shape[-2] // QUERIES))]
+
+
+def joined(parts):
+    """What was computed by blocks of queries, (*, L, E)."""
+    return torch.cat(parts, -2) if len(parts) > 1 else parts[0]
+
+
+def of_these(t, rows):
+    """These queries' rows of (*, L, E); one row that serves all queries as it is."""
+    return t if t is None or rows is None or t.dim() < 2 or t.shape[-2] == 1 else t[..., rows, :]
+
+
+def heads(query, key, value, scale, groups):
+    """Q times scale, K and V, in at least float32, each head of key and value as often as it is asked."""
+    K, V = (wide(t) if groups == 1 else wide(t).repeat_interleave(groups, -3) for t in (key, value))
+    return wide(query) * scale, K, V
+
+
+def asked(dK, key, groups):
+    """The gradient of a head that is asked by several: the sum of theirs."""
+    return dK if groups == 1 else dK.unflatten(-3, (key.shape[-3], groups)).sum(-3)
+
+
+def masked(S, M):
+    r"""The scores plus M; of bools, $-\infty$ where it is False."""
+    if M is None:
+        return S
+    return S.masked_fill(~M, -math.inf) if M.dtype == torch.bool else S + M
+
+
+def causal(S, rows):
+    r"""The scores of these queries, $-\infty$ where the key is later than the query."""
+    first = 0 if rows is None else rows.start
+    i, j = (torch.arange(n, device=S.device) for n in S.shape[-2:])
+    return S.masked_fill((first + i).unsqueeze(1) < j, -math.inf)
+
+
+def softmax(S, safe):
+    r"""$P = e^{S - m} / \sum e^{S - m}$ over the keys, m the largest; of a row masked throughout 0 where safe, else NaN."""
+    if not S.numel():
+        return S
+    m = S.amax(-1, keepdim=True)
+    e = (S - (m.masked_fill(m == -math.inf, 0) if safe else m)).exp()
+    total = e.sum(-1, keepdim=True)  # at least 1 where a key is seen
+    return e / (total.masked_fill(total == 0, 1) if safe else total)
+
+
+def dropped(P, kept, share):
+    """The weights after dropout; of their gradient, the one before it."""
+    return P if kept is None else P * kept * share
+
+
+# --- a query's mean of the values -------------------------------------------------------------------------------
+
+
+@op(builtin=F.scaled_dot_product_attention, autocast="low")
+def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_causal, scale, groups):
+    r"""$Y = P V,\quad P = \mathrm{softmax}(S),\quad S = Q K^\top\! s + M$, the softmax over the keys.
+
+    query (*, L, E), key (*, S, E), value (*, S, V); output (*, L, V). s: scale, $E^{-1/2}$ by default. attn_mask: bool
+    (False: not seen) or numbers M to add, broadcast to (*, L, S); is_causal: key j is seen by query i where $j \le i$;
+    a query that sees no key gets 0. dropout_p: of the weights. enable_gqa: the heads, the dimension before the last two, of
+    query are a multiple of those of key and value. RuntimeError where they do not fit. Vaswani et al. 2017,
+    arXiv:1706.03762, eq. 1; Ainslie et al. 2023, arXiv:2305.13245.
+
+    Long sequences go by blocks of queries, so that the (*, L, S) weights are never held; the gradient makes each block's
+    weights again: Rabe & Staats 2021, arXiv:2112.05682, Dao et al. 2022, arXiv:2205.14135.
+    """
+    Q, K, V = heads(query, key, value, scale, groups)
+    Y = []
+    for rows in blocks(Q):
+        S = masked(of_these(Q, rows) @ K.mT, of_these(attn_mask, rows))
+        P = softmax(causal(S, rows) if is_causal else S, safe=attn_mask is not None)
+        Y.append(dropped(P, of_these(kept, rows), share) @ V)
+    output = joined(Y).to(query.dtype)
+    # Where the keys are few, the weights take no more than the output, which torch's kernel keeps in their place.
+    few = len(Y) == 1 and P.shape[-1] * P.itemsize <= output.shape[-1] * output.itemsize
+    return output, (P,) if few else ()
+
+
+@scaled_dot_product_attention.gradient
+def scaled_dot_product_attention_gradient(
+    dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups
+):
+    r"""$dV = P^\top dY,\ dP = dY\, V^\top,\ dS = P \odot (dP - \sum dP \odot P),\ dM = dS,\ dQ = s\, dS\, K,\
+    dK = s\, dS^\top Q$; with dropout $Y = \tilde P V,\ \tilde P = P \odot m / (1 - p)$, so $dP = d\tilde P \odot m / (1 - p)$.
+    """
+    Q, K, V = heads(query, key, value, scale, groups)
+    dy = wide(dy)
+    dQ, dK, dV, dM = [], 0, 0, []
+    for rows in blocks(Q):
+        q, dY, M, m = (of_these(t, rows) for t in (Q, dy, attn_mask, kept))
+        if saved:
+            (P,) = saved
+        else:
+            S = masked(q @ K.mT, M)
+            P = softmax(causal(S, rows) if is_causal else S, safe=M is not None)
+        dV = dropped(P, m, share).mT @ dY + dV
+        dP = dropped(dY @ V.mT, m, share)
+        dS = P * (dP - (dP * P).sum(-1, keepdim=True))
+        dQ.append(dS @ K * scale)
+        dK = dS.mT @ q + dK
+        if needs.attn_mask:
+            dM.append(dS.sum_to_size(M.shape))
+    dK, dV = asked(dK, key, groups), asked(dV, key, groups)
+    if not needs.attn_mask:
+        return joined(dQ), dK, dV
+    of_each = attn_mask.dim() > 1 and attn_mask.shape[-2] > 1  # else one row of M serves all queries
+    return joined(dQ), dK, dV, joined(dM) if of_each else sum(dM)
+
+
+@scaled_dot_product_attention.prepare
+def scaled_dot_product_attention_prepare(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    name = "scaled_dot_product_attention"
+    tensors = (query, key, value)
+    if any(t.dim() < 2 for t in tensors):
+        raise RuntimeError(f"{name}(): query, key and value must have at least 2 dimensions, they have "
+                           f"{[t.dim() for t in tensors]}")  # fmt: skip
+    if len({t.dtype for t in tensors}) > 1 and not torch.is_autocast_enabled(query.device.type):
+        raise RuntimeError(
+            f"{name}(): query, key and value must have one dtype, they have {[t.dtype for t in tensors]}"
+        )
+    if len({t.device for t in tensors}) > 1:
+        raise RuntimeError(
+            f"{name}(): query, key and value must be on one device, they are on {[t.device for t in tensors]}"
+        )
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        raise RuntimeError(f"{name}(): query (*, L, E), key (*, S, E) and value (*, S, V) must share E and S, they have "
+                           f"{[tuple(t.shape) for t in tensors]}")  # fmt: skip
+    if is_causal and attn_mask is not None:
+        raise RuntimeError(f"{name}(): attn_mask must not be given with is_causal=True")
+    mixed = torch.is_autocast_enabled(query.device.type)
+    if attn_mask is not None and not mixed and attn_mask.dtype not in (torch.bool, query.dtype, torch.float32):
+        raise RuntimeError(f"{name}(): attn_mask must be bool or {query.dtype}, it is {attn_mask.dtype}")
+    groups = 1
+    if enable_gqa:
+        heads, few = (t.shape[-3] if t.dim() > 2 else None for t in (query, key))
+        if any(t.dim() < 3 for t in tensors) or (heads % few if few else heads) or few != value.shape[-3]:
+            raise RuntimeError(f"{name}(): with enable_gqa the heads of key must be those of value and divide those of query, "
+                               f"the shapes are {[tuple(t.shape) for t in tensors]}")  # fmt: skip
+        groups = heads // few if few else 1
+    if not 0 <= dropout_p <= 1:
+        raise RuntimeError(f"{name}(): dropout_p must lie in [0, 1], it is {dropout_p}")
+    kept, share = None, 1.0
+    if dropout_p > 0:
+        batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2] if groups == 1 else query.shape[:-2])
+        kept = _kept(query.new_empty((*batch, query.shape[-2], key.shape[-2])), dropout_p)
+        share = 1 / (1 - dropout_p) if dropout_p < 1 else 0.0
+    scale = query.shape[-1] ** -0.5 if scale is None and query.shape[-1] else scale or 0.0
+    return query, key, value, attn_mask, kept, share, is_causal, scale, groups
+
+
+# --- and its weights ---------------------------------------------------------------------------------------------
+
+
+@op(outputs=("output", "weights"))
+def weighted_attention(query, key, value, attn_mask, kept, share):
+    r"""Scaled dot-product attention that also returns its weights $\mathrm{softmax}(Q K^\top E^{-1/2} + M)$, after dropout."""
+    Q = query * query.shape[-1] ** -0.5
+    P = softmax(masked(Q @ key.mT, attn_mask), safe=False)
+    W = dropped(P, kept, share)
+    return (W @ value, W), () if kept is None else (P,)
+
+
+@weighted_attention.gradient
+def weighted_attention_gradient(dy, weights, saved, query, key, value, attn_mask, kept, share):
+    r"""That of scaled_dot_product_attention, and dW of the weights: $dP = dY\, V^\top + dW$."""
+    (dY, dW), P, s = dy, saved[0] if saved else weights, query.shape[-1] ** -0.5
+    dV = dropped(P, kept, share).mT @ dY
+    dP = dropped(dY @ value.mT + dW, kept, share)
+    dS = P * (dP - (dP * P).sum(-1, keepdim=True))
+    return dS @ key * s, dS.mT @ query * s, dV, dS
