@@ -145,6 +145,8 @@ class SequenceModel(Manual, blocks.SequenceModel):
 
 
 class TiedLinear(Manual, blocks.TiedLinear):
+    """The module of `tied_linear`: the weight is the encoder's, which learns from both; the bias is its own."""
+
     op = tied_linear
 
 

@@ -304,7 +304,7 @@ def lstm_layer_gradient(dy, output, saved, needs, input, h0, c0, w_ih, w_hh, w_h
     delta, *dh = joined(records)
     dinput, dw_ih, db = affine_gradient(delta, needs, input, w_ih)
     dw_hh = outer_before(delta, output, h0, sizes, reverse) if needs.w_hh else None
-    return dinput, dh0, dc0, dw_ih, dw_hh, db, db, outer(*dh, o * tanh_c) if needs.w_hr else None
+    return dinput, dh0, dc0, dw_ih, dw_hh, db, db, outer(dh[0], o * tanh_c) if needs.w_hr else None
 
 
 class LSTM(Recurrent, torch.nn.LSTM):
