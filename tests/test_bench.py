@@ -26,7 +26,6 @@ BRIEF = ("--rounds", "2", "--seconds", "0.01")
 TINY = Network(lambda ns: dlref.models.mlp(ns, 4, 3, 2), (4,), (5,), classes=2)
 # Modules that keep more than torch's, beyond the inputs: how many bytes, and why.
 MORE = {
-    "LSTMCell": (2 * 8 * 48 * 4, "one step of the layer, whose joined output and cell states are copies of the states"),
     "Residual": (64 * 128 * 4, "the input of tanh: of its output, which torch keeps, the gradient is not exact"),
 }
 # They keep five numbers where torch keeps two: a scale, the mean, what the mean lacks, the variance, and 1 / deviation.

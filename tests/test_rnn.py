@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils._pytree import tree_flatten, tree_map
 
 from dlref.manual import nn as manual
+from dlref.manual.nn import rnn, rnn_cell
 from dlref.manual.nn.rnn import gru_layer, lstm_layer, rnn_layer
 
 LAYERS = (("RNN", {}), ("RNN", {"nonlinearity": "relu"}), ("LSTM", {}), ("LSTM", {"proj_size": 2}), ("GRU", {}))
@@ -123,15 +124,42 @@ def test_dropout_between_layers(kind):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
-def test_cells(kind, bias):
-    theirs, ours = made(kind, {"bias": bias})
+@pytest.mark.parametrize("kind,more", [("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu"}), ("LSTMCell", {}),
+                                       ("GRUCell", {})], ids=str)  # fmt: skip
+def test_cells(kind, more, bias):
+    theirs, ours = made(kind, {"bias": bias, **more})
+    assert getattr(rnn, kind) is type(ours), "modules that were pickled name it there"
     h = [torch.randn(2, 4, dtype=torch.float64) for _ in range(2)]
     hx = tuple(h) if kind == "LSTMCell" else h[0]
     x = torch.randn(2, 3, dtype=torch.float64)
     compare(theirs, ours, (x,))
     compare(theirs, ours, (x, hx))
     compare(theirs, ours, (x[0].detach(), tree_map(lambda t: t[0].detach(), hx)))
+
+
+@pytest.mark.parametrize("biases", ["both", "one", "none"])
+@pytest.mark.parametrize("name", ["rnn_tanh_cell", "rnn_relu_cell", "lstm_cell", "gru_cell"])
+def test_operations_of_cells(name, biases):
+    """torch's functions of their names, first and second derivatives."""
+    ours, theirs, lstm = getattr(rnn_cell, name), getattr(torch, name), name == "lstm_cell"
+    gates, generator = {"lstm_cell": 4, "gru_cell": 3}.get(name, 1), torch.Generator().manual_seed(0)
+    shapes = [(3, 2), *[(3, 4)] * (1 + lstm), (4 * gates, 2), (4 * gates, 4), (4 * gates,), (4 * gates,)]
+    values = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    values = values[: len(values) - {"both": 0, "one": 1, "none": 2}[biases]]
+
+    def call(*v):  # torch's take both biases or none
+        b_ih, b_hh = (*v[4 + lstm :], None, None)[:2]
+        b_hh = torch.zeros_like(b_ih) if biases == "one" else b_hh
+        return theirs(v[0], v[1:3] if lstm else v[1], *v[2 + lstm : 4 + lstm], b_ih, b_hh)
+
+    outputs, expected = flat(ours(*values)), flat(call(*values))
+    same(outputs, expected, "value")
+    dys = [torch.randn(o.shape, generator=generator, dtype=o.dtype) for o in outputs]
+    grads = torch.autograd.grad(expected, values, dys)
+    same(torch.autograd.grad(outputs, values, dys), grads, "autograd")
+    same(ours.vjp(*values)[1](tuple(dys) if lstm else dys[0]), grads, "vjp")
+    assert torch.autograd.gradcheck(ours, values, check_forward_ad=True, fast_mode=True)
+    assert torch.autograd.gradgradcheck(ours, values, fast_mode=True)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -68,6 +68,8 @@ def tied_linear_gradient(dy, needs, input, weight):
 
 
 class TiedLinear(Manual, blocks.TiedLinear):
+    """The module of `tied_linear`: the weight is the encoder's, which learns from both; the bias is its own."""
+
     op = tied_linear
 
 

@@ -62,6 +62,8 @@ def unfold_gradient(dy, shapes, kernel_size, dilation, padding, stride):
 
 
 class Unfold(Manual, torch.nn.Unfold):
+    """The module of `unfold`: images (N, C, H, W) to columns (N, C * K, O)."""
+
     op = unfold
 
 
@@ -97,6 +99,8 @@ def fold_gradient(dy, kernel_size, dilation, padding, stride):
 
 
 class Fold(Manual, torch.nn.Fold):
+    """The module of `fold`: columns (N, C * K, O) to images (N, C, H, W), overlaps added."""
+
     op = fold
 
 

@@ -48,10 +48,14 @@ def local_linear_gradient(dy, needs, input, weight, stride, padding, dilation):
 
 
 class LocallyConnected1d(Manual, local.LocallyConnected1d):
+    """The module of `local_linear` for input (N, C, L) or (C, L), whose size it is built for."""
+
     op = local_linear
 
 
 class LocallyConnected2d(Manual, local.LocallyConnected2d):
+    """The module of `local_linear` for input (N, C, H, W) or (C, H, W), whose size it is built for."""
+
     op = local_linear
 
 

@@ -130,18 +130,26 @@ class Padding(Manual):
 
 
 class Constant(Padding):
+    """Padding with the module's value."""
+
     attributes = {"pad": "padding", "value": "value"}
 
 
 class Reflection(Padding):
+    """Padding with what stands before the edge, mirrored at it; the edge itself is not repeated."""
+
     mode = "reflect"
 
 
 class Replication(Padding):
+    """Padding with the number at the edge."""
+
     mode = "replicate"
 
 
 class Circular(Padding):
+    """Padding with what stands at the other edge; as in torch, the input's dimensions are checked."""
+
     mode = "circular"
 
     def forward(self, input):
@@ -153,46 +161,61 @@ class Circular(Padding):
         return super().explicit(input)
 
 
-class ConstantPad1d(Constant, torch.nn.ConstantPad1d): ...
+class ConstantPad1d(Constant, torch.nn.ConstantPad1d):
+    """`pad` of the last dimension with a constant value; padding: one number or (left, right)."""
 
 
-class ConstantPad2d(Constant, torch.nn.ConstantPad2d): ...
+class ConstantPad2d(Constant, torch.nn.ConstantPad2d):
+    """`pad` of the last two dimensions with a constant value; padding: one number or (left, right, top, bottom)."""
 
 
-class ConstantPad3d(Constant, torch.nn.ConstantPad3d): ...
+class ConstantPad3d(Constant, torch.nn.ConstantPad3d):
+    """`pad` of the last three dimensions with a constant value; padding: one number or (left, right, ..., back)."""
 
 
-class ZeroPad1d(Constant, torch.nn.ZeroPad1d): ...
+class ZeroPad1d(Constant, torch.nn.ZeroPad1d):
+    """`pad` of the last dimension with noughts; padding: one number or (left, right)."""
 
 
-class ZeroPad2d(Constant, torch.nn.ZeroPad2d): ...
+class ZeroPad2d(Constant, torch.nn.ZeroPad2d):
+    """`pad` of the last two dimensions with noughts; padding: one number or (left, right, top, bottom)."""
 
 
-class ZeroPad3d(Constant, torch.nn.ZeroPad3d): ...
+class ZeroPad3d(Constant, torch.nn.ZeroPad3d):
+    """`pad` of the last three dimensions with noughts; padding: one number or (left, right, ..., back)."""
 
 
-class ReflectionPad1d(Reflection, torch.nn.ReflectionPad1d): ...
+class ReflectionPad1d(Reflection, torch.nn.ReflectionPad1d):
+    """`pad` of input (N, C, L) or (C, L) in mode "reflect"; padding: one number or (left, right)."""
 
 
-class ReflectionPad2d(Reflection, torch.nn.ReflectionPad2d): ...
+class ReflectionPad2d(Reflection, torch.nn.ReflectionPad2d):
+    """`pad` of input (N, C, H, W) or (C, H, W) in mode "reflect"; padding: one number or (left, right, top, bottom)."""
 
 
-class ReflectionPad3d(Reflection, torch.nn.ReflectionPad3d): ...
+class ReflectionPad3d(Reflection, torch.nn.ReflectionPad3d):
+    """`pad` of input (N, C, D, H, W) or (C, D, H, W) in mode "reflect"; padding: one number or (left, right, ..., back)."""
 
 
-class ReplicationPad1d(Replication, torch.nn.ReplicationPad1d): ...
+class ReplicationPad1d(Replication, torch.nn.ReplicationPad1d):
+    """`pad` of input (N, C, L) or (C, L) in mode "replicate"; padding: one number or (left, right)."""
 
 
-class ReplicationPad2d(Replication, torch.nn.ReplicationPad2d): ...
+class ReplicationPad2d(Replication, torch.nn.ReplicationPad2d):
+    """`pad` of input (N, C, H, W) or (C, H, W) in mode "replicate"; padding: one number or (left, right, top, bottom)."""
 
 
-class ReplicationPad3d(Replication, torch.nn.ReplicationPad3d): ...
+class ReplicationPad3d(Replication, torch.nn.ReplicationPad3d):
+    """`pad` of input (N, C, D, H, W) or (C, D, H, W) in mode "replicate"; padding: one number or (left, right, ..., back)."""
 
 
-class CircularPad1d(Circular, torch.nn.CircularPad1d): ...
+class CircularPad1d(Circular, torch.nn.CircularPad1d):
+    """`pad` of input (N, C, L) or (C, L) in mode "circular"; padding: one number or (left, right)."""
 
 
-class CircularPad2d(Circular, torch.nn.CircularPad2d): ...
+class CircularPad2d(Circular, torch.nn.CircularPad2d):
+    """`pad` of input (N, C, H, W) or (C, H, W) in mode "circular"; padding: one number or (left, right, top, bottom)."""
 
 
-class CircularPad3d(Circular, torch.nn.CircularPad3d): ...
+class CircularPad3d(Circular, torch.nn.CircularPad3d):
+    """`pad` of input (N, C, D, H, W) or (C, D, H, W) in mode "circular"; padding: one number or (left, right, ..., back)."""

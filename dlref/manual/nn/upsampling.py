@@ -126,16 +126,22 @@ def interpolate_gradient(dy, shapes, size, scale_factor, mode, align_corners, an
 
 
 class Upsample(Manual, torch.nn.Upsample):
+    """The module of `interpolate`: to a size, or by a factor, in the mode it is given."""
+
     op = interpolate
     attributes = {name: name for name in ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")}
 
 
 class UpsamplingNearest2d(Manual, torch.nn.UpsamplingNearest2d):
+    """`interpolate` of images (N, C, H, W) by the nearest pixel."""
+
     op = interpolate
     attributes = Upsample.attributes
 
 
 class UpsamplingBilinear2d(Manual, torch.nn.UpsamplingBilinear2d):
+    """`interpolate` of images (N, C, H, W), bilinear, with the corners aligned."""
+
     op = interpolate
     attributes = Upsample.attributes
 
