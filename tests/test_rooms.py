@@ -24,9 +24,9 @@ TUNING = {"plain", "own", "fusing", "select", "where_zero", "zero_where"}
 
 
 # What is still to be brought into the form: a file leaves these when it is.
-LONG = {"attention.py", "pooling.py", "rnn.py"}
+LONG = {"attention.py", "rnn.py"}
 TUNED = {"attention.py", "common.py", "linear_loss.py", "loss.py", "margin_loss.py",
-         "pooling.py", "rnn.py", "softmax.py", "sparse.py"}  # fmt: skip
+         "rnn.py", "softmax.py", "sparse.py"}  # fmt: skip
 
 
 def module(file: Path) -> str:
