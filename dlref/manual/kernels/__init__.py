@@ -5,6 +5,7 @@ by hand as its definition is. Each is held to its definition by the harness and 
 time or of the peak memory (`dlref bench --kernels`).
 """
 
+<<<<<<< HEAD
 from . import (
     activation,
     conv,
@@ -18,6 +19,9 @@ from . import (
     softmax,
     windows,
 )
+=======
+from . import activation, conv, likelihood_loss, linear, normalization, pooling, rbf, regression_loss, smooth, windows
+>>>>>>> h-pool
 
 __all__ = [
     "activation",
@@ -26,6 +30,7 @@ __all__ = [
     "likelihood_loss",
     "linear",
     "normalization",
+    "pooling",
     "rbf",
     "regression_loss",
     "smooth",

@@ -45,6 +45,7 @@ def max_pool_samples(n, tensor):
     yield call(x, k, 2, (*(0,) * (n - 1), 1), 2, False, True)
     yield call(x.where(x > 0, -float("inf")), k, 3, (*(0,) * (n - 1), 1))  # a window of nothing but -inf
     yield call(x.where(x < 1, float("nan"))[0], k, 2)  # no batch, NaN
+    yield call(x.flip(-1).where(x < 1, float("nan")), k, 2, (*(0,) * (n - 1), 1))  # NaN beside the padding
 
 
 for n, operation in enumerate((max_pool1d, max_pool2d, max_pool3d), 1):
