@@ -5,7 +5,19 @@ by hand as its definition is. Each is held to its definition by the harness and 
 time or of the peak memory (`dlref bench --kernels`).
 """
 
-from . import activation, conv, likelihood_loss, linear, loss, normalization, rbf, regression_loss, smooth, windows
+from . import (
+    activation,
+    conv,
+    likelihood_loss,
+    linear,
+    loss,
+    margin_loss,
+    normalization,
+    rbf,
+    regression_loss,
+    smooth,
+    windows,
+)
 
 __all__ = [
     "activation",
@@ -13,6 +25,7 @@ __all__ = [
     "likelihood_loss",
     "linear",
     "loss",
+    "margin_loss",
     "normalization",
     "rbf",
     "regression_loss",
