@@ -25,7 +25,7 @@ TUNING = {"plain", "own", "fusing", "select", "where_zero", "zero_where"}
 
 # What is still to be brought into the form: a file leaves these when it is.
 LONG = {"attention.py", "pooling.py", "rnn.py"}
-TUNED = {"attention.py", "common.py", "dropout.py", "linear_loss.py",
+TUNED = {"attention.py", "common.py", "dropout.py",
          "pooling.py", "rnn.py", "softmax.py"}  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def cross_entropy_gradient(dy, saved, needs, target, weight, reduction, label_sm
         index, _ = indexed
         if not label_smoothing:
             p_minus_one_hot = log_p.exp().scatter(dim, index, log_p.gather(dim, index).expm1())
-            return p_minus_one_hot * (s if weight is None else s * widened(weight)[index])
+            return p_minus_one_hot * (s if weight is None else s * widened(weight)[index]), None
         target = torch.zeros_like(log_p).scatter(dim, index, 1)
     else:
         s = unreduced(dy, log_p[:, :1].numel() if dim else 1, reduction)
@@ -131,7 +131,7 @@ def cross_entropy_gradient(dy, saved, needs, target, weight, reduction, label_sm
     q = _smooth(target, label_smoothing, log_p.shape[dim])
     dx = s * _slope(log_p, _weighted(q, weight), dim) if needs.input else None
     if indexed:
-        return dx
+        return dx, None
     dq = -s * log_p
     dtarget = (1 - label_smoothing) * _weighted(dq, weight) if needs.target else None
     return dx, dtarget, times(q, dq).movedim(dim, -1) if needs.weight else None
