@@ -8,6 +8,9 @@ from ..nn.common import times, wide
 from ..nn.linear import linear
 from ..nn.linear_loss import as_input, as_matrices, linear_cross_entropy, total_of, upstream
 from ..nn.loss import of_classes, pick
+from .loss import others
+
+HELD = 2**15  # numbers that a cache holds
 
 
 def _by_chunks(
@@ -55,15 +58,15 @@ def _by_chunks(
 def _over_classes(z, index, counted, share, even, scale):
     """The losses (n, 1, d) of logits z (n, C, d) with a = share at index, and even for every class, where counted; z becomes
     dz where there is a scale."""
-    top = _shift(z)
+    _shift(z)
     z_of_target = pick(z, 1, index)
     az, of_all = share * z_of_target, share  # sum_c a_c z_c, sum_c a_c
     if even is not None:
         az, of_all = az + (z * even).sum(1, keepdim=True), share + even.sum()
-    others = _exponentials(z, top)
-    log_norm = others.log1p()
+    rest = _exponentials(z)
+    log_norm = rest.log1p()
     if scale is not None:
-        z.mul_(scale * of_all / (1 + others))
+        z.mul_(scale * of_all / (1 + rest))
         if even is None:  # p - 1 of the target as $e^{\\log p} - 1$, which does not cancel
             z.scatter_(1, index, scale * share * (z_of_target - log_norm).expm1())
         else:
@@ -73,32 +76,27 @@ def _over_classes(z, index, counted, share, even, scale):
 
 def _over_probabilities(z, a, scale):
     """The losses (n, 1, d) of logits z (n, C, d) and weighted probabilities a; z becomes dz where there is a scale."""
-    top = _shift(z)
+    _shift(z)
     az, of_all = times(a, z).sum(1, keepdim=True), a.sum(1, keepdim=True)
-    others = _exponentials(z, top)
+    rest = _exponentials(z)
     if scale is not None:
-        z.mul_(scale * of_all / (1 + others)).sub_(scale * a)
-    return of_all * others.log1p() - az
+        z.mul_(scale * of_all / (1 + rest)).sub_(scale * a)
+    return of_all * rest.log1p() - az
 
 
 def _shift(z):
-    """Takes from the logits the largest of their row, where exp cannot overflow and p is the same; and says where that is."""
-    if not z.numel():
-        return None
-    top = z.argmax(1, keepdim=True)
-    z.sub_(z.gather(1, top))
-    return top
+    """Takes from the logits the largest of their row, where exp cannot overflow and p is the same."""
+    if z.numel():
+        z.sub_(z.amax(1, keepdim=True))
 
 
-def _exponentials(z, top):
+def _exponentials(z):
     """The sum of all but the largest, so that its logarithm with 1 keeps it where it is small; z becomes $e^z$."""
-    z.exp_()
-    if top is None:
-        return z.sum(1, keepdim=True)
-    largest = z.gather(1, top)
-    others = z.scatter_(1, top, largest - largest).sum(1, keepdim=True)
-    z.scatter_(1, top, largest)
-    return others
+    total = z.exp_().sum(1, keepdim=True)
+    if not z.numel():
+        return total
+    parts = z.split(max(1, HELD // z[0].numel()))
+    return others(total, torch.cat([torch.frac(part).sum(1, keepdim=True) for part in parts]))
 
 
 @linear_cross_entropy.kernel
@@ -123,8 +121,8 @@ def linear_cross_entropy_gradient(
     if saved or not any(wanted):
         return linear_cross_entropy.pull(dy, saved, needs, input, linear_weight, target, linear_bias, *rest, learn)
     _, dx, dW, db = _by_chunks(dy, input, linear_weight, target, linear_bias, *rest, wanted)
-    others = needs._replace(input=False, linear_weight=False, linear_bias=False)
+    only = needs._replace(input=False, linear_weight=False, linear_bias=False)
     _, _, dtarget, _, dw = linear_cross_entropy.pull(
-        dy, saved, others, input, linear_weight, target, linear_bias, *rest, learn
+        dy, saved, only, input, linear_weight, target, linear_bias, *rest, learn
     )
     return dx, dW, dtarget, db, dw

@@ -8,12 +8,19 @@ from ..nn.common import times, wide, widened
 from ..nn.loss import check_same_dtype, cross_entropy, of_classes, pick, reduce_classes, unreduced_classes
 
 
+def others(total, rest):
+    r"""The sum of all $e^{x - m}$ but one that is 1, of the sums of all and of their fractions: what lies between them are the
+    ones, of which there may be several, and their number is whole."""
+    return rest.add_((total - rest).round().sub_(1))
+
+
 def _log_normalized(x, dim):
-    """As the definition has it: the largest, of which there may be several, are 0 where the largest is taken away."""
+    """As the definition has it."""
     log_p = x - x.amax(dim, keepdim=True)
-    others = torch.ne(log_p, 0, out=torch.empty_like(log_p))
-    equal = x.shape[dim] - 1 - others.sum(dim, keepdim=True)
-    return log_p.sub_(others.mul_(log_p.exp()).sum(dim, keepdim=True).add_(equal).log1p_())
+    e = log_p.exp()
+    total = e.sum(dim, keepdim=True)
+    rest = torch.frac(e, out=e).sum(dim, keepdim=True)
+    return log_p.sub_(others(total, rest).log1p_())
 
 
 def _of_one_class(input, target, weight, ignore_index, reduction, label_smoothing):
