@@ -79,7 +79,8 @@ def _by_chunks(
     total = total_of(t, weight, ignore_index, input)
     w = None if weight is None else wide(weight)
     s = upstream(dy, reduction, total, len(x), places)
-    losses, dx, dW, db = [], [], 0, 0
+    losses, dx = [], []
+    dW, db = x.new_zeros(()), x.new_zeros(())
     for start in range(0, max(len(x), 1), rows):
         n = slice(start, start + rows)
         z = linear.forward(x[n], W, b).unflatten(1, (classes, places))
@@ -90,8 +91,8 @@ def _by_chunks(
             dz, *_ = cross_entropy.pull(s[n], saved, OF_LOGITS, t[n], w, "none", label_smoothing)
             dz = dz.flatten(1)
             dx.append(dz @ W if learn[0] else dz[:, :0])
-            dW = dW + dz.t() @ x[n] if learn[1] else None
-            db = db + dz.sum(0) if learn[2] else None
+            dW = dW + dz.t() @ x[n] if learn[1] else dW
+            db = db + dz.sum(0) if learn[2] else db
             del dz
         del saved
     grads = [g if learns else None for g, learns in zip((dx and torch.cat(dx), dW, db), learn, strict=True)]
@@ -141,18 +142,8 @@ def linear_cross_entropy_gradient(
     wanted = needs.input, needs.linear_weight, needs.linear_bias
     if any(want and grad is None for want, grad in zip(wanted, grads, strict=True)):
         _, *grads = _by_chunks(
-            dy,
-            input,
-            linear_weight,
-            target,
-            linear_bias,
-            weight,
-            reduction,
-            ignore_index,
-            label_smoothing,
-            rows,
-            wanted,
-        )
+            dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, wanted
+        )  # fmt: skip
     dx, dW, db = grads
     if not (target.is_floating_point() and (needs.target or needs.weight)):
         return dx, dW, None, db, None
