@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from dlref.builtin import nn as builtin_nn
 from dlref.core.pair import OPS, Op
@@ -63,6 +66,29 @@ def smooth_samples(name: str) -> Iterator[Sample]:
         # Beside its entries for gradients, max_unpool's write two values to one place, of which either may stand.
         if not name.startswith("max_unpool") or "grad" in sample.where:
             yield sample
+
+
+def meetings(calls: Iterable[Any], arguments: Callable[[Any], Any] = lambda call: call) -> list[Any]:
+    """Of the calls those in which two arguments meet that did not before: of a tensor all but its sizes and values tells it
+    from another, of a number its sign and whether it is 0, 1 or more. For tests of what values do not decide.
+    """
+
+    def kind(v: Any) -> Any:
+        if isinstance(v, Tensor):
+            return v.dtype, v.dim(), v.numel() > 0, v.is_contiguous(), v.requires_grad
+        if isinstance(v, (int, float)) and not isinstance(v, bool):
+            return type(v).__name__, v if v in (0, 1) else math.copysign(2, v)
+        return repr(v)
+
+    met: set[tuple] = set()
+    chosen = []
+    for call in calls:
+        found = [(keystr(path), kind(v)) for path, v in tree_flatten_with_path(arguments(call))[0]]
+        pairs = set(itertools.combinations_with_replacement(found, 2))
+        if not pairs <= met:
+            chosen.append(call)
+            met |= pairs
+    return chosen
 
 
 def assert_equal(

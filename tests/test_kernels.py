@@ -10,7 +10,7 @@ from harness import NAMES
 import dlref
 import dlref.manual.functional as F
 from dlref.core.modes import definitions, kernels_run
-from dlref.core.pair import OPS
+from dlref.core.pair import OPS, op
 from dlref.manual.kernels import conv, normalization
 
 KERNELS = [name for name in NAMES if OPS[name].fast is not None]
@@ -125,3 +125,21 @@ def test_tangents_pass_where_nobody_records(name, grad):
             torch.autograd.forward_ad.unpack_dual(f(dual, *more)).tangent for f in (OPS[name], OPS[name].builtin)
         )
     torch.testing.assert_close(ours, theirs)
+
+
+def test_what_would_be_ignored_is_refused():
+    @op()
+    def doubled(x):
+        return 2 * x
+
+    with pytest.raises(TypeError, match="it names \\['place'\\]"):
+        doubled.gradient(lambda dy, place: 2 * dy)
+    doubled.gradient(lambda dy: 2 * dy)
+    doubled.kernel(lambda x: x + x)
+    with pytest.raises(TypeError, match="one gradient, of the calls that its forward takes"):
+        doubled.kernel_gradient(lambda dy: dy + dy, where=lambda x: x.dim() == 1)
+    doubled.kernel_gradient(lambda dy: dy + dy)
+    for again in (doubled.kernel, doubled.kernel_gradient):
+        with pytest.raises(TypeError, match="must"):
+            again(lambda x: x)
+    del OPS["doubled"]

@@ -325,7 +325,7 @@ def test_fake_cuda(name):
 
     if name.startswith("Lazy"):
         pytest.skip("torch cannot make an uninitialized parameter of a fake tensor")
-    for args, kwargs, inputs, named in cases(name):
+    for args, kwargs, inputs, named in harness.meetings(cases(name)):
         mode = FakeTensorMode(allow_non_fake_inputs=False)
 
         def fake(t, mode=mode):

@@ -33,11 +33,9 @@ class Held:
             self.versions = self.count()
 
     def count(self) -> list[int]:
-        outputs, values, saved = self.parts
-        tensors = [t for t in (*outputs, *values, *saved) if isinstance(t, Tensor)]
         if torch._C._functorch.maybe_current_level() is not None:
-            return [unwrapped(t)._version for t in tensors]
-        return [t._version for t in tensors]
+            return [unwrapped(t)._version for part in self.parts for t in part if isinstance(t, Tensor)]
+        return [t._version for part in self.parts for t in part if isinstance(t, Tensor)]
 
     def replace(self, function: Callable[[Tensor], Tensor]) -> None:
         outputs, values, saved = self.parts

@@ -51,7 +51,7 @@ from .call import TENSORS, binder, define, name_function, signature_of, tensor_a
 from .in_place import Held, any_inference, inference_mode, overwrite
 from .modes import graphless, kernels_run
 
-RESERVED = ("dy", "saved", "needs", "shapes", "place")
+RESERVED = ("dy", "saved", "needs", "shapes")
 OPS: dict[str, Op] = {}
 
 
@@ -91,9 +91,10 @@ class Form:
         op = self.op
         self.pull = function
         uses = tuple(inspect.signature(function).parameters)
-        if unknown := set(uses) - {*RESERVED, *op.outputs, *op.names}:
-            raise TypeError(f"the gradient of {op.__name__} must name arguments of its forward {op.names} or "
-                            f"{(*RESERVED, *op.outputs)}; it names {sorted(unknown)}")  # fmt: skip
+        known = (*RESERVED, *(("place",) if definition is not None else ()), *op.outputs)
+        if unknown := set(uses) - {*known, *op.names}:
+            raise TypeError(f"the gradient of {op.__name__} must name arguments of its forward {op.names} or {known}; it names "
+                            f"{sorted(unknown)}")  # fmt: skip
         self.uses_saved, self.uses_shapes = "saved" in uses, "shapes" in uses
         outputs, reads = tuple(n in uses for n in op.outputs), tuple(n in uses for n in op.names)
         # With tensors of its own saved, the forward runs again for a second derivative and needs every argument.
@@ -206,6 +207,8 @@ class Op:
         """
         if function is None:
             return functools.partial(self.kernel, where=where)
+        if self.fast is not None:
+            raise TypeError(f"the kernel of {self.__name__} must be registered once, and before a gradient of its own")
         forward = function if self.layout is None else laid_out(function, self.layout)
         self.fast = Form(self, forward, where).differentiated(self.pull, self.definition)
         return function
@@ -216,6 +219,10 @@ class Op:
         """Register a second gradient, for speed: it goes with the kernel's forward, if there is one, else the definition's."""
         if function is None:
             return functools.partial(self.kernel_gradient, where=where)
+        if self.fast is not None and (where is not None or self.fast.pull is not self.pull):
+            raise TypeError(
+                f"the kernel of {self.__name__} must have one gradient, of the calls that its forward takes"
+            )
         form = self.fast or Form(self, self.definition.forward, where)
         self.fast = form.differentiated(function, self.definition)
         return function

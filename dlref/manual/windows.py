@@ -7,7 +7,6 @@ of the kernel.
 from __future__ import annotations
 
 import functools
-import itertools
 import operator
 from collections.abc import Sequence
 
@@ -43,14 +42,13 @@ def windows_gradient(dy, x, dim, kernel, stride, dilation):
 def overlap_add(w: Tensor, dim: int, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
     r"""The transpose of `windows`: (..., *O, ..., *K) to (..., *L, ...) with L = size, windows added where they overlap.
 
-    $x_l = \sum_{o s + k d = l} w_{o, k}$: a term for each element k of the kernel, zero between the places $o s + k d$.
+    $x_l = \sum_{o s + k d = l} w_{o, k}$, dimension by dimension: a term for each element k of the kernel, zero between the
+    places $o s + k d$.
     """
-    n = len(size)
-    terms = (
-        spaced(w[(Ellipsis, *k)], dim, size, [k_i * d for k_i, d in zip(k, dilation, strict=True)], stride)
-        for k in itertools.product(*map(range, w.shape[-n:]))
-    )
-    return functools.reduce(operator.add, terms)
+    for i in reversed(range(len(size))):  # the last dimension is that of kernel i
+        terms = (spaced(w[..., k], dim + i, size[i], k * dilation[i], stride[i]) for k in range(w.shape[-1]))
+        w = functools.reduce(operator.add, terms)
+    return w
 
 
 @overlap_add.gradient
@@ -61,13 +59,11 @@ def overlap_add_gradient(dy, w, dim, size, stride, dilation):
     return found[(slice(None),) * dim + tuple(slice(o) for o in w.shape[dim : dim + n])]
 
 
-def spaced(x: Tensor, dim: int, size: Sequence[int], start: Sequence[int], step: Sequence[int]) -> Tensor:
-    """x with zeros around and between: element o of each dimension from `dim` on at start + o step, of size places."""
-    for i, (length, a, s) in enumerate(zip(size, start, step, strict=True), dim):
-        number = x.shape[i]
-        zeros = x.new_zeros((*x.shape[:i], length, *x.shape[i + 1 :]))
-        x = zeros.slice_scatter(x, i, a, a + s * (number - 1) + 1, s) if number else zeros
-    return x
+def spaced(x: Tensor, dim: int, length: int, start: int, step: int) -> Tensor:
+    """x with zeros around and between: element o of the dimension at start + o step, of `length` places."""
+    number = x.shape[dim]
+    zeros = x.new_zeros((*x.shape[:dim], length, *x.shape[dim + 1 :]))
+    return zeros.slice_scatter(x, dim, start, start + step * (number - 1) + 1, step) if number else zeros
 
 
 def padded(x: Tensor, dim: int, pads: Sequence[tuple[int, int]]) -> Tensor:

@@ -96,8 +96,8 @@ def compare_models(
     theirs, mine = (record(m, batch, loss, shared) for m in (reference, ours))
     found = ModelComparison()
     try:
+        wide = copy.deepcopy(reference).double()
         with Widened():
-            wide = copy.deepcopy(reference).double()
             truth = record(wide, tree_map(widened, batch), loss, shared)
             moved = [record(wide, tree_map(widened, batch), loss, shared, DELTA, turn) for turn in range(TURNS)]
         delta = DELTA

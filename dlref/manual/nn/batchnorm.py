@@ -104,42 +104,6 @@ def batch_norm_gradient(dy, saved, needs, input, weight, training):
     return dx * (rho if weight is None else rho * channels_first(weight, input)), None, None, dweight, dbias
 
 
-@batch_norm.prepare
-def batch_norm_prepare(
-    input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
-):
-    if eps < 0 or (training and eps == 0):
-        raise ValueError(f"batch_norm(): eps must be greater than 0 in training and at least 0 after it, it is {eps}")
-    if input.dim() < 2 and not input.numel():
-        return None
-    if input.dim() < 2:
-        raise RuntimeError(f"batch_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
-    if training and len(input) * input.shape[2:].numel() == 1:
-        raise ValueError(f"batch_norm(): a channel must have more than one value in training, the input has shape "
-                         f"{tuple(input.shape)}: take a larger batch, or evaluation mode")  # fmt: skip
-    if (running_mean is None) != (running_var is None):
-        raise ValueError(
-            "batch_norm(): running_mean and running_var must both be given, or neither; one of them is None"
-        )
-    if not training and running_mean is None:
-        raise RuntimeError("batch_norm(): running_mean and running_var must be given in evaluation, they are None")
-    check_channels(
-        "batch_norm", input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
-    if training:  # the batch's own; `finish` moves the running ones, which nothing differentiates
-        return input, None, None, weight, bias, training, 0.0, eps
-    return input, running_mean, running_var, weight, bias, training, momentum, eps
-
-
-@batch_norm.finish
-def batch_norm_finish(output, saved, input, running_mean, running_var, training, momentum):
-    if training and running_mean is not None and input.numel() and not again():
-        n = input.numel() // input.shape[1]
-        mean, variance = statistics(saved)
-        moved(running_mean, running_var, mean.flatten(), variance.flatten(), n, momentum)
-    return output
-
-
 class BatchNorm(Manual):
     """What the batch normalisations share: which statistics a call uses, and how far it moves the running ones."""
 
@@ -182,6 +146,42 @@ class BatchNorm3d(BatchNorm, torch.nn.BatchNorm3d):
     """The module of `batch_norm` on (N, C, D, H, W)."""
 
     op = batch_norm
+
+
+@batch_norm.prepare
+def batch_norm_prepare(
+    input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+):
+    if eps < 0 or (training and eps == 0):
+        raise ValueError(f"batch_norm(): eps must be greater than 0 in training and at least 0 after it, it is {eps}")
+    if input.dim() < 2 and not input.numel():
+        return None
+    if input.dim() < 2:
+        raise RuntimeError(f"batch_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
+    if training and len(input) * input.shape[2:].numel() == 1:
+        raise ValueError(f"batch_norm(): a channel must have more than one value in training, the input has shape "
+                         f"{tuple(input.shape)}: take a larger batch, or evaluation mode")  # fmt: skip
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(
+            "batch_norm(): running_mean and running_var must both be given, or neither; one of them is None"
+        )
+    if not training and running_mean is None:
+        raise RuntimeError("batch_norm(): running_mean and running_var must be given in evaluation, they are None")
+    check_channels(
+        "batch_norm", input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    if training:  # the batch's own; `finish` moves the running ones, which nothing differentiates
+        return input, None, None, weight, bias, training, 0.0, eps
+    return input, running_mean, running_var, weight, bias, training, momentum, eps
+
+
+@batch_norm.finish
+def batch_norm_finish(output, saved, input, running_mean, running_var, training, momentum):
+    if training and running_mean is not None and input.numel() and not again():
+        n = input.numel() // input.shape[1]
+        mean, variance = statistics(saved)
+        moved(running_mean, running_var, mean.flatten(), variance.flatten(), n, momentum)
+    return output
 
 
 class LazyBatchNorm1d(BatchNorm, torch.nn.LazyBatchNorm1d):

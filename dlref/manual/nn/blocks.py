@@ -67,6 +67,10 @@ def tied_linear_gradient(dy, needs, input, weight):
     return dx, outer(rows, dys) if needs.weight else None, dy
 
 
+class TiedLinear(Manual, blocks.TiedLinear):
+    op = tied_linear
+
+
 class GaussianNoise(Manual, blocks.GaussianNoise):
     r"""$dx = dy$: the noise is a constant."""
 
@@ -142,10 +146,6 @@ class SequenceModel(Manual, blocks.SequenceModel):
             return (None,)
 
         return logits.transpose(1, 2), made_of(pullback, pull_embedding, pull_rnn, pull_readout)
-
-
-class TiedLinear(Manual, blocks.TiedLinear):
-    op = tied_linear
 
 
 @op(builtin=builtin.reparametrize)

@@ -39,14 +39,12 @@ def rounded(y: Tensor, input: Tensor) -> Tensor:
     return y.to(input.dtype) if input.dtype in HALF else y
 
 
-def outer(dy: Tensor, x: Tensor, place: Tensor | None = None) -> Tensor:
+def outer(dy: Tensor, x: Tensor) -> Tensor:
     r"""The gradient of the weight in $y = x W^\top$: $\sum_n dy_n x_n^\top$, (*, N, out) and (*, N, in) to (*, out, in).
 
-    A factor of few columns goes first: the product is then several times as fast. place: where to write it.
+    A factor of few columns goes first: the product is then several times as fast.
     """
-    if x.shape[-1] < min(dy.shape[-1], 32):
-        return (x.mT @ dy).mT
-    return torch.matmul(dy.mT, x, out=place if place is not None and dy.dtype == x.dtype == place.dtype else None)
+    return (x.mT @ dy).mT if x.shape[-1] < min(dy.shape[-1], 32) else dy.mT @ x
 
 
 def named(function: Callable, name: str) -> FunctionType:

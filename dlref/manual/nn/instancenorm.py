@@ -39,35 +39,6 @@ def instance_norm_gradient(dy, saved, needs, input, weight, use_input_stats):
     return rho * dx, None, None, dweight, summed(dy, (0, *places)) if needs.bias else None
 
 
-@instance_norm.prepare
-def instance_norm_prepare(
-    input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
-):
-    if input.dim() < 2:
-        raise RuntimeError(f"instance_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
-    if use_input_stats and input.shape[2:].numel() == 1:
-        raise ValueError(
-            f"instance_norm(): a channel must have more than one place, the input has shape {tuple(input.shape)}"
-        )
-    if not use_input_stats and (running_mean is None or running_var is None):
-        raise RuntimeError("instance_norm(): running_mean and running_var must be given without use_input_stats")
-    check_channels(
-        "instance_norm", input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
-    if use_input_stats:
-        return input, None, None, weight, bias, use_input_stats, 0.0, eps
-    return input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
-
-
-@instance_norm.finish
-def instance_norm_finish(output, saved, input, running_mean, running_var, use_input_stats, momentum):
-    if use_input_stats and running_mean is not None and input.numel() and not again():
-        n = input.shape[2:].numel()
-        mean, variance = (t.flatten(1).mean(0) for t in statistics(saved))
-        moved(running_mean, running_var, mean, variance, n, momentum)
-    return output
-
-
 class InstanceNorm(Manual):
     """What the instance normalisations share: which statistics a call uses, and an input without a batch."""
 
@@ -119,6 +90,35 @@ class InstanceNorm3d(InstanceNorm, torch.nn.InstanceNorm3d):
     """The module of `instance_norm` on (N, C, D, H, W) or (C, D, H, W)."""
 
     op = instance_norm
+
+
+@instance_norm.prepare
+def instance_norm_prepare(
+    input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
+):
+    if input.dim() < 2:
+        raise RuntimeError(f"instance_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
+    if use_input_stats and input.shape[2:].numel() == 1:
+        raise ValueError(
+            f"instance_norm(): a channel must have more than one place, the input has shape {tuple(input.shape)}"
+        )
+    if not use_input_stats and (running_mean is None or running_var is None):
+        raise RuntimeError("instance_norm(): running_mean and running_var must be given without use_input_stats")
+    check_channels(
+        "instance_norm", input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    if use_input_stats:
+        return input, None, None, weight, bias, use_input_stats, 0.0, eps
+    return input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
+
+
+@instance_norm.finish
+def instance_norm_finish(output, saved, input, running_mean, running_var, use_input_stats, momentum):
+    if use_input_stats and running_mean is not None and input.numel() and not again():
+        n = input.shape[2:].numel()
+        mean, variance = (t.flatten(1).mean(0) for t in statistics(saved))
+        moved(running_mean, running_var, mean, variance, n, momentum)
+    return output
 
 
 class LazyInstanceNorm1d(InstanceNorm, torch.nn.LazyInstanceNorm1d):

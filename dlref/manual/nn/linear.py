@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ...core.bridge import ones
 from ...core.module import Manual
 from ...core.pair import op
-from .common import widened
+from .common import outer, widened
 
 
 @op(builtin=F.linear, autocast="low")
@@ -31,8 +31,7 @@ def linear_gradient(dy, needs, input, weight):
     if weight.dim() == 1:  # y = x.w: a row of W, and dy (*) lacks its dimension
         return dy.unsqueeze(-1) * weight.conj(), dy.unsqueeze(-1) * input.conj(), dy
     dx = dy @ weight.conj() if needs.input else None
-    dweight = rows(dy).T @ rows(input).conj() if needs.weight else None
-    return dx, dweight, dy
+    return dx, outer(rows(dy), rows(input).conj()) if needs.weight else None, dy
 
 
 class Linear(Manual, torch.nn.Linear):
