@@ -6,22 +6,38 @@ time or of the peak memory (`dlref bench --kernels`).
 """
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 from . import (
     activation,
     conv,
     dot_product_attention,
     likelihood_loss,
     linear,
+=======
+from . import (
+    activation,
+    conv,
+    likelihood_loss,
+    linear,
+    linear_loss,
+    loss,
+    margin_loss,
+>>>>>>> h-loss
     normalization,
     rbf,
     regression_loss,
     smooth,
+<<<<<<< HEAD
     softmax,
     windows,
 )
 =======
 from . import activation, conv, likelihood_loss, linear, normalization, pooling, rbf, regression_loss, smooth, windows
 >>>>>>> h-pool
+=======
+    windows,
+)
+>>>>>>> h-loss
 
 __all__ = [
     "activation",
@@ -29,6 +45,9 @@ __all__ = [
     "dot_product_attention",
     "likelihood_loss",
     "linear",
+    "linear_loss",
+    "loss",
+    "margin_loss",
     "normalization",
     "pooling",
     "rbf",

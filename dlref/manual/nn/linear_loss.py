@@ -12,14 +12,24 @@ from torch import Tensor
 from ...core.module import Manual
 from ...core.pair import Op
 from ...core.pullback import accumulate, made_of
-from .common import plain, times, wide
+from .common import wide, widened
 from .linear import linear
-from .loss import check_class_weight, check_index_target, check_reduction, check_same_dtype, cross_entropy, pick
+from .loss import (
+    check_class_weight,
+    check_index_target,
+    check_reduction,
+    check_same_dtype,
+    cross_entropy,
+    of_classes,
+    reduce_loss,
+    total_weight,
+)
 
 # The logits that are held at once, 16 MB in float32. Fewer rows read the weight too often for too few products, more gain
 # nothing: 2,048 rows of 32,000 classes and 256 features take 2.6 s by 16 rows, 2.1 s by 128, 2.0 s by 512 (one thread).
 CHUNK = 2**22
 COMPILED_CHUNKS = 16  # at most: torch.compile unrolls the loop over them
+OF_LOGITS = cross_entropy.Each(True, False, False, False, False, False)  # which gradients are wanted
 
 
 class GradientInForward(Op):
@@ -29,6 +39,64 @@ class GradientInForward(Op):
         recorded = torch.is_grad_enabled()
         learn = tuple(recorded and isinstance(v, Tensor) and v.requires_grad for v in (*values[:2], values[3]))
         return super().apply((*values[:-1], learn))
+
+
+def as_matrices(input, linear_weight, linear_bias):
+    """x (N, D), W (C d, D) and b (C d), of C classes at d = d1 d2 ... places, in the dtype that is computed in."""
+    x = wide(input if input.dim() == 2 else input.unsqueeze(0))
+    return x, wide(linear_weight).flatten(0, -2), None if linear_bias is None else wide(linear_bias).flatten()
+
+
+def as_input(loss, grads, reduction, total, input, linear_weight, linear_bias):
+    """The loss (N, d) reduced, and the gradients, each of the shape and dtype of what it is of."""
+    loss = loss.reshape(input.shape[:-1] + linear_weight.shape[1:-1])
+    loss = loss.sum() / total if reduction == "mean" else reduce_loss(loss, reduction)
+    grads = zip(grads, (input, linear_weight, linear_bias), strict=True)
+    return loss.to(input.dtype), *(None if g is None else g.view_as(of).to(of.dtype) for g, of in grads)
+
+
+def total_of(target, weight, ignore_index, input):
+    """The mean's denominator, as in `cross_entropy`."""
+    if target.is_floating_point():
+        return target.numel() // max(target.shape[1], 1)
+    check_same_dtype(input, weight)
+    return total_weight(weight, *of_classes(target, 1, ignore_index))
+
+
+def upstream(dy, reduction, total, rows, places):
+    """The upstream gradient of each place's loss (N, d)."""
+    s = widened(dy) / total if reduction == "mean" else widened(dy)
+    return (s.reshape(rows, places) if s.dim() else s).expand(rows, places)
+
+
+def _by_chunks(
+    dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
+):
+    """The loss, and for this dy the gradients of input, linear_weight and linear_bias, None for those that do not learn."""
+    x, W, b = as_matrices(input, linear_weight, linear_bias)
+    classes, places = linear_weight.shape[0], linear_weight.shape[1:-1].numel()
+    t = target.reshape(len(x), *((classes,) if target.is_floating_point() else ()), places)
+    total = total_of(t, weight, ignore_index, input)
+    w = None if weight is None else wide(weight)
+    s = upstream(dy, reduction, total, len(x), places)
+    losses, dx = [], []
+    dW, db = x.new_zeros(()), x.new_zeros(())
+    for start in range(0, max(len(x), 1), rows):
+        n = slice(start, start + rows)
+        z = linear.forward(x[n], W, b).unflatten(1, (classes, places))
+        loss, saved = cross_entropy.forward(z, t[n], w, ignore_index, "none", label_smoothing)
+        losses.append(loss)
+        del z  # before what is as large is made
+        if any(learn):
+            dz, *_ = cross_entropy.pull(s[n], saved, OF_LOGITS, t[n], w, "none", label_smoothing)
+            dz = dz.flatten(1)
+            dx.append(dz @ W if learn[0] else dz[:, :0])
+            dW = dW + dz.t() @ x[n] if learn[1] else dW
+            db = db + dz.sum(0) if learn[2] else db
+            del dz
+        del saved
+    grads = [g if learns else None for g, learns in zip((dx and torch.cat(dx), dW, db), learn, strict=True)]
+    return as_input(torch.cat(losses), grads, reduction, total, input, linear_weight, linear_bias)
 
 
 @functools.partial(
@@ -51,29 +119,18 @@ def linear_cross_entropy(
             f"input and linear_weight must have one dtype, they have {input.dtype} and {linear_weight.dtype}"
         )
     learn = learn if reduction != "none" else (False,) * 3  # else each row will have an upstream gradient of its own
-    dy = input.new_ones(())
+    one = input.new_ones(())
     loss, *grads = _by_chunks(
-        dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
+        one, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
     )
     return loss, tuple(g for g in grads if g is not None)
 
 
 @linear_cross_entropy.gradient
 def linear_cross_entropy_gradient(
-    dy,
-    saved,
-    needs,
-    input,
-    linear_weight,
-    target,
-    linear_bias,
-    weight,
-    reduction,
-    ignore_index,
-    label_smoothing,
-    rows,
+    dy, saved, needs, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows,
     learn,
-):
+):  # fmt: skip
     r"""$dx = dz\,W,\ dW = dz^\top x,\ db = \sum_n dz_n$, where $dz_{nc} = s_n\,(p_{nc} \sum_k a_{nk} - a_{nc})$ with
     $a = w \odot q$ is the gradient of cross_entropy, s being dy, for the mean dy over its denominator. Each is a sum over
     chunks of rows.
@@ -81,24 +138,21 @@ def linear_cross_entropy_gradient(
     With one dy for all rows they are dy times those for dy = 1, which the forward saved.
     """
     made = iter(saved)
-    grads = [next(made) * dy if saved and learns else None for learns in learn]
-    wanted = (needs.input, needs.linear_weight, needs.linear_bias)
-    missing = tuple(want and grad is None for want, grad in zip(wanted, grads, strict=True))
-    if any(missing):
-        _, *found = _by_chunks(
-            dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, missing
+    grads = [dy * next(made) if saved and learns else None for learns in learn]
+    wanted = needs.input, needs.linear_weight, needs.linear_bias
+    if any(want and grad is None for want, grad in zip(wanted, grads, strict=True)):
+        _, *grads = _by_chunks(
+            dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, wanted
         )  # fmt: skip
-        grads = [f if miss else grad for f, miss, grad in zip(found, missing, grads, strict=True)]
-    dtarget = dweight = None
-    if target.is_floating_point() and (needs.target or needs.weight):  # dtarget is as large as the logits
-        bias = None if linear_bias is None else wide(linear_bias).flatten()
-        z = linear.forward(wide(input), wide(linear_weight).flatten(0, -2), bias).unflatten(
-            -1, linear_weight.shape[:-1]
-        )
-        _, kept = cross_entropy.forward(z, wide(target), weight, ignore_index, reduction, label_smoothing)
-        only = cross_entropy.Each(False, needs.target, needs.weight, False, False, False)
-        _, dtarget, dweight = cross_entropy.pull(dy, kept, only, wide(target), weight, reduction, label_smoothing)
-    return grads[0], grads[1], dtarget, grads[2], dweight
+    dx, dW, db = grads
+    if not (target.is_floating_point() and (needs.target or needs.weight)):
+        return dx, dW, None, db, None
+    x, W, b = as_matrices(input, linear_weight, linear_bias)
+    z = linear.forward(x, W, b).reshape(target.shape)  # at once: dtarget is as large
+    _, kept = cross_entropy.forward(z, wide(target), weight, ignore_index, reduction, label_smoothing)
+    only = cross_entropy.Each(False, needs.target, needs.weight, False, False, False)
+    _, dtarget, dw = cross_entropy.pull(dy, kept, only, wide(target), weight, reduction, label_smoothing)
+    return dx, dW, dtarget, db, dw
 
 
 class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
@@ -134,116 +188,6 @@ class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
             return dx, dtarget
 
         return output, made_of(pullback, pull, trains=any(trained))
-
-
-def _by_chunks(
-    dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
-):
-    """The loss, and for this dy the gradients of input, linear_weight and linear_bias, None for those that do not learn."""
-    x = wide(input if input.dim() == 2 else input.unsqueeze(0))  # (N, D)
-    w = wide(linear_weight).flatten(0, -2)  # (C d1 ..., D)
-    b = None if linear_bias is None else wide(linear_bias).flatten()
-    n, classes, inner = len(x), linear_weight.shape[0], linear_weight.shape[1:-1].numel()
-    c = x.new_ones(classes) if weight is None else wide(weight)
-    even = (
-        label_smoothing / max(classes, 1) * c.unsqueeze(1) if label_smoothing else None
-    )  # (C, 1) each class's part of a
-    if indexed := not target.is_floating_point():
-        if weight is not None:
-            check_same_dtype(input, weight)
-        index = target.long().reshape(n, 1, inner)
-        counted = index != ignore_index
-        index = torch.where(counted, index, 0)  # valid throughout, as gather reads it
-        share = c[index] * counted  # (N, 1, d) of the target's class
-        total, share = share.sum(), (1 - label_smoothing) * share
-    else:
-        q, total = target.reshape(n, classes, inner), n * inner
-    if any(learn):
-        scale = dy.reshape(n, 1, inner) if reduction == "none" else dy / total if reduction == "mean" else dy
-        scale = scale.to(x.dtype).expand(n, 1, inner)
-        scale = torch.where(counted, scale, 0) if indexed else scale  # after the division: 0/0 where none is counted
-    # Where nobody can ask for derivatives of these very steps, a chunk is overwritten.
-    own = plain()
-    losses, dxs, dw, db = [], [], None, None
-    for start in range(0, max(n, 1), rows):
-        part = slice(start, start + rows)
-        z = linear.forward(x[part], w, b).unflatten(1, (classes, inner))
-        s = scale[part] if any(learn) else None
-        if indexed:
-            loss, dz = _chunk_of_classes(z, index[part], counted[part], share[part], even, s, own)
-        else:
-            a = wide(q[part]) * ((1 - label_smoothing) * c).unsqueeze(1)
-            loss, dz = _chunk_of_probabilities(z, a if even is None else a + even, s, own)
-        losses.append(loss)
-        del z
-        if dz is None:
-            continue
-        dz = dz.flatten(1)
-        if learn[0]:
-            dxs.append(dz @ w)
-        if learn[1]:
-            dw = dz.t() @ x[part] if dw is None else torch.addmm(dw, dz.t(), x[part], out=dw if own else None)
-        if learn[2]:
-            db = dz.sum(0) if db is None else db + dz.sum(0)
-        del dz  # before the next chunk is made
-    loss = torch.cat(losses)
-    loss = (loss.reshape(input.shape[:-1] + linear_weight.shape[1:-1]) if reduction == "none" else
-            loss.sum() / total if reduction == "mean" else loss.sum())  # fmt: skip
-    grads = ((torch.cat(dxs) if dxs else None, input), (dw, linear_weight), (db, linear_bias))
-    return loss.to(input.dtype), *(None if g is None else g.view_as(of).to(of.dtype) for g, of in grads)
-
-
-def _chunk_of_classes(z, index, counted, share, even, scale, own):
-    """The losses (n, 1, d) of logits z (n, C, d) with a = share at index, and even for every class, where counted; dz."""
-    into = z if own else None
-    z, top = _shifted(z, into)
-    z_of_target = pick(z, 1, index)
-    az, of_all = share * z_of_target, share  # sum_c a_c z_c, sum_c a_c
-    if even is not None:
-        az, of_all = az + (z * even).sum(1, keepdim=True), share + even.sum()
-    e = torch.exp(z, out=into)
-    others = _others(e, top, into)
-    log_norm = others.log1p()
-    loss = torch.where(counted, of_all * log_norm - az, 0)
-    if scale is None:
-        return loss, None
-    dz = torch.mul(e, scale * of_all / (1 + others), out=into)
-    if even is None:  # p - 1 of the target as $e^{\log p} - 1$, which does not cancel
-        return loss, torch.scatter(dz, 1, index, scale * share * (z_of_target - log_norm).expm1(), out=into)
-    dz = torch.scatter_add(dz, 1, index, -scale * share, out=into)
-    return loss, torch.sub(dz, scale * even, out=into)
-
-
-def _chunk_of_probabilities(z, a, scale, own):
-    """The losses (n, 1, d) of logits z (n, C, d) and weighted probabilities a; dz."""
-    into = z if own else None
-    z, top = _shifted(z, into)
-    az, of_all = times(a, z).sum(1, keepdim=True), a.sum(1, keepdim=True)
-    e = torch.exp(z, out=into)
-    others = _others(e, top, into)
-    loss = of_all * others.log1p() - az
-    return loss, None if scale is None else torch.sub(
-        torch.mul(e, scale * of_all / (1 + others), out=into), scale * a, out=into
-    )
-
-
-def _shifted(z, into):
-    """The logits less the largest of their row, where exp cannot overflow and p is the same; and where that is."""
-    if not z.numel():
-        return z, None
-    top = z.argmax(1, keepdim=True)
-    return torch.sub(z, z.gather(1, top), out=into), top
-
-
-def _others(e, top, into):
-    """The sum of all but the largest: so that its logarithm with 1 keeps it where it is small."""
-    if top is None:
-        return e.sum(1, keepdim=True)
-    largest = e.gather(1, top)
-    others = torch.scatter(e, 1, top, largest - largest, out=into).sum(1, keepdim=True)
-    if into is not None:
-        torch.scatter(e, 1, top, largest, out=into)
-    return others
 
 
 @linear_cross_entropy.prepare

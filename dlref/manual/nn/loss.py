@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ...core.module import Manual
 from ...core.pair import op
-from .common import concrete, own, times, warn, wide, widened
+from .common import HALF, times, warn, wide, widened
 from .softmax import log_normalized
 
 
@@ -41,7 +41,45 @@ def pick(x, dim, index):
         raise IndexError(f"class indices must lie in [0, {x.shape[dim]}): {error}") from None
 
 
+def of_classes(target, dim, ignore_index):
+    """The class indices with the dimension of the classes, valid throughout, and where they count."""
+    index = target.long().unsqueeze(dim)
+    counted = index != ignore_index
+    return torch.where(counted, index, 0), counted
+
+
+def total_weight(weight, index, counted):
+    r"""The mean's denominator, $\sum_n w_{t_n}$ over what counts."""
+    return (counted if weight is None else widened(weight)[index] * counted).sum()
+
+
+def reduce_classes(loss, reduction, weight, index, counted):
+    """As `reduce_loss`; the mean is weighted as the losses are."""
+    return loss.sum() / total_weight(weight, index, counted) if reduction == "mean" else reduce_loss(loss, reduction)
+
+
+def unreduced_classes(dy, dim, reduction, weight, index, counted):
+    """The upstream gradient of each sample's weighted loss, 0 where it does not count."""
+    s = widened(dy).unsqueeze(dim) if reduction == "none" else widened(dy)
+    s = s / total_weight(weight, index, counted) if reduction == "mean" else s
+    return torch.where(counted, s, 0)  # after the division, as that is 0/0 where none counts
+
+
 # --- cross entropy ----------------------------------------------------------------------------------------------
+
+
+def _smooth(target, label_smoothing, classes):
+    return target * (1 - label_smoothing) + label_smoothing / max(classes, 1) if label_smoothing else target
+
+
+def _weighted(q, weight):
+    """q of the classes (C) or (N, C, ...), times their weights (C,)."""
+    return q if weight is None else times(weight.view(-1, *(1 for _ in q.shape[2:])), q)
+
+
+def _slope(log_p, a, dim):
+    r"""$p_c \sum_{k \ne c} a_k - a_c (1 - p_c)$."""
+    return log_p.exp() * (a.sum(dim, keepdim=True) - a) + a * log_p.expm1()
 
 
 @op(builtin=F.cross_entropy, autocast="float32")
@@ -54,84 +92,55 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     $\sum_n w_{t_n}$ for indices and N for probabilities. E = H(q, p) is at least H(q): zero for a one-hot q alone.
     """
     dim = min(input.dim() - 1, 1)
-    classes = input.shape[dim]
     log_p = log_normalized(wide(input), dim)
     if target.shape == input.shape:
-        q = _smooth(target, label_smoothing, classes)
-        loss = -times(q if weight is None else q * _along(weight, input), log_p).sum(dim)
-        return reduce_loss(loss, reduction).to(input.dtype), (log_p,)
-    index, ignored = _valid(target, dim, ignore_index)
+        a = _weighted(_smooth(target, label_smoothing, input.shape[dim]), weight)
+        return reduce_loss(-times(a, log_p).sum(dim), reduction).to(input.dtype), (log_p,)
+    index, counted = of_classes(target, dim, ignore_index)
     loss = -pick(log_p, dim, index)
     if weight is not None:
         check_same_dtype(input, weight)
         loss = times(weight[index], loss)
     if label_smoothing:
-        even = -(log_p if weight is None else times(_along(weight, input), log_p)).sum(dim, keepdim=True)
-        loss = (1 - label_smoothing) * loss + label_smoothing / classes * even
-    loss = (loss if ignored is None else loss.masked_fill(ignored, 0)).squeeze(dim)
-    saved = (log_p, index) if ignored is None else (log_p, index, ignored)
-    if reduction != "mean":
-        return reduce_loss(loss, reduction).to(input.dtype), saved
-    total = _total(weight, index, ignored)
-    return (loss.sum() / total).to(input.dtype), saved if ignored is None else (*saved, total)
+        even = -_weighted(log_p, weight).sum(dim, keepdim=True)
+        loss = (1 - label_smoothing) * loss + label_smoothing / input.shape[dim] * even
+    loss = torch.where(counted, loss, 0).squeeze(dim)
+    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype), (log_p, index, counted)
 
 
 @cross_entropy.gradient
 def cross_entropy_gradient(dy, saved, needs, target, weight, reduction, label_smoothing):
     r"""$dx_{nc} = s_n\,(p_{nc} \sum_{k \ne c} a_{nk} - a_{nc} (1 - p_{nc})),\quad a = w \odot q$: of $-\sum_c a_c \log p_c$
     with $\partial \log p_c / \partial x_k = [c = k] - p_k$; s is dy, for the mean dy over its denominator. $1 - p$ is
-    $-(e^{\log p} - 1)$, which does not cancel.
+    $-(e^{\log p} - 1)$, which does not cancel. Of a class t alone it is $s_n w_t\,(p_{nc} - [c = t])$.
 
     $dq_{nc} = -s_n w_c \log p_{nc}$, so $dt = (1 - \epsilon)\,dq$, where the target is probabilities.
     """
     log_p, *indexed = saved
     dim = min(log_p.dim() - 1, 1)
-    classes = log_p.shape[dim]
-    if not indexed:
-        scale = widened(dy).unsqueeze(dim) if reduction == "none" else widened(dy)
-        scale = scale * (classes / max(log_p.numel(), 1)) if reduction == "mean" else scale
-        q = _smooth(target, label_smoothing, classes)
-        a = q if weight is None else q * _along(weight, log_p)
-        dx = scale * _slope(log_p, a, a.sum(dim, keepdim=True)) if needs.input else None
-        if not (needs.target or needs.weight):
-            return dx
-        dq = -scale * log_p
-        dtarget = (1 - label_smoothing) * (dq if weight is None else times(_along(weight, log_p), dq))
-        return dx, dtarget, times(q, dq).movedim(dim, -1) if needs.weight else None
-    if not needs.input:
-        return None
-    index, ignored, total = (*indexed, None, None)[:3]
-    scale = _share(dy, dim, index, ignored, weight, reduction, total)
-    weight = weight if weight is None else widened(weight)
-    w = scale if weight is None else scale * weight[index]  # of the one-hot part
-    if not label_smoothing:
-        dx = log_p.exp()
-        dx = torch.mul(dx, w, out=own(dx))
-        return torch.scatter(dx, dim, index, log_p.gather(dim, index).expm1() * w, out=own(dx))
-    w = ((1 - label_smoothing) * w).expand(index.shape)
-    even = (scale * (label_smoothing / max(classes, 1))).expand(log_p.shape)
-    even = even if weight is None else even * _along(weight, log_p)
-    return _slope(log_p, even.scatter_add(dim, index, w), w + even.sum(dim, keepdim=True))
+    if indexed:
+        s = unreduced_classes(dy, dim, reduction, weight, *indexed)
+        index, _ = indexed
+        if not label_smoothing:
+            p_minus_one_hot = log_p.exp().scatter(dim, index, log_p.gather(dim, index).expm1())
+            return p_minus_one_hot * (s if weight is None else s * widened(weight)[index]), None
+        target = torch.zeros_like(log_p).scatter(dim, index, 1)
+    else:
+        s = unreduced(dy, log_p[:, :1].numel() if dim else 1, reduction)
+        s = s.unsqueeze(dim) if reduction == "none" else s
+    q = _smooth(target, label_smoothing, log_p.shape[dim])
+    dx = s * _slope(log_p, _weighted(q, weight), dim) if needs.input else None
+    if indexed:
+        return dx, None
+    dq = -s * log_p
+    dtarget = (1 - label_smoothing) * _weighted(dq, weight) if needs.target else None
+    return dx, dtarget, times(q, dq).movedim(dim, -1) if needs.weight else None
 
 
 class CrossEntropyLoss(Manual, torch.nn.CrossEntropyLoss):
     """The module of `cross_entropy`."""
 
     op = cross_entropy
-
-
-def _slope(log_p, a, total):
-    r"""$p_c (A - a_c) - a_c (1 - p_c),\quad A = \sum_k a_k$."""
-    return log_p.exp() * (total - a) + a * log_p.expm1()
-
-
-def _smooth(target, label_smoothing, classes):
-    return target * (1 - label_smoothing) + label_smoothing / max(classes, 1) if label_smoothing else target
-
-
-def _along(weight, input):
-    """The class weights (C,) along the dimension of the classes."""
-    return weight.view(-1, *(1 for _ in input.shape[2:]))
 
 
 @cross_entropy.prepare
@@ -192,56 +201,28 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     ignore_index counts nothing.
     """
     dim = min(input.dim() - 1, 1)
-    index, ignored = _valid(target, dim, ignore_index)
+    index, counted = of_classes(target, dim, ignore_index)
     check_same_dtype(input, weight)
-    loss = -pick(input, dim, index)
+    loss = -widened(pick(input, dim, index))
     loss = loss if weight is None else loss * weight[index]
-    loss = (loss if ignored is None else loss.masked_fill(ignored, 0)).squeeze(dim)
-    return loss.sum() / _total(weight, index, ignored) if reduction == "mean" else reduce_loss(loss, reduction)
+    loss = torch.where(counted, loss, 0).squeeze(dim)
+    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype)
 
 
 @nll_loss.gradient
-def nll_loss_gradient(dy, input, target, weight, ignore_index, reduction):
+def nll_loss_gradient(dy, shapes, target, weight, ignore_index, reduction):
     r"""$dx_{nc} = -s_n w_c [c = t_n]$; s is dy, for the mean dy over its denominator, 0 where ignored."""
-    dim = min(input.dim() - 1, 1)
-    index, ignored = _valid(target, dim, ignore_index)
-    s = _share(dy, dim, index, ignored, weight, reduction)
-    s = (s if weight is None else s * weight[index]).expand(index.shape)
-    dx = torch.zeros_like(input, dtype=s.dtype)
-    return torch.scatter_add(dx, dim, index, -s, out=own(dx))
+    dim = min(len(shapes.input) - 1, 1)
+    index, counted = of_classes(target, dim, ignore_index)
+    s = unreduced_classes(dy, dim, reduction, weight, index, counted)
+    s = s if weight is None else s * widened(weight)[index]
+    return s.new_zeros(()).expand(shapes.input).scatter(dim, index, -s)
 
 
 class NLLLoss(Manual, torch.nn.NLLLoss):
     """The module of `nll_loss`."""
 
     op = nll_loss
-
-
-def _valid(target, dim, ignore_index):
-    """The target with the dimension of the classes, valid throughout, and where it counts nothing, None for nowhere."""
-    index = target.long().unsqueeze(dim)
-    # On the CPU a look at the data is cheaper than what it saves; a GPU would have to be waited for.
-    if ignore_index < 0 and concrete(target) and target.is_cpu and target.numel() and target.min().item() >= 0:
-        return index, None
-    ignored = index == ignore_index
-    return index.masked_fill(ignored, 0), ignored
-
-
-def _total(weight, index, ignored):
-    r"""The mean's denominator, $\sum_n w_{t_n}$ over what counts."""
-    if ignored is None:
-        return index.numel() if weight is None else weight[index].sum()
-    counted = ignored.logical_not()
-    return (counted if weight is None else weight[index] * counted).sum()
-
-
-def _share(dy, dim, index, ignored, weight, reduction, total=None):
-    """The upstream gradient of each sample's loss before its weight, 0 where it counts nothing; total: the denominator."""
-    scale = widened(dy).unsqueeze(dim) if reduction == "none" else widened(dy)
-    if reduction == "mean":
-        scale = scale / (_total(weight, index, ignored) if total is None else total)
-    # After the division, as that is 0/0 where all are ignored.
-    return scale if ignored is None else scale.masked_fill(ignored, 0)
 
 
 @nll_loss.prepare
@@ -252,6 +233,12 @@ def nll_loss_prepare(input, target, weight, ignore_index, reduction):
     return input, target, weight, ignore_index, reduction
 
 
+def _weighed(log_q, x):
+    r"""$q x$ by the root of q, which is not subnormal where the product is not."""
+    root = torch.exp(log_q / 2)
+    return root * times(root, x)
+
+
 @op(builtin=F.kl_div, autocast="float32")
 def kl_div(input, target, reduction="mean", log_target=False):
     r"""Kullback-Leibler divergence, elementwise: $l = q (\log q - x)$ of log-probabilities x and probabilities q.
@@ -259,41 +246,37 @@ def kl_div(input, target, reduction="mean", log_target=False):
     input and target broadcast to each other, target $\log q$ with log_target. "batchmean" divides by the batch alone,
     which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. Kullback & Leibler 1951.
     """
-    if log_target:
-        loss = _weighed(target, target) - _weighed(target, input)
-    else:
-        loss = torch.special.xlogy(target, target) - times(target, input)
+    x, t = widened(input), widened(target)
+    loss = _weighed(t, t) - _weighed(t, x) if log_target else torch.special.xlogy(t, t) - times(t, x)
     if reduction == "batchmean":
-        return loss.sum() / input.shape[0] if input.dim() else loss.sum()
-    return reduce_loss(loss, reduction)
+        loss = loss.sum() / input.shape[0] if input.dim() else loss.sum()
+    else:
+        loss = reduce_loss(loss, reduction)
+    dtype = torch.promote_types(input.dtype, target.dtype)
+    return loss.to(dtype) if dtype in HALF else loss
 
 
 @kl_div.gradient
 def kl_div_gradient(dy, needs, input, target, reduction, log_target):
-    r"""$dx = -s\,q$; $dq = s\,(\log q + 1 - x)$, and of $\log q$: $s\,q\,(\log q + 1 - x)$."""
+    r"""$dx = -s\,q$; $dq = s\,(\log q + 1 - x)$, and of $\log q$: $s\,q\,(\log q + 1 - x)$; s is dy, for a mean dy over its
+    denominator."""
+    x, t = widened(input), widened(target)
+    shape = torch.broadcast_shapes(x.shape, t.shape)
     if reduction == "batchmean":
-        s = dy / input.shape[0] if input.dim() else dy
+        s = widened(dy) / input.shape[0] if input.dim() else widened(dy)
     else:
-        elements = torch.broadcast_shapes(input.shape, target.shape).numel()
-        s = unreduced(dy, elements, reduction)
-    q = target.exp() if log_target else target
+        s = unreduced(dy, shape.numel(), reduction)
+    dx = (-s * (t.exp() if log_target else t)).expand(shape)
     if not needs.target:
-        return (-s * q).expand(torch.broadcast_shapes(q.shape, input.shape)) if reduction != "none" else -s * q
-    slope = (target if log_target else q.log()) + 1 - input
-    dx = (-s * q).expand(slope.shape)
-    return dx, s * (_weighed(target, slope) if log_target else slope)
+        return dx
+    slope = (t if log_target else t.log()) + 1 - x
+    return dx, s * (_weighed(t, slope) if log_target else slope)
 
 
 class KLDivLoss(Manual, torch.nn.KLDivLoss):
     """The module of `kl_div`."""
 
     op = kl_div
-
-
-def _weighed(log_q, x):
-    r"""$q x$ by the root of q, which is not subnormal where the product is not."""
-    root = torch.exp(log_q / 2)
-    return root * times(root, x)
 
 
 @kl_div.prepare

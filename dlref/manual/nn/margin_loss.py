@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ...core.module import Manual
 from ...core.pair import op
-from .common import HALF, concrete, floating, own, plain, real_dtype, widened
+from .common import HALF, floating, real_dtype, widened
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .loss import check_reduction, pick, reduce_loss, unreduced
 
@@ -23,14 +23,16 @@ def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
 
     input and target broadcast to each other; output a number, or elementwise. Any other target gets both terms.
     """
-    near = torch.where(target != -1, input, 0)
-    return reduce_loss(near + torch.where(target != 1, (margin - input).clamp(min=0), 0), reduction)
+    x = widened(input)
+    loss = torch.where(target != -1, x, 0) + torch.where(target != 1, (margin - x).clamp(min=0), 0)
+    return reduce_loss(loss, reduction).to(input.dtype)
 
 
 @hinge_embedding_loss.gradient
 def hinge_embedding_loss_gradient(dy, input, target, margin, reduction):
     r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x > 0])$; s is dy, for the mean dy/n."""
-    slope = (target != -1).to(input.dtype) - ((target != 1) & (margin - input > 0)).to(input.dtype)
+    x = widened(input)
+    slope = (target != -1).to(x.dtype) - ((target != 1) & (margin - x > 0)).to(x.dtype)
     return unreduced(dy, slope.numel(), reduction) * slope
 
 
@@ -144,20 +146,20 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="me
 
     input (N, C) or (C), target (N) or () int64 classes, p 1 or 2, weight (C). Crammer & Singer 2001.
     """
-    input = _rows(input)
-    z, w, _ = _hinges(input, target, margin, weight)
-    loss = (w * z.clamp(min=0).pow(p)).sum(-1) / input.shape[-1]
-    return reduce_loss(loss.reshape(target.shape), reduction)
+    x = _rows(input)
+    z, w, _ = _hinges(x, target, margin, weight)
+    loss = (w * z.clamp(min=0).pow(p)).sum(-1) / x.shape[-1]
+    return reduce_loss(loss.reshape(target.shape), reduction).to(input.dtype)
 
 
 @multi_margin_loss.gradient
 def multi_margin_loss_gradient(dy, input, target, p, margin, weight, reduction):
     r"""$dx_i = g_i = s\,\frac{w_y}{C}\,p\,z_i^{p-1} [z_i > 0]$ for $i \ne y$, and $dx_y = -\sum g_i$."""
-    input = _rows(input)
-    z, w, index = _hinges(input, target, margin, weight)
-    s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
-    s = s.reshape(input.shape[:-1]).unsqueeze(-1) if reduction == "none" else s
-    g = s * w / input.shape[-1] * (z > 0).to(z.dtype) * (2 * z.clamp(min=0) if p == 2 else 1)
+    x = _rows(input)
+    z, w, index = _hinges(x, target, margin, weight)
+    s = unreduced(dy, math.prod(x.shape[:-1]), reduction)
+    s = s.reshape(x.shape[:-1]).unsqueeze(-1) if reduction == "none" else s
+    g = s * w / x.shape[-1] * (z > 0).to(z.dtype) * (2 * z.clamp(min=0) if p == 2 else 1)
     return g.scatter_add(-1, index, -g.sum(-1, keepdim=True))
 
 
@@ -168,14 +170,14 @@ class MultiMarginLoss(Manual, torch.nn.MultiMarginLoss):
 
 
 def _rows(input):
-    return input if input.dim() else input.unsqueeze(0)  # a number is one class
+    return widened(input if input.dim() else input.unsqueeze(0))  # a number is one class
 
 
-def _hinges(input, target, margin, weight):
-    """z (N, C), very low at the class itself; the weight of each sample (N, 1); the class (N, 1)."""
-    index = target.reshape(input.shape[:-1]).unsqueeze(-1)
-    z = margin - pick(input, -1, index) + input
-    w = input.new_ones(()) if weight is None else weight[index]
+def _hinges(x, target, margin, weight):
+    """z (N, C), below 0 at the class itself; the weight of each sample (N, 1); the class (N, 1)."""
+    index = target.reshape(x.shape[:-1]).unsqueeze(-1)
+    z = margin - pick(x, -1, index) + x
+    w = x.new_ones(()) if weight is None else widened(weight)[index]
     return z.scatter(-1, index, -1.0), w, index
 
 
@@ -204,21 +206,21 @@ def multilabel_margin_loss(input, target, reduction="mean"):
 
     input (N, C) or (C); target of its shape, int64: the classes of T, ended by the first -1.
     """
-    input = _rows(input)
-    z, _ = _pairs(input, target)
-    z = torch.clamp(z, min=0, out=own(z))
-    return reduce_loss(z.sum((-2, -1)) / input.shape[-1], reduction)
+    x = _rows(input)
+    z, count = _pairs(x, target)
+    loss = torch.where((z > 0) & (count > 0), count * z, 0).sum((-2, -1)) / x.shape[-1]
+    return reduce_loss(loss, reduction).to(input.dtype)
 
 
 @multilabel_margin_loss.gradient
 def multilabel_margin_loss_gradient(dy, input, target, reduction):
-    r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$: $dx_i = \sum_j g_{ji}$ for $i \notin T$, $dx_j = -\sum_i g_{ji}$ in T."""
-    input = _rows(input)
-    z, index = _pairs(input, target)
-    s = unreduced(dy, max(math.prod(input.shape[:-1]), 1), reduction)
+    r"""With $g_{ji} = \frac{s}{C} [z_{ji} > 0]$ of $j \in T$ and $i \notin T$: $dx_k = \sum_j g_{jk} - \sum_i g_{ki}$."""
+    x = _rows(input)
+    z, count = _pairs(x, target)
+    s = unreduced(dy, math.prod(x.shape[:-1]), reduction)
     s = s.unsqueeze(-1) if reduction == "none" else s
-    active = z.gt_(0) if plain() else (z > 0).to(z.dtype)
-    return active.sum(-2).scatter_add(-1, index, -active.sum(-1)) * (s / input.shape[-1])
+    active = torch.where(z > 0, count, 0)
+    return s / x.shape[-1] * (active.sum(-2) - active.sum(-1))
 
 
 class MultiLabelMarginLoss(Manual, torch.nn.MultiLabelMarginLoss):
@@ -227,20 +229,18 @@ class MultiLabelMarginLoss(Manual, torch.nn.MultiLabelMarginLoss):
     op = multilabel_margin_loss
 
 
-def _pairs(input, target):
-    """z (N, T, C) of each target and each class, -inf where the pair does not count; the targets (N, T), 0 after their end.
-
-    T is the largest number of targets, C in a graph, whose shapes must not depend on data.
-    """
-    target = target.reshape(input.shape)
+def targets(x, target):
+    """The classes (N, C), 0 after the end of the list, and which of them come before it."""
+    target = target.reshape(x.shape)
     there = (target < 0).cumsum(-1) == 0
-    if plain() and concrete(target) and target.numel():
-        most = int(there.sum(-1).max())
-        there, target = there[..., :most], target[..., :most]
-    index = target.masked_fill(~there, 0)
-    inside = torch.zeros_like(input).scatter_add(-1, index, there.to(input.dtype)) > 0
-    bound = (1 - input.gather(-1, index)).masked_fill(~there, -math.inf)
-    return bound.unsqueeze(-1) + input.masked_fill(inside, -math.inf).unsqueeze(-2), index
+    return torch.where(there, target, 0), there
+
+
+def _pairs(x, target):
+    """z (N, C, C) of every two classes, and how often the pair counts: as often as j is in the list, where i is not."""
+    index, there = targets(x, target)
+    listed = torch.zeros_like(x).scatter_add(-1, index, there.to(x.dtype))
+    return 1 - x.unsqueeze(-1) + x.unsqueeze(-2), listed.unsqueeze(-1) * (listed == 0).to(x.dtype).unsqueeze(-2)
 
 
 @multilabel_margin_loss.prepare
@@ -311,8 +311,7 @@ class TripletMarginLoss(Manual, torch.nn.TripletMarginLoss):
 def _sides(anchor, positive, negative, eps, swap):
     r"""$a - p + \epsilon$, $a - n + \epsilon$ and, with swap, $p - n + \epsilon$."""
     a, p, n = widened(anchor), widened(positive), widened(negative)
-    sides = [a - p, a - n, p - n] if swap else [a - p, a - n]
-    return [torch.add(v, eps, out=own(v)) if v.is_floating_point() else v + eps for v in sides]
+    return [v + eps for v in ((a - p, a - n, p - n) if swap else (a - p, a - n))]
 
 
 def _nearest(from_anchor, from_positive=None):
@@ -387,6 +386,8 @@ triplet_margin_with_distance_loss.vjp = _triplet_vjp  # type: ignore[attr-define
 
 
 class TripletMarginWithDistanceLoss(Manual, torch.nn.TripletMarginWithDistanceLoss):
+    """The module of `triplet_margin_with_distance_loss`; a distance_function that is a module learns with it."""
+
     def __init__(self, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
         distance = PairwiseDistance() if distance_function is None else distance_function
         super().__init__(distance_function=distance, margin=margin, swap=swap, reduction=reduction)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import again
-from .common import own, widened
+from .common import widened
 
 
 @op(builtin=F.embedding)
@@ -34,8 +34,7 @@ def embedding_gradient(dy, input, weight, padding_idx, scale_grad_by_freq, spars
         d = d * (rows != padding_idx).unsqueeze(1)
     if sparse:
         return None, torch.sparse_coo_tensor(rows.unsqueeze(0), d.to(dy.dtype), weight.shape, check_invariants=False)
-    dweight = torch.zeros_like(weight, dtype=d.dtype)
-    return None, torch.index_add(dweight, 0, rows, d, out=own(dweight))
+    return None, d.new_zeros(()).expand(weight.shape).index_add(0, rows, d)
 
 
 class Embedding(Manual, torch.nn.Embedding):

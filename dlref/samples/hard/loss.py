@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ...manual.nn.loss import cross_entropy, kl_div, nll_loss
@@ -16,9 +18,11 @@ def cross_entropy_samples(tensor):
     for reduction in ("none", "mean", "sum"):
         yield call(x, y, reduction=reduction)
         yield call(x, y, w, ignore_index=1, reduction=reduction, label_smoothing=0.1)
+        yield call(x, y, w, ignore_index=2, reduction=reduction)
         yield call(x, tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.2, 0.3, 0.5]]), w, reduction=reduction)
     yield call(x, torch.ones_like(y), ignore_index=1)  # all ignored: 0/0
     yield call(x, torch.ones_like(y), ignore_index=1, reduction="sum")
+    yield call(tensor([[-math.inf, 0.0, 1.0], [2.0, 2.0, -math.inf]]), y[:2])  # classes that cannot be
     yield call(x[0], y[0])  # no batch
     yield call(x[:0], y[:0], reduction="none")  # an empty batch
     yield call(x.t().reshape(1, 3, 3), y.reshape(1, 3), label_smoothing=1.0)  # a dimension after the classes

@@ -84,6 +84,9 @@ def multilabel_margin_loss_samples(tensor):
     for reduction in ("none", "mean", "sum"):
         yield call(x, y, reduction=reduction)
     yield call(x[0], y[0])
+    yield call(x[:2], torch.tensor([[2, 2, 0, -1], [1, 1, 1, 1]], device=x.device))  # a class listed twice counts twice
+    yield call(x[1:2], y[1:2])  # none listed
+    yield call(tensor([[-math.inf, 0.0, -math.inf, 2.0], [math.inf, 0.0, 1.0, 2.0]]), y[0:1, [1, 2, 2, 2]].expand(2, 4))
 
 
 @samples(triplet_margin_loss)

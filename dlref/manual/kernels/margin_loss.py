@@ -1,0 +1,42 @@
+"""A fast form of the multi-label hinge: as many targets as the longest list has, not as many as there are classes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..nn.common import concrete, widened
+from ..nn.loss import reduce_loss, unreduced
+from ..nn.margin_loss import multilabel_margin_loss, targets
+
+
+def _seen(input, target, reduction):
+    return concrete(target) and input.dim() > 0 and input.numel() > 0
+
+
+def _hinges(x, index, there):
+    """z (N, T, C) of each target and each class, where the pair does not count -inf, or NaN of an infinite x."""
+    inside = torch.zeros_like(x).scatter_add_(-1, index, there.to(x.dtype)) > 0
+    bound = (1 - x.gather(-1, index)).masked_fill_(~there, -math.inf)
+    return bound.unsqueeze(-1) + x.masked_fill(inside, -math.inf).unsqueeze(-2)
+
+
+@multilabel_margin_loss.kernel(where=_seen)
+def multilabel_margin_loss_forward(input, target, reduction):
+    x = widened(input)
+    index, there = targets(x, target)
+    most = int(there.sum(-1).max())
+    index, there = index[..., :most], there[..., :most]
+    hinges = _hinges(x, index, there).nan_to_num_(0, math.inf).clamp_(min=0)
+    loss = hinges.sum((-2, -1)) / x.shape[-1]
+    return reduce_loss(loss, reduction).to(input.dtype), (index, there)
+
+
+@multilabel_margin_loss.kernel_gradient
+def multilabel_margin_loss_gradient(dy, saved, input, reduction):
+    x, (index, there) = widened(input), saved
+    s = unreduced(dy, math.prod(x.shape[:-1]), reduction)
+    s = s.unsqueeze(-1) if reduction == "none" else s
+    active = _hinges(x, index, there).gt_(0)
+    return active.sum(-2).scatter_add_(-1, index, -active.sum(-1)).mul_(s / x.shape[-1])
