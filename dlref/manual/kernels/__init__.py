@@ -5,39 +5,23 @@ by hand as its definition is. Each is held to its definition by the harness and 
 time or of the peak memory (`dlref bench --kernels`).
 """
 
-<<<<<<< HEAD
-<<<<<<< HEAD
 from . import (
     activation,
     conv,
     dot_product_attention,
     likelihood_loss,
     linear,
-=======
-from . import (
-    activation,
-    conv,
-    likelihood_loss,
-    linear,
     linear_loss,
     loss,
     margin_loss,
->>>>>>> h-loss
     normalization,
+    pooling,
     rbf,
     regression_loss,
     smooth,
-<<<<<<< HEAD
     softmax,
     windows,
 )
-=======
-from . import activation, conv, likelihood_loss, linear, normalization, pooling, rbf, regression_loss, smooth, windows
->>>>>>> h-pool
-=======
-    windows,
-)
->>>>>>> h-loss
 
 __all__ = [
     "activation",

@@ -12,7 +12,6 @@ import torch._prims_common
 from torch import Tensor
 
 from ...core.modes import concrete as concrete
-from ...core.modes import kernels_run
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -66,22 +65,6 @@ def channels_last(t: Tensor, *_) -> torch.memory_format:
 def contiguous(*_) -> torch.memory_format:
     """That of what torch makes contiguous, whatever came."""
     return torch.contiguous_format
-
-
-def plain() -> bool:
-    """Whether kernels run one by one on tensors that stand for themselves, so that a step may overwrite its own.
-
-    Not where a derivative of the steps can be asked for, nor for a compiler, which reuses memory itself.
-    """
-    return not torch.is_grad_enabled() and kernels_run()
-
-
-def own(t: Tensor) -> Tensor | None:
-    """The tensor as `out=` of what is computed of it: the caller's own, written over where nobody else has seen it.
-
-    A fresh tensor of some megabytes costs as much as ten passes over an old one: its pages must be fetched.
-    """
-    return t if plain() else None
 
 
 def real_dtype(*tensors: Tensor) -> torch.dtype:

@@ -89,37 +89,6 @@ def pad_gradient(dy, shapes, pad, mode):
     return dx
 
 
-@pad.prepare
-def pad_prepare(input, pad, mode="constant", value=None):
-    pad = tuple(pad)
-    if len(pad) % 2 or len(pad) > 2 * input.dim():
-        raise RuntimeError(f"pad(): pad must hold two numbers for each of at most {input.dim()} dimensions, it holds "
-                           f"{len(pad)}")  # fmt: skip
-    if mode not in ("constant", "reflect", "replicate", "circular"):
-        raise NotImplementedError(
-            f"pad(): mode must be 'constant', 'reflect', 'replicate' or 'circular', it is {mode!r}"
-        )
-    if mode != "constant":
-        if value is not None and value != 0:
-            raise ValueError(f"pad(): value belongs to mode 'constant', it is {value} with {mode!r}")
-        padded = len(pad) // 2
-        if padded not in (1, 2, 3) or input.dim() not in (padded + 1, padded + 2):
-            raise NotImplementedError(f"pad(): mode {mode!r} pads the last 1, 2 or 3 dimensions of a tensor of one or two "
-                                      f"more, not {padded} of {input.dim()}")  # fmt: skip
-        if mode != "circular" and input.dim() == padded + 2 and 0 in input.shape[1:]:
-            raise RuntimeError(f"pad(): only the batch may be empty, the input has shape {tuple(input.shape)}")
-    for dim, before, after in _amounts(pad):
-        length = input.shape[dim]
-        most = {"reflect": length - 1, "circular": length}.get(mode)
-        if most is not None and max(before, after) > most:
-            raise RuntimeError(f"pad(): mode {mode!r} can pad a dimension of {length} by at most {most}, not by "
-                               f"{before} and {after}")  # fmt: skip
-        if length + before + after < (0 if mode == "constant" else 1):
-            raise RuntimeError(f"pad(): the output must not have a negative size, {before} and {after} leave "
-                               f"{length + before + after} of {length}")  # fmt: skip
-    return input, pad, mode, 0 if value is None else value
-
-
 class Padding(Manual):
     """The module's amounts with the mode that its class stands for."""
 
@@ -219,3 +188,34 @@ class CircularPad2d(Circular, torch.nn.CircularPad2d):
 
 class CircularPad3d(Circular, torch.nn.CircularPad3d):
     """`pad` of input (N, C, D, H, W) or (C, D, H, W) in mode "circular"; padding: one number or (left, right, ..., back)."""
+
+
+@pad.prepare
+def pad_prepare(input, pad, mode="constant", value=None):
+    pad = tuple(pad)
+    if len(pad) % 2 or len(pad) > 2 * input.dim():
+        raise RuntimeError(f"pad(): pad must hold two numbers for each of at most {input.dim()} dimensions, it holds "
+                           f"{len(pad)}")  # fmt: skip
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise NotImplementedError(
+            f"pad(): mode must be 'constant', 'reflect', 'replicate' or 'circular', it is {mode!r}"
+        )
+    if mode != "constant":
+        if value is not None and value != 0:
+            raise ValueError(f"pad(): value belongs to mode 'constant', it is {value} with {mode!r}")
+        padded = len(pad) // 2
+        if padded not in (1, 2, 3) or input.dim() not in (padded + 1, padded + 2):
+            raise NotImplementedError(f"pad(): mode {mode!r} pads the last 1, 2 or 3 dimensions of a tensor of one or two "
+                                      f"more, not {padded} of {input.dim()}")  # fmt: skip
+        if mode != "circular" and input.dim() == padded + 2 and 0 in input.shape[1:]:
+            raise RuntimeError(f"pad(): only the batch may be empty, the input has shape {tuple(input.shape)}")
+    for dim, before, after in _amounts(pad):
+        length = input.shape[dim]
+        most = {"reflect": length - 1, "circular": length}.get(mode)
+        if most is not None and max(before, after) > most:
+            raise RuntimeError(f"pad(): mode {mode!r} can pad a dimension of {length} by at most {most}, not by "
+                               f"{before} and {after}")  # fmt: skip
+        if length + before + after < (0 if mode == "constant" else 1):
+            raise RuntimeError(f"pad(): the output must not have a negative size, {before} and {after} leave "
+                               f"{length + before + after} of {length}")  # fmt: skip
+    return input, pad, mode, 0 if value is None else value
