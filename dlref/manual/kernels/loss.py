@@ -37,13 +37,14 @@ def cross_entropy_forward(input, target, weight, ignore_index, reduction, label_
         check_same_dtype(input, weight)
         loss = times(weight[index], loss)
     loss = torch.where(counted, loss, 0).squeeze(dim)
-    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype), (log_p, index, counted)
+    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype), (log_p,)
 
 
 @cross_entropy.kernel_gradient
-def cross_entropy_gradient(dy, saved, weight, reduction):
-    log_p, index, counted = saved
+def cross_entropy_gradient(dy, saved, target, weight, ignore_index, reduction):
+    (log_p,) = saved
     dim = min(log_p.dim() - 1, 1)
+    index, counted = of_classes(target, dim, ignore_index)
     s = unreduced_classes(dy, dim, reduction, weight, index, counted)
     p_minus_one_hot = log_p.exp().scatter_(dim, index, log_p.gather(dim, index).expm1_())
     return p_minus_one_hot.mul_(s if weight is None else s * widened(weight)[index])

@@ -88,7 +88,7 @@ def _by_chunks(
         losses.append(loss)
         del z  # before what is as large is made
         if any(learn):
-            dz, *_ = cross_entropy.pull(s[n], saved, OF_LOGITS, t[n], w, "none", label_smoothing)
+            dz, *_ = cross_entropy.pull(s[n], saved, OF_LOGITS, t[n], w, ignore_index, "none", label_smoothing)
             dz = dz.flatten(1)
             dx.append(dz @ W if learn[0] else dz[:, :0])
             dW = dW + dz.t() @ x[n] if learn[1] else dW
@@ -151,7 +151,7 @@ def linear_cross_entropy_gradient(
     z = linear.forward(x, W, b).reshape(target.shape)  # at once: dtarget is as large
     _, kept = cross_entropy.forward(z, wide(target), weight, ignore_index, reduction, label_smoothing)
     only = cross_entropy.Each(False, needs.target, needs.weight, False, False, False)
-    _, dtarget, dw = cross_entropy.pull(dy, kept, only, wide(target), weight, reduction, label_smoothing)
+    _, dtarget, dw = cross_entropy.pull(dy, kept, only, wide(target), weight, ignore_index, reduction, label_smoothing)
     return dx, dW, dtarget, db, dw
 
 

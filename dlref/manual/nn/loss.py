@@ -105,22 +105,22 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
         even = -_weighted(log_p, weight).sum(dim, keepdim=True)
         loss = (1 - label_smoothing) * loss + label_smoothing / input.shape[dim] * even
     loss = torch.where(counted, loss, 0).squeeze(dim)
-    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype), (log_p, index, counted)
+    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype), (log_p,)
 
 
 @cross_entropy.gradient
-def cross_entropy_gradient(dy, saved, needs, target, weight, reduction, label_smoothing):
+def cross_entropy_gradient(dy, saved, needs, target, weight, ignore_index, reduction, label_smoothing):
     r"""$dx_{nc} = s_n\,(p_{nc} \sum_{k \ne c} a_{nk} - a_{nc} (1 - p_{nc})),\quad a = w \odot q$: of $-\sum_c a_c \log p_c$
     with $\partial \log p_c / \partial x_k = [c = k] - p_k$; s is dy, for the mean dy over its denominator. $1 - p$ is
     $-(e^{\log p} - 1)$, which does not cancel. Of a class t alone it is $s_n w_t\,(p_{nc} - [c = t])$.
 
     $dq_{nc} = -s_n w_c \log p_{nc}$, so $dt = (1 - \epsilon)\,dq$, where the target is probabilities.
     """
-    log_p, *indexed = saved
-    dim = min(log_p.dim() - 1, 1)
+    (log_p,) = saved
+    dim, indexed = min(log_p.dim() - 1, 1), target.shape != log_p.shape
     if indexed:
-        s = unreduced_classes(dy, dim, reduction, weight, *indexed)
-        index, _ = indexed
+        index, counted = of_classes(target, dim, ignore_index)
+        s = unreduced_classes(dy, dim, reduction, weight, index, counted)
         if not label_smoothing:
             p_minus_one_hot = log_p.exp().scatter(dim, index, log_p.gather(dim, index).expm1())
             return p_minus_one_hot * (s if weight is None else s * widened(weight)[index]), None
