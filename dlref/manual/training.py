@@ -13,7 +13,7 @@ For an affine layer $z_l = W_l a_{l-1} + b_l$ with activation $a_l = \phi(z_l)$ 
 
     dE/dW_l = delta_l a_{l-1}^T,   dE/db_l = delta_l,   delta_{l-1} = (W_l^T delta_l) * phi'(z_{l-1})
 
-(Rumelhart, Hinton and Williams 1986). Worth knowing:
+summed over the samples of the batch (Rumelhart, Hinton and Williams 1986). Worth knowing:
 
 - delta is a gradient: it points up the error, and the minus sign of the update goes down;
 - a mini-batch is a compromise: its gradient is an unbiased estimate of the whole's, whose variance falls as 1/batch;

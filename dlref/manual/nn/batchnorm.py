@@ -90,7 +90,8 @@ def batch_norm_gradient(dy, saved, needs, input, weight, training):
     r"""In training $dx = \gamma\rho\,(dy - \overline{dy} - \hat x\,\overline{dy \odot \hat x})$, means over a channel; after
     it $dx = \gamma\rho\,dy$. $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$.
 
-    As in layer norm: $\hat x$ is x projected off the constants and onto a sphere.
+    With $d\hat x = \gamma\,dy$: $\mu$ contributes $-\overline{dy}$, and $\partial \rho / \partial x_i = -\rho^2 \hat x_i / n$
+    contributes $-\hat x\,\overline{dy \odot \hat x}$.
     """
     dy, over = wide(dy), (0, *range(2, input.dim()))
     x_hat, rho = x_hat_of(input, saved)

@@ -103,8 +103,8 @@ def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_c
 def scaled_dot_product_attention_gradient(
     dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups
 ):
-    r"""$dV = P^\top dY,\ dP = dY\, V^\top,\ dS = P \odot (dP - \sum dP \odot P),\ dM = dS,\ dQ = s\, dS\, K,\
-    dK = s\, dS^\top Q$; with dropout $Y = \tilde P V,\ \tilde P = P \odot m / (1 - p)$, so $dP = d\tilde P \odot m / (1 - p)$.
+    r"""$dV = \tilde P^\top dY,\ d\tilde P = dY\, V^\top,\ dP = d\tilde P \odot m / (1 - p)$, without dropout $\tilde P = P$;
+    $dS = P \odot (dP - \sum dP \odot P),\ dM = dS,\ dQ = s\, dS\, K,\ dK = s\, dS^\top Q$.
     """
     Q, K, V = heads(query, key, value, scale, groups)
     dy = wide(dy)

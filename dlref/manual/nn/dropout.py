@@ -46,7 +46,8 @@ def _scale(p):
 def dropout(input, mask, scale):
     r"""In training, $y = x \odot m / (1 - p)$, each element of m 1 with probability 1 - p, else 0; after it $y = x$.
 
-    Any shape; output as input. ValueError where p is no probability. Srivastava et al. 2014 (JMLR 15), section 4.
+    Any shape; output as input. ValueError where p is no probability. Srivastava et al. 2014 (JMLR 15), sections 4
+    and 10 (there p is the probability to keep).
     """
     return input * mask * scale
 

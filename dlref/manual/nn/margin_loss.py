@@ -144,7 +144,8 @@ def _check_rows(name, input):
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="mean"):
     r"""Multi-class hinge: $l = \frac{w_y}{C} \sum_{i \ne y} \max(0, z_i)^p,\quad z_i = m - x_y + x_i$.
 
-    input (N, C) or (C), target (N) or () int64 classes, p 1 or 2, weight (C). Crammer & Singer 2001.
+    input (N, C) or (C), target (N) or () int64 classes, p 1 or 2, weight (C).
+    Weston & Watkins 1999 (ESANN).
     """
     x = _rows(input)
     z, w, _ = _hinges(x, target, margin, weight)

@@ -45,13 +45,18 @@ def perceptron_loss_prepare(input, target, reduction):
 
 
 class Perceptron(Manual, perceptron.Perceptron):
-    """The rule itself, where the built-in side follows the gradient of perceptron_loss: they are one."""
+    r"""Rosenblatt's rule of 1958, $w \leftarrow w + \eta t x$: a step down the gradient of perceptron_loss, which is
+    $-t x$ where $t z \le 0$; the built-in side takes that step.
+    """
 
     op = linear
 
     @torch.no_grad()
     def correct(self, x, target, lr=1.0, bias_rate=1.0, decay=1.0, columns=None):
-        r"""$w \leftarrow d w + \eta t x,\ b \leftarrow b + \beta \eta t$, with x and the 1 at b only where $t z \le 0$."""
+        r"""$w \leftarrow d w + \eta t x,\ b \leftarrow b + \beta \eta t$, with x and the 1 at b only where $t z \le 0$.
+
+        $\eta$: lr, $\beta$: bias_rate, d: decay.
+        """
         margin = target * self.score(x, columns)
         step = lr * target * (margin <= 0)
         if isinstance(decay, torch.Tensor) or decay != 1:

@@ -74,7 +74,7 @@ def l1_loss(input, target, reduction="mean", weight=None):
 
 @l1_loss.gradient
 def l1_loss_gradient(dy, needs, input, target, reduction, weight):
-    r"""$dx = s\,w\,\mathrm{sign}(x - y) = -dy$, 0 where they are equal; s is dy, for the mean dy over its denominator."""
+    r"""$dx = s\,w\,\mathrm{sign}(x - y)$, 0 at 0, and minus that for y; s: dy, for the mean dy over its denominator."""
     d = _difference(input, target)
     dinput, dtarget, dweight = _pull(dy, d.sgn(), d.abs() if needs.weight else None, reduction, weight, needs)
     return dinput, dtarget, None, dweight
@@ -105,7 +105,7 @@ def mse_loss(input, target, reduction="mean", weight=None):
 
 @mse_loss.gradient
 def mse_loss_gradient(dy, needs, input, target, reduction, weight):
-    r"""$dx = 2\,s\,w\,(x - y) = -dy$; s is dy, for the mean dy over its denominator."""
+    r"""$dx = 2\,s\,w\,(x - y)$, and minus that for y; s: dy, for the mean dy over its denominator."""
     d = _difference(input, target)
     dinput, dtarget, dweight = _pull(dy, 2 * d, d.square() if needs.weight else None, reduction, weight, needs)
     return dinput, dtarget, None, dweight

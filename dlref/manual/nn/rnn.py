@@ -281,7 +281,8 @@ def lstm_layer_gradient(dy, output, saved, needs, input, h0, c0, w_ih, w_hh, w_h
     $dm_t = dy_t + dh_t$ (or $W_{hr}^\top$ of it), $dc_t \mathrel{+}= dm_t \odot o\,(1 - \tanh^2 c_t)$,
     $\delta_t = (dc_t\, g\, i(1-i),\ dc_t\, c_{t-1} f(1-f),\ dc_t\, i\,(1-g^2),\ dm_t \tanh c_t\, o(1-o))$,
     $dc_{t-1} = dc_t \odot f$, $dh_{t-1} = W_{hh}^\top \delta_t$. What does not depend on dh and dc is computed for all steps
-    at once; the weights' gradients are sums over t, one matrix product each."""
+    at once. $dW_{ih} = \sum_t \delta_t x_t^\top,\ dW_{hh} = \sum_t \delta_t h_{t-1}^\top,\ db = \sum_t \delta_t$ of both
+    biases, $dW_{hr} = \sum_t dh_t (o \tanh c)_t^\top$."""
     doutput, dh_n, dc_n = dy
     c, i, f, g, o, tanh_c = saved
 
