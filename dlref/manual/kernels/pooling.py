@@ -19,13 +19,13 @@ from ..nn.pooling import (
     avg_pool1d,
     avg_pool2d,
     avg_pool3d,
+    completed,
     lp_pool1d,
     lp_pool2d,
     lp_pool3d,
     max_pool1d,
     max_pool2d,
     max_pool3d,
-    missing,
 )
 from ..windows import overlap_add, padded
 
@@ -111,7 +111,7 @@ def _finite(input, norm_type, *_):
 @lp_pool2d.kernel(where=_finite)
 @lp_pool3d.kernel(where=_finite)
 def lp_pool_forward(input, norm_type, options, ceil_mode):
-    y = _total(wide(input).pow(norm_type), options, ceil_mode) * missing(input, options, ceil_mode)
+    y = completed(_total(wide(input).pow(norm_type), options, ceil_mode), input, options, ceil_mode)
     return y.pow(1.0 / norm_type).to(input.dtype)
 
 
@@ -123,5 +123,5 @@ def lp_pool_gradient(dy, output, input, norm_type, options, ceil_mode):
     none = y == 0
     slope = y.masked_fill(none, 1).pow_(1 - norm_type).masked_fill_(none, 0)
     dsum = slope.mul_(dy) if slope.dtype == dy.dtype else slope * wide(dy)
-    dsum = dsum * missing(input, options, ceil_mode)
+    dsum = completed(dsum, input, options, ceil_mode)
     return _untotal(dsum, tuple(input.shape[-len(options) :]), options).mul_(x.pow(norm_type - 1))

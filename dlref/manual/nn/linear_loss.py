@@ -90,12 +90,15 @@ def _by_chunks(
         if any(learn):
             dz, *_ = cross_entropy.pull(s[n], saved, OF_LOGITS, t[n], w, ignore_index, "none", label_smoothing)
             dz = dz.flatten(1)
-            dx.append(dz @ W if learn[0] else dz[:, :0])
-            dW = dW + dz.t() @ x[n] if learn[1] else dW
-            db = db + dz.sum(0) if learn[2] else db
+            if learn[0]:
+                dx.append(dz @ W)
+            if learn[1]:
+                dW = dW + dz.t() @ x[n]
+            if learn[2]:
+                db = db + dz.sum(0)
             del dz
         del saved
-    grads = [g if learns else None for g, learns in zip((dx and torch.cat(dx), dW, db), learn, strict=True)]
+    grads = [g if learns else None for g, learns in zip((torch.cat(dx) if dx else None, dW, db), learn, strict=True)]
     return as_input(torch.cat(losses), grads, reduction, total, input, linear_weight, linear_bias)
 
 

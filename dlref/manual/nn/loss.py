@@ -114,7 +114,7 @@ def cross_entropy_gradient(dy, saved, needs, target, weight, ignore_index, reduc
     with $\partial \log p_c / \partial x_k = [c = k] - p_k$; s is dy, for the mean dy over its denominator. $1 - p$ is
     $-(e^{\log p} - 1)$, which does not cancel. Of a class t alone it is $s_n w_t\,(p_{nc} - [c = t])$.
 
-    $dq_{nc} = -s_n w_c \log p_{nc}$, so $dt = (1 - \epsilon)\,dq$, where the target is probabilities.
+    Where the target is probabilities, $da = -s \log p$, so $dt = (1 - \epsilon)\,w \odot da$ and $dw = \sum_n q \odot da$.
     """
     (log_p,) = saved
     dim, indexed = min(log_p.dim() - 1, 1), target.shape != log_p.shape
@@ -126,15 +126,15 @@ def cross_entropy_gradient(dy, saved, needs, target, weight, ignore_index, reduc
             return p_minus_one_hot * (s if weight is None else s * widened(weight)[index]), None
         target = torch.zeros_like(log_p).scatter(dim, index, 1)
     else:
-        s = unreduced(dy, log_p[:, :1].numel() if dim else 1, reduction)
+        s = unreduced(dy, log_p.numel() // max(log_p.shape[dim], 1), reduction)
         s = s.unsqueeze(dim) if reduction == "none" else s
     q = _smooth(target, label_smoothing, log_p.shape[dim])
     dx = s * _slope(log_p, _weighted(q, weight), dim) if needs.input else None
     if indexed:
         return dx, None
-    dq = -s * log_p
-    dtarget = (1 - label_smoothing) * _weighted(dq, weight) if needs.target else None
-    return dx, dtarget, times(q, dq).movedim(dim, -1) if needs.weight else None
+    da = -s * log_p
+    dtarget = (1 - label_smoothing) * _weighted(da, weight) if needs.target else None
+    return dx, dtarget, times(q, da).movedim(dim, -1) if needs.weight else None
 
 
 class CrossEntropyLoss(Manual, torch.nn.CrossEntropyLoss):

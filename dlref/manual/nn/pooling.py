@@ -38,8 +38,6 @@ def _same(*names):
 MAX = _same("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 AVERAGE = _same("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 LINE = _same("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
-
-
 INDEXED = ("output", "indices")
 
 
@@ -110,7 +108,7 @@ def _with_indices(output, indices, return_indices):
 
 for _n, _op in enumerate((max_pool1d, max_pool2d, max_pool3d), 1):
     _op.prepare(functools.partial(_max_pool_prepare, _op.__name__, _n))
-    _op.finish(functools.partial(_with_indices))
+    _op.finish(named(_with_indices, f"{_op.__name__}_finish"))
 
 
 def adaptive_max_pool(input, size):
@@ -157,7 +155,7 @@ def _adaptive_max_pool_prepare(name, n, input, output_size, return_indices=False
 
 for _n, _op in enumerate((adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d), 1):
     _op.prepare(functools.partial(_adaptive_max_pool_prepare, _op.__name__, _n))
-    _op.finish(functools.partial(_with_indices))
+    _op.finish(named(_with_indices, f"{_op.__name__}_finish"))
 
 
 # --- the mean ---------------------------------------------------------------------------------------------------
@@ -269,9 +267,9 @@ for _n, _op in enumerate((adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg
 # --- the p-norm -------------------------------------------------------------------------------------------------
 
 
-def missing(input, options, ceil_mode):
-    """How many times fewer elements than a whole window each holds: torch's is the mean, times the size of a whole one."""
-    return math.prod(k for k, *_ in options) / counts(input, options, ceil_mode) if ceil_mode else 1
+def completed(y, input, options, ceil_mode):
+    """$r_o y_o$: the sum of a window that hangs over the end counts as a whole one's, as torch takes the mean times K."""
+    return y * math.prod(k for k, *_ in options) / counts(input, options, ceil_mode) if ceil_mode else y
 
 
 def _lp_layout(n):
@@ -280,7 +278,9 @@ def _lp_layout(n):
 
 
 def lp_pool(input, norm_type, options, ceil_mode):
-    r"""The p-norm of each window: $y_o = \left( \sum_k x_{o s + k}^p \right)^{1/p}$.
+    r"""The p-norm of each window: $y_o = \left( r_o \sum_k x_{o s + k}^p \right)^{1/p}$, $r_o = K / c_o$.
+
+    $c_o$: the elements that a window holds, fewer than K where ceil_mode lets it hang over the end.
 
     input (N, C, *L) or (C, *L); norm_type p, $\pm\infty$ for the largest and the smallest $|x|$; output (N, C, *O) as of
     max pooling without padding. NaN where the sum is negative, which an odd p allows. ValueError where p is 0, RuntimeError
@@ -289,12 +289,12 @@ def lp_pool(input, norm_type, options, ceil_mode):
     if math.isinf(norm_type):
         sign = math.copysign(1, norm_type)
         return sign * largest(sign * input.abs(), elements(input, options, ceil_mode))[0]
-    y = total(wide(input).pow(norm_type), options, ceil_mode) * missing(input, options, ceil_mode)
+    y = completed(total(wide(input).pow(norm_type), options, ceil_mode), input, options, ceil_mode)
     return y.pow(1.0 / norm_type).to(input.dtype)
 
 
 def lp_pool_gradient(dy, output, input, norm_type, options, ceil_mode):
-    r"""$dx_l = \sum_{o \ni l} dy_o\, y_o^{1 - p}\, x_l^{p - 1}$; 0 where $y_o = 0$. With $p = \pm\infty$ the sign of
+    r"""$dx_l = \sum_{o \ni l} dy_o\, y_o^{1 - p}\, r_o\, x_l^{p - 1}$; 0 where $y_o = 0$. With $p = \pm\infty$ the sign of
     the x that was chosen, the first of equals, times $dy_o$."""
     size = tuple(input.shape[-len(options) :])
     if math.isinf(norm_type):
@@ -304,7 +304,7 @@ def lp_pool_gradient(dy, output, input, norm_type, options, ceil_mode):
     x, y = wide(input), wide(output)
     none = y == 0
     slope = torch.where(none, 0, torch.where(none, 1, y).pow(1 - norm_type))
-    dsum = wide(dy) * slope * missing(input, options, ceil_mode)
+    dsum = completed(wide(dy) * slope, input, options, ceil_mode)
     return untotal(dsum, size, options) * x.pow(norm_type - 1)
 
 

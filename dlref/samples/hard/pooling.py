@@ -126,6 +126,7 @@ def lp_pool_samples(n, tensor):
     yield call(x, 3.0, 2, 2, True)
     yield call(x[0], 1.0, 3)
     yield call(x, 2.0, 3, 4, True)  # a window of which a part lies outside
+    yield call(x, 3.0, 4, 2, True)  # a quarter of it: 4 / 3 is no number of few bits
     for p in (math.inf, -math.inf):
         y = _ramp(tensor, 2, 3, *(5,) * n) + 0.1
         yield call(y, p, 2)
