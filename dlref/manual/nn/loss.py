@@ -121,9 +121,6 @@ def cross_entropy_gradient(dy, saved, needs, target, weight, ignore_index, reduc
     if indexed:
         index, counted = of_classes(target, dim, ignore_index)
         s = unreduced_classes(dy, dim, reduction, weight, index, counted)
-        if not label_smoothing:
-            p_minus_one_hot = log_p.exp().scatter(dim, index, log_p.gather(dim, index).expm1())
-            return p_minus_one_hot * (s if weight is None else s * widened(weight)[index]), None
         target = torch.zeros_like(log_p).scatter(dim, index, 1)
     else:
         s = unreduced(dy, log_p.numel() // max(log_p.shape[dim], 1), reduction)
