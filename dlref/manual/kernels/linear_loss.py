@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from ..nn.common import times, wide
+from ..nn.cross_entropy_loss import of_classes, pick
 from ..nn.linear import linear
 from ..nn.linear_loss import as_input, as_matrices, linear_cross_entropy, total_of, upstream
-from ..nn.loss import of_classes, pick
-from .loss import others
+from .cross_entropy_loss import others
 
 HELD = 2**15  # numbers that a cache holds
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..nn.common import real_dtype, widened
-from ..nn.loss import reduce_loss, unreduced
+from ..nn.reduction import reduce_loss, unreduced
 from ..nn.regression_loss import divisor, held, huber_loss, l1_loss, mse_loss, smooth_l1_loss
 
 

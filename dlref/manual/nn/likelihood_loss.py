@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from .common import HALF, concrete, gated, log1p_exp, logistic, times, wide, widened
-from .loss import check_reduction, reduce_loss, unreduced
+from .reduction import check_reduction, reduce_loss, unreduced
 
 LEAST = 9.999999960041972e-13  # 1e-12 in float32, as torch has it for every dtype
 

@@ -13,17 +13,16 @@ from ...core.module import Manual
 from ...core.pair import Op
 from ...core.pullback import accumulate, made_of
 from .common import wide, widened
-from .linear import linear
-from .loss import (
+from .cross_entropy_loss import (
     check_class_weight,
     check_index_target,
-    check_reduction,
     check_same_dtype,
     cross_entropy,
     of_classes,
-    reduce_loss,
     total_weight,
 )
+from .linear import linear
+from .reduction import check_reduction, reduce_loss
 
 # The logits that are held at once, 16 MB in float32. Fewer rows read the weight too often for too few products, more gain
 # nothing: 2,048 rows of 32,000 classes and 256 features take 2.6 s by 16 rows, 2.1 s by 128, 2.0 s by 512 (one thread).

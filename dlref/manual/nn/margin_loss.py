@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from .common import HALF, floating, real_dtype, widened
+from .cross_entropy_loss import pick
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
-from .loss import check_reduction, pick, reduce_loss, unreduced
+from .reduction import check_reduction, reduce_loss, unreduced
 
 # --- one score, two scores --------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from .common import real_dtype, warn, widened
-from .loss import check_reduction, reduce_loss
+from .reduction import check_reduction, reduce_loss
 
 
 def _check(name, input, target, reduction, weight=None):

@@ -1,4 +1,4 @@
-"""Losses that are the negative logarithm of a likelihood."""
+"""Losses of classes and their distributions: cross entropy, negative log-likelihood, Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -8,27 +8,8 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from .common import HALF, times, warn, wide, widened
+from .reduction import check_reduction, reduce_loss, unreduced
 from .softmax import log_normalized
-
-
-def reduce_loss(loss, reduction):
-    """The elementwise losses, their mean or their sum."""
-    if reduction == "mean":
-        return loss.mean()
-    if reduction == "sum":
-        return loss.sum()
-    return loss
-
-
-def unreduced(dy, elements, reduction):
-    """The upstream gradient of each element's loss, where the loss was reduced."""
-    dy = widened(dy)
-    return dy / max(elements, 1) if reduction == "mean" else dy
-
-
-def check_reduction(reduction):
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', it is {reduction!r}")
 
 
 def pick(x, dim, index):

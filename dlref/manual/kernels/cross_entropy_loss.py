@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 
 from ..nn.common import times, wide, widened
-from ..nn.loss import check_same_dtype, cross_entropy, of_classes, pick, reduce_classes, unreduced_classes
+from ..nn.cross_entropy_loss import (
+    check_same_dtype,
+    cross_entropy,
+    of_classes,
+    pick,
+    reduce_classes,
+    unreduced_classes,
+)
 
 
 def others(total, rest):
