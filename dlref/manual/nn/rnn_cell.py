@@ -90,8 +90,8 @@ def rnn_relu_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
 
 @rnn_relu_cell.gradient
 def rnn_relu_cell_gradient(dy, output, needs, input, h, w_ih, w_hh):
-    r"""$\delta = dy\,[h' > 0]$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum_n \delta x^\top,\
-    dW_{hh} = \sum_n \delta h^\top,\ db = \sum_n \delta$."""
+    r"""$\delta = dy\,[h' > 0]$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum \delta x^\top,\
+    dW_{hh} = \sum \delta h^\top,\ db = \sum \delta$."""
     return step_gradient(dy * output.sign(), needs, input, h, w_ih, w_hh)
 
 
@@ -106,8 +106,8 @@ def rnn_tanh_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
 
 @rnn_tanh_cell.gradient
 def rnn_tanh_cell_gradient(dy, output, needs, input, h, w_ih, w_hh):
-    r"""$\delta = dy\,(1 - h'^2)$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum_n \delta x^\top,\
-    dW_{hh} = \sum_n \delta h^\top,\ db = \sum_n \delta$."""
+    r"""$\delta = dy\,(1 - h'^2)$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum \delta x^\top,\
+    dW_{hh} = \sum \delta h^\top,\ db = \sum \delta$."""
     return step_gradient(dy * (1 - output.square()), needs, input, h, w_ih, w_hh)
 
 
@@ -143,8 +143,8 @@ def lstm_cell(input, h, c, w_ih, w_hh, b_ih=None, b_hh=None):
 def lstm_cell_gradient(dy, c_next, saved, needs, input, h, c, w_ih, w_hh):
     r"""Of $dh'$ and what came for $c'$: $dc' = dy_c + dh' \odot o\,(1 - \tanh^2 c')$,
     $\delta = (dc'\, g\, i(1-i),\ dc'\, c\, f(1-f),\ dc'\, i\,(1-g^2),\ dh' \tanh c'\, o(1-o))$,
-    $dc = dc' \odot f$, $dh = W_{hh}^\top \delta$, and $dx = W_{ih}^\top \delta,\ dW_{ih} = \sum_n \delta x^\top,\
-    dW_{hh} = \sum_n \delta h^\top,\ db = \sum_n \delta$."""
+    $dc = dc' \odot f$, $dh = W_{hh}^\top \delta$, and $dx = W_{ih}^\top \delta,\ dW_{ih} = \sum \delta x^\top,\
+    dW_{hh} = \sum \delta h^\top,\ db = \sum \delta$."""
     dh_next, dc_next = dy
     i, f, g, o = saved
     tanh_c = torch.tanh(c_next)
@@ -185,7 +185,7 @@ def gru_cell_gradient(dy, saved, needs, input, h, w_ih, w_hh):
     r"""With $p = r \odot (W_{hn} h + b_{hn})$: $\delta_n = dy (1 - z)(1 - n^2)$, $\delta_z = dy (h - n)\, z (1 - z)$,
     $\delta_r = \delta_n\, p\, (1 - r)$; the map of x gets $\delta = (\delta_r, \delta_z, \delta_n)$, that of h gets
     $\epsilon = (\delta_r, \delta_z, \delta_n r)$, and $dx = W_{ih}^\top \delta$, $dh = dy \odot z + W_{hh}^\top \epsilon$,
-    $dW_{ih} = \sum_n \delta x^\top,\ dW_{hh} = \sum_n \epsilon h^\top$."""
+    $dW_{ih} = \sum \delta x^\top,\ dW_{hh} = \sum \epsilon h^\top$."""
     r, z, n, p = saved
     delta_n = dy * (1 - z) * (1 - n.square())
     delta_z = dy * (h - n) * z * (1 - z)
