@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ...builtin import functional as builtin
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import accumulate, made_of
@@ -18,6 +19,21 @@ def step_gradient(delta: Tensor, needs, input: Tensor, h: Tensor, w_ih: Tensor, 
     dinput, dw_ih, db = affine_gradient(delta, needs, input, w_ih)
     dh, dw_hh = delta @ w_hh if needs.h else None, outer(delta, h) if needs.w_hh else None
     return dinput, dh, dw_ih, dw_hh, db, db
+
+
+def check_cell(name, gates, input, states, w_ih, w_hh):
+    size = w_hh.shape[-1]
+    if input.dim() != 2:
+        raise RuntimeError(f"{name}(): the input must have 2 dimensions, it has {input.dim()}")
+    if tuple(w_ih.shape) != (gates * size, input.shape[1]) or tuple(w_hh.shape) != (gates * size, size):
+        raise RuntimeError(f"{name}(): of inputs (N, {input.shape[1]}) w_ih and w_hh must have shapes "
+                           f"{(gates * size, input.shape[1])} and {(gates * size, size)}, they have {tuple(w_ih.shape)} and "
+                           f"{tuple(w_hh.shape)}")  # fmt: skip
+    for s in states:
+        if tuple(s.shape) != (len(input), size):
+            raise RuntimeError(
+                f"{name}(): the hidden state must have shape {(len(input), size)}, it has {tuple(s.shape)}"
+            )
 
 
 class Cell(Manual):
@@ -42,12 +58,6 @@ class Cell(Manual):
                 if s.dim() not in (1, 2):
                     raise ValueError(f"{name}(): the hidden state must have 1 or 2 dimensions, it has {s.dim()}")
             states = states if batched else tuple(s.unsqueeze(0) for s in states)
-        if x.shape[1] != self.input_size:
-            raise RuntimeError(f"{name}(): the input must have {self.input_size} features, it has {x.shape[1]}")
-        for s in states:
-            if tuple(s.shape) != (len(x), self.hidden_size):
-                raise RuntimeError(f"{name}(): the hidden state must have shape {(len(x), self.hidden_size)}, it has "
-                                   f"{tuple(s.shape)}")  # fmt: skip
         return (x, *states, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh), batched
 
     def _operation(self):
@@ -82,7 +92,7 @@ class Cell(Manual):
 # --- Elman ------------------------------------------------------------------------------------------------------
 
 
-@op(autocast={"cuda": "low"})
+@op(builtin=builtin.rnn_relu_cell, autocast={"cuda": "low"})
 def rnn_relu_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""$h' = \max(0, W_{ih} x + b_{ih} + W_{hh} h + b_{hh})$: `rnn_tanh_cell` with ReLU. Le et al. 2015, arXiv:1504.00941."""
     return torch.clamp(affine(input, w_ih, b_ih) + affine(h, w_hh, b_hh), min=0)
@@ -95,7 +105,7 @@ def rnn_relu_cell_gradient(dy, output, needs, input, h, w_ih, w_hh):
     return step_gradient(dy * output.sign(), needs, input, h, w_ih, w_hh)
 
 
-@op(autocast={"cuda": "low"})
+@op(builtin=builtin.rnn_tanh_cell, autocast={"cuda": "low"})
 def rnn_tanh_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""Elman's step: $h' = \tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh})$.
 
@@ -122,10 +132,22 @@ class RNNCell(Cell, torch.nn.RNNCell):
         return rnn_relu_cell if self.nonlinearity == "relu" else rnn_tanh_cell
 
 
+@rnn_relu_cell.prepare
+def rnn_relu_cell_prepare(input, h, w_ih, w_hh, b_ih, b_hh):
+    check_cell("rnn_relu_cell", 1, input, (h,), w_ih, w_hh)
+    return input, h, w_ih, w_hh, b_ih, b_hh
+
+
+@rnn_tanh_cell.prepare
+def rnn_tanh_cell_prepare(input, h, w_ih, w_hh, b_ih, b_hh):
+    check_cell("rnn_tanh_cell", 1, input, (h,), w_ih, w_hh)
+    return input, h, w_ih, w_hh, b_ih, b_hh
+
+
 # --- LSTM -------------------------------------------------------------------------------------------------------
 
 
-@op(outputs=("h_next", "c_next"), autocast={"cuda": "low"})
+@op(builtin=builtin.lstm_cell, outputs=("h_next", "c_next"), autocast={"cuda": "low"})
 def lstm_cell(input, h, c, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""$i, f, g, o = \sigma, \sigma, \tanh, \sigma$ of $W_{ih} x + b_{ih} + W_{hh} h + b_{hh}$,
     $c' = f \odot c + i \odot g$, $h' = o \odot \tanh c'$.
@@ -161,10 +183,16 @@ class LSTMCell(Cell, torch.nn.LSTMCell):
     op, _carries_cell = lstm_cell, True
 
 
+@lstm_cell.prepare
+def lstm_cell_prepare(input, h, c, w_ih, w_hh, b_ih, b_hh):
+    check_cell("lstm_cell", 4, input, (h, c), w_ih, w_hh)
+    return input, h, c, w_ih, w_hh, b_ih, b_hh
+
+
 # --- GRU --------------------------------------------------------------------------------------------------------
 
 
-@op(autocast={"cuda": "low"})
+@op(builtin=builtin.gru_cell, autocast={"cuda": "low"})
 def gru_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""$r, z = \sigma(W_i x + b_i + W_h h + b_h)$, $n = \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn}))$,
     $h' = (1 - z) \odot n + z \odot h$.
@@ -200,3 +228,9 @@ class GRUCell(Cell, torch.nn.GRUCell):
     """The module of `gru_cell`: input (N, I) or (I,)."""
 
     op = gru_cell
+
+
+@gru_cell.prepare
+def gru_cell_prepare(input, h, w_ih, w_hh, b_ih, b_hh):
+    check_cell("gru_cell", 3, input, (h,), w_ih, w_hh)
+    return input, h, w_ih, w_hh, b_ih, b_hh

@@ -26,6 +26,7 @@ from . import (
     pooling,
     rbf,
     regression_loss,
+    rnn_cell,
     smooth_activation,
     softmax,
     sparse,
