@@ -71,6 +71,8 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     input (C), (N, C) or (N, C, d1, ...); target class indices (int64 or uint8) without C, or probabilities of the
     input's shape; weight (C,). An index target of ignore_index counts nothing, in the mean's denominator too, which is
     $\sum_n w_{t_n}$ for indices and N for probabilities. E = H(q, p) is at least H(q): zero for a one-hot q alone.
+    ValueError where reduction is wrong or the batches differ, IndexError where there is no such class, RuntimeError where
+    else the arguments do not fit. Bishop 2006, eq. 4.108; label_smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
     """
     dim = min(input.dim() - 1, 1)
     log_p = log_normalized(wide(input), dim)
@@ -176,7 +178,7 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     r"""Negative log-likelihood of classes: $l_n = -w_{t_n} x_{n t_n}$, the mean $\sum l_n / \sum w_{t_n}$.
 
     input (C), (N, C) or (N, C, d1, ...): log-probabilities; target class indices without C; weight (C,). A target of
-    ignore_index counts nothing.
+    ignore_index counts nothing. Errors as cross_entropy. Bishop 2006, eq. 4.108.
     """
     dim = min(input.dim() - 1, 1)
     index, counted = of_classes(target, dim, ignore_index)
@@ -222,7 +224,8 @@ def kl_div(input, target, reduction="mean", log_target=False):
     r"""Kullback-Leibler divergence, elementwise: $l = q (\log q - x)$ of log-probabilities x and probabilities q.
 
     input and target broadcast to each other, target $\log q$ with log_target. "batchmean" divides by the batch alone,
-    which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. Kullback & Leibler 1951.
+    which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. ValueError where
+    reduction is wrong. Kullback & Leibler 1951.
     """
     x, t = widened(input), widened(target)
     loss = _weighed(t, t) - _weighed(t, x) if log_target else torch.special.xlogy(t, t) - times(t, x)

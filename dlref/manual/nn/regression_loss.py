@@ -67,7 +67,7 @@ def l1_loss(input, target, reduction="mean", weight=None):
     r"""Absolute error: $l = |x - y|$, its mean or sum, weighted where there is a weight (mean $\sum w l / \sum w$).
 
     input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
-    "none" as the input. ValueError where reduction or weight is wrong.
+    "none" as the input. ValueError where reduction or weight is wrong. Boscovich 1757.
     """
     return _reduce(_difference(input, target).abs(), reduction, weight, input, target)
 
@@ -99,6 +99,7 @@ def mse_loss(input, target, reduction="mean", weight=None):
 
     input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
     "none" as the input. It grows without bound, so that one outlier may outweigh all else. ValueError as l1_loss.
+    Legendre 1805; Gauss 1809.
     """
     return _reduce(_difference(input, target).square(), reduction, weight, input, target)
 

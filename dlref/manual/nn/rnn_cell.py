@@ -109,7 +109,8 @@ def rnn_relu_cell_gradient(dy, output, needs, input, h, w_ih, w_hh):
 def rnn_tanh_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""Elman's step: $h' = \tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh})$.
 
-    input (N, I), h (N, H), w_ih (H, I), w_hh (H, H), b_ih and b_hh (H,); output (N, H). Elman 1990 (Cognitive Science 14).
+    input (N, I), h (N, H), w_ih (H, I), w_hh (H, H), b_ih and b_hh (H,); output (N, H). RuntimeError where they do not fit.
+    Elman 1990 (Cognitive Science 14).
     """
     return torch.tanh(affine(input, w_ih, b_ih) + affine(h, w_hh, b_hh))
 
@@ -149,11 +150,12 @@ def rnn_tanh_cell_prepare(input, h, w_ih, w_hh, b_ih, b_hh):
 
 @op(builtin=builtin.lstm_cell, outputs=("h_next", "c_next"), autocast={"cuda": "low"})
 def lstm_cell(input, h, c, w_ih, w_hh, b_ih=None, b_hh=None):
-    r"""$i, f, g, o = \sigma, \sigma, \tanh, \sigma$ of $W_{ih} x + b_{ih} + W_{hh} h + b_{hh}$,
+    r"""One step of LSTM: $i, f, g, o = \sigma, \sigma, \tanh, \sigma$ of $W_{ih} x + b_{ih} + W_{hh} h + b_{hh}$,
     $c' = f \odot c + i \odot g$, $h' = o \odot \tanh c'$.
 
     input (N, I), h and c (N, H), w_ih (4 H, I), w_hh (4 H, H), b_ih and b_hh (4 H,), the rows in the order i, f, g, o;
-    outputs h' and c' (N, H). Hochreiter & Schmidhuber 1997; Gers et al. 2000 (forget gate).
+    outputs h' and c' (N, H). RuntimeError where they do not fit. Hochreiter & Schmidhuber 1997; Gers et al. 2000 (forget
+    gate).
     """
     i, f, g, o = (affine(input, w_ih, b_ih) + affine(h, w_hh, b_hh)).chunk(4, 1)
     i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
@@ -194,11 +196,12 @@ def lstm_cell_prepare(input, h, c, w_ih, w_hh, b_ih, b_hh):
 
 @op(builtin=builtin.gru_cell, autocast={"cuda": "low"})
 def gru_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
-    r"""$r, z = \sigma(W_i x + b_i + W_h h + b_h)$, $n = \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn}))$,
-    $h' = (1 - z) \odot n + z \odot h$.
+    r"""One step of GRU: $r, z = \sigma(W_i x + b_i + W_h h + b_h)$,
+    $n = \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn}))$, $h' = (1 - z) \odot n + z \odot h$.
 
     input (N, I), h (N, H), w_ih (3 H, I), w_hh (3 H, H), b_ih and b_hh (3 H,), the rows in the order r, z, n;
-    output (N, H). Cho et al. 2014, arXiv:1406.1078, eq. 5 to 8, with the reset gate after the product.
+    output (N, H). RuntimeError where they do not fit. Cho et al. 2014, arXiv:1406.1078, eq. 5 to 8, with the reset gate
+    after the product.
     """
     x_r, x_z, x_n = affine(input, w_ih, b_ih).chunk(3, 1)
     h_r, h_z, h_n = affine(h, w_hh, b_hh).chunk(3, 1)
