@@ -63,6 +63,19 @@ def _slope(log_p, a, dim):
     return log_p.exp() * (a.sum(dim, keepdim=True) - a) + a * log_p.expm1()
 
 
+def against_classes(log_p, target, weight, ignore_index, reduction, label_smoothing):
+    r"""The cross entropy of indices t: $-(1 - \epsilon)\,w_t \log p_t - \frac{\epsilon}{C} \sum_c w_c \log p_c$, reduced."""
+    dim = min(log_p.dim() - 1, 1)
+    index, counted = of_classes(target, dim, ignore_index)
+    loss = -pick(log_p, dim, index)
+    if weight is not None:
+        loss = times(weight[index], loss)
+    if label_smoothing:
+        even = -_weighted(log_p, weight).sum(dim, keepdim=True)
+        loss = (1 - label_smoothing) * loss + label_smoothing / log_p.shape[dim] * even
+    return reduce_classes(torch.where(counted, loss, 0).squeeze(dim), reduction, weight, index, counted)
+
+
 @op(builtin=F.cross_entropy, autocast="float32")
 def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
     r"""Cross entropy of logits against class indices or probabilities: $E_n = -\sum_c w_c\,q_{nc} \log p_{nc}$,
@@ -79,16 +92,8 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     if target.shape == input.shape:
         a = _weighted(_smooth(target, label_smoothing, input.shape[dim]), weight)
         return reduce_loss(-times(a, log_p).sum(dim), reduction).to(input.dtype), (log_p,)
-    index, counted = of_classes(target, dim, ignore_index)
-    loss = -pick(log_p, dim, index)
-    if weight is not None:
-        check_same_dtype(input, weight)
-        loss = times(weight[index], loss)
-    if label_smoothing:
-        even = -_weighted(log_p, weight).sum(dim, keepdim=True)
-        loss = (1 - label_smoothing) * loss + label_smoothing / input.shape[dim] * even
-    loss = torch.where(counted, loss, 0).squeeze(dim)
-    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype), (log_p,)
+    check_same_dtype(input, weight)
+    return against_classes(log_p, target, weight, ignore_index, reduction, label_smoothing).to(input.dtype), (log_p,)
 
 
 @cross_entropy.gradient
