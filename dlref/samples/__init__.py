@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ..builtin import composed
 from ..core.pair import OPS
 from .hard import SAMPLES
 
@@ -54,7 +55,7 @@ TORCH_WRONG = {
 
 
 def _linear_cross_entropy(*args: Any, options: Any = None, **kwargs: Any) -> Any:
-    return torch.nn.functional.linear_cross_entropy(*args, **kwargs)
+    return composed.linear_cross_entropy(*args, **kwargs)
 
 
 # What torch's own gradients end in: pooling in three dimensions, of an image without a batch; on a GPU normalisations with a

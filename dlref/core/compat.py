@@ -1,0 +1,44 @@
+"""What differs between the versions of torch that dlref runs on, one entry each, and what of torch's internals it leans on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+Version = tuple[int, int]
+OLDEST: Version = (2, 11)
+NEWEST: Version = (2, 15)  # that the tests have passed on
+
+
+def version(text: str) -> Version:
+    """Major and minor number of a version of torch; of a development version those of the release it leads to."""
+    found = re.match(r"(\d+)\.(\d+)", text)
+    if found is None:
+        raise ValueError(f"a version of torch must begin with two numbers, it is {text!r}")
+    return int(found[1]), int(found[2])
+
+
+TORCH = version(torch.__version__)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What torch does since a version, and did before; true where the torch that runs has it."""
+
+    since: Version
+    what: str
+    before: str
+    ours: str
+
+    def __bool__(self) -> bool:
+        return self.since <= TORCH
+
+
+LINEAR_CROSS_ENTROPY = Change(
+    (2, 15),
+    "torch.nn.functional.linear_cross_entropy, torch.nn.LinearCrossEntropyLoss and LinearCrossEntropyOptions",
+    "are not there",
+    "composed from linear and cross_entropy, under the same names in dlref.builtin",
+)
