@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -42,3 +45,22 @@ LINEAR_CROSS_ENTROPY = Change(
     "are not there",
     "composed from linear and cross_entropy, under the same names in dlref.builtin",
 )
+
+
+@contextlib.contextmanager
+def databases() -> Iterator[None]:
+    """Round an import of PyTorch's databases, torch.testing._internal, which warns of torch.jit and freezes the flags of
+    torch.backends for the rest of the process."""
+    free = not torch.backends.flags_frozen()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if free:
+            torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
+
+
+def flags_free() -> contextlib.AbstractContextManager[None]:
+    """Inside, flags of torch.backends can be set also where somebody has frozen them."""
+    return getattr(torch.backends, "__allow_nonbracketed_mutation")()

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ..builtin import composed
+from ..core.compat import databases
 from ..core.pair import OPS
 from .hard import SAMPLES
 
@@ -98,8 +99,7 @@ def database() -> list:
     collects = gc.isenabled()
     gc.disable()  # a third of the import's time
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit's deprecation, at import
+        with databases():
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that there is no compiler for CUDA
             from torch.testing._internal.common_methods_invocations import op_db
     except ImportError:
