@@ -46,6 +46,25 @@ LINEAR_CROSS_ENTROPY = Change(
     "composed from linear and cross_entropy, under the same names in dlref.builtin",
 )
 
+CLAMP_AT_ITS_BOUND = Change(
+    (2, 15),
+    "clamp, and what is made of it (the losses with a hinge, second derivatives of elu, celu, selu and huber), has no gradient "
+    "at its bound",
+    "all of it",
+    "as torch: both are subgradients",
+)
+LP_POOL_OF_INFINITE_NORM = Change(
+    (2, 15), "lp_pool of an infinite norm is the largest or the least", "1", "the largest or the least"
+)
+LBFGS_MAXIMIZE = Change((2, 15), "LBFGS takes maximize", "it does not", "as torch")
+ADAGRAD_STATE = Change(
+    (2, 15),
+    "Adagrad makes a parameter's state at its first step where the constructor made none",
+    "KeyError for a parameter of a group that comes later, and for a state that was forgotten",
+    "makes it",
+)
+LANCZOS = Change((2, 15), "interpolate has the mode lanczos", "it does not", "as torch")
+
 
 @contextlib.contextmanager
 def databases() -> Iterator[None]:
