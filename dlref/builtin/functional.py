@@ -7,6 +7,7 @@ from torch.nn.functional import *
 from .composed import (
     gaussian_kl,
     gru_cell,
+    linear_cross_entropy,
     local_linear,
     lstm_cell,
     perceptron_loss,
@@ -26,6 +27,7 @@ __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
     "flatten",
     "gaussian_kl",
     "gru_cell",
+    "linear_cross_entropy",
     "local_linear",
     "lstm_cell",
     "perceptron_loss",

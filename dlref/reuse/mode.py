@@ -117,7 +117,9 @@ def _of_schema(theirs: Any, function: Callable) -> Callable:
         number = len(named)
         out = named.pop("out", None)
         named.pop(None, None)
-        fits = number == len(args) + len(kwargs) and required <= named.keys() <= known.keys()
+        fits = (
+            number == len(args) + len(kwargs) and all(n in named for n in required) and all(n in known for n in named)
+        )
         if not fits or isinstance(out, tuple):
             return theirs(*args, **kwargs)
         if "reduction" in order:  # torch's parser reads the default, at::Reduction::Mean, as 0

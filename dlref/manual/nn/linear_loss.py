@@ -6,8 +6,9 @@ from __future__ import annotations
 import functools
 
 import torch
-import torch.nn.functional as F
 
+from ...builtin import composed
+from ...builtin.nn import linear_loss as builtin
 from ...core.module import Manual
 from ...core.pair import Op
 from ...core.pullback import accumulate, made_of
@@ -99,7 +100,7 @@ def _by_chunks(
 
 
 @functools.partial(
-    GradientInForward, builtin=F.linear_cross_entropy, autocast="float32", view=False, outputs=("output",)
+    GradientInForward, builtin=composed.linear_cross_entropy, autocast="float32", view=False, outputs=("output",)
 )
 def linear_cross_entropy(
     input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
@@ -152,7 +153,7 @@ def linear_cross_entropy_gradient(
     return dx, dW, dtarget, db, dw
 
 
-class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
+class LinearCrossEntropyLoss(Manual, builtin.LinearCrossEntropyLoss):
     """The module of `linear_cross_entropy`."""
 
     op = linear_cross_entropy
@@ -192,19 +193,9 @@ def linear_cross_entropy_prepare(
     input, linear_weight, target, linear_bias=None, weight=None, reduction="mean", ignore_index=None, label_smoothing=0.0,
     options=None,
 ):  # fmt: skip
-    if input.dim() not in (1, 2) or linear_weight.dim() < 2:
-        raise RuntimeError("linear_cross_entropy(): input must have 1 or 2 dimensions and linear_weight at least 2, they "
-                           f"have {input.dim()} and {linear_weight.dim()}")  # fmt: skip
-    classes, *inner, features = linear_weight.shape
-    if input.shape[-1] != features:
-        raise RuntimeError(f"input (N, D) and linear_weight (C, D) must share D, they have {tuple(input.shape)} and "
-                           f"{tuple(linear_weight.shape)}")  # fmt: skip
-    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:-1]:
-        raise RuntimeError(f"linear_bias must have shape {tuple(linear_weight.shape[:-1])}, it has "
-                           f"{tuple(linear_bias.shape)}")  # fmt: skip
-    if inner and input.dim() == 1:
-        raise RuntimeError(f"a linear_weight of shape {tuple(linear_weight.shape)} needs an input (N, {features}), it has "
-                           f"shape {tuple(input.shape)}: give it a batch")  # fmt: skip
+    classes, *inner, features = composed.check_linear_cross_entropy(
+        input, linear_weight, target, linear_bias, ignore_index
+    )
     check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must lie in [0, 1], it is {label_smoothing}")
@@ -214,8 +205,6 @@ def linear_cross_entropy_prepare(
         if not target.is_floating_point():
             raise RuntimeError("a target of the logits' shape holds class probabilities and must be floating point, it is "
                                f"{target.dtype}: class indices have no dimension of classes")  # fmt: skip
-        if ignore_index is not None:
-            raise RuntimeError(f"ignore_index must be None where the target is probabilities, it is {ignore_index}")
     else:
         check_index_target(logits, target)
     n = input.shape[0] if input.dim() == 2 else 1

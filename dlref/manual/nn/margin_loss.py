@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ...core.module import Manual
 from ...core.pair import op
-from .common import HALF, floating, real_dtype, widened
+from .common import HALF, above, floating, real_dtype, widened
 from .cross_entropy_loss import pick
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
 from .reduction import check_reduction, reduce_loss, unreduced
@@ -34,7 +34,7 @@ def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
 def hinge_embedding_loss_gradient(dy, input, target, margin, reduction):
     r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x > 0])$; s is dy, for the mean dy/n."""
     x = widened(input)
-    slope = (target != -1).to(x.dtype) - ((target != 1) & (margin - x > 0)).to(x.dtype)
+    slope = (target != -1).to(x.dtype) - ((target != 1) & above(margin - x)).to(x.dtype)
     return unreduced(dy, slope.numel(), reduction) * slope
 
 
@@ -68,7 +68,7 @@ def margin_ranking_loss_gradient(dy, input1, input2, target, margin, reduction):
     r"""$dx_1 = -s\,t\,[l > 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l > 0]$; s is dy, for the mean dy/n."""
     difference = widened(input1) - widened(input2)
     z = -widened(target) * difference + margin
-    s = unreduced(dy, z.numel(), reduction) * (z > 0).to(z.dtype)
+    s = unreduced(dy, z.numel(), reduction) * above(z).to(z.dtype)
     return -s * target, s * target, -s * difference
 
 
@@ -108,7 +108,7 @@ def cosine_embedding_loss_gradient(dy, input1, input2, target, margin, reduction
     dim = target.dim()
     a, b, r1, r2 = _directions(floating(input1), floating(input2), dim)
     c = (a * b).sum(dim)
-    slope = ((target == -1) & (c - margin > 0)).to(c.dtype) - (target == 1).to(c.dtype)
+    slope = ((target == -1) & above(c - margin)).to(c.dtype) - (target == 1).to(c.dtype)
     dc = (unreduced(dy, slope.numel(), reduction) * slope).unsqueeze(dim)
     c = c.unsqueeze(dim)
     return dc * (b - c * a) / r1, dc * (a - c * b) / r2
@@ -296,7 +296,7 @@ def triplet_margin_loss_gradient(dy, anchor, positive, negative, margin, p, eps,
     sides = _sides(anchor, positive, negative, eps, swap)
     norms = [norm(v, p, -1) for v in sides]
     u_ap, u_an, *rest = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
-    active = margin + norms[0] - _nearest(*norms[1:]) > 0
+    active = above(margin + norms[0] - _nearest(*norms[1:]))
     s = unreduced(dy, active.numel(), reduction)
     g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
     if not swap:
@@ -341,7 +341,7 @@ def triplet_hinge(from_positive, from_negative, between, margin, reduction):
 def triplet_hinge_gradient(dy, from_positive, from_negative, between, margin, reduction):
     r"""$dd_{ap} = s\,[l > 0]$, and its negative to the smaller of the others, half to each where they are equal."""
     nearer = from_negative if between is None else torch.minimum(from_negative, between)
-    active = margin + from_positive - nearer > 0
+    active = above(margin + from_positive - nearer)
     g = unreduced(dy, active.numel(), reduction) * active.to(nearer.dtype)
     if between is None:
         return g, -g
