@@ -16,6 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
+# torch.manual_seed keeps, for each kind of device that is not in use, the text of the whole stack, until the device is: where
+# there is none, that takes longer than most of what is seeded, and is never read.
+for kind in (torch.cuda, torch.xpu, torch.mtia):
+    if not kind.is_available():
+        kind.manual_seed_all = lambda seed: None
+
 # What takes more than a few seconds in all; `pytest -m "not slow"` leaves it out.
 SLOW = {
     "test_attention": "test_second_derivatives test_values_and_gradients",
