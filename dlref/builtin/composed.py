@@ -1,4 +1,5 @@
-"""The functions that torch lacks, composed from torch's, and the errors that both sides raise."""
+"""The functions that torch lacks, or has with a list of tensors for an argument, composed from torch's; and the errors that
+both sides raise."""
 
 from __future__ import annotations
 
@@ -24,6 +25,36 @@ def reparametrize(mean: Tensor, log_variance: Tensor, training: bool = True) -> 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+
+
+def rnn_relu_cell(
+    input: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+):
+    return torch.rnn_relu_cell(input, h, w_ih, w_hh, b_ih, b_hh)
+
+
+def rnn_tanh_cell(
+    input: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+):
+    return torch.rnn_tanh_cell(input, h, w_ih, w_hh, b_ih, b_hh)
+
+
+def lstm_cell(
+    input: Tensor,
+    h: Tensor,
+    c: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+):
+    return torch.lstm_cell(input, (h, c), w_ih, w_hh, b_ih, b_hh)
+
+
+def gru_cell(
+    input: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+):
+    return torch.gru_cell(input, h, w_ih, w_hh, b_ih, b_hh)
 
 
 def local_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1) -> Tensor:

@@ -4,7 +4,18 @@ from torch import flatten, unflatten
 from torch.nn import functional as _torch
 from torch.nn.functional import *
 
-from .composed import gaussian_kl, local_linear, perceptron_loss, rbf, reparametrize, tied_linear
+from .composed import (
+    gaussian_kl,
+    gru_cell,
+    local_linear,
+    lstm_cell,
+    perceptron_loss,
+    rbf,
+    reparametrize,
+    rnn_relu_cell,
+    rnn_tanh_cell,
+    tied_linear,
+)
 
 
 def __getattr__(name: str):
@@ -14,10 +25,14 @@ def __getattr__(name: str):
 __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
     "flatten",
     "gaussian_kl",
+    "gru_cell",
     "local_linear",
+    "lstm_cell",
     "perceptron_loss",
     "rbf",
     "reparametrize",
+    "rnn_relu_cell",
+    "rnn_tanh_cell",
     "tied_linear",
     "unflatten",
 ]
