@@ -17,8 +17,16 @@ from pathlib import Path
 import pytest
 import torch
 
+<<<<<<< HEAD
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+=======
+# torch.manual_seed keeps, for each kind of device that is not in use, the text of the whole stack, until the device is: where
+# there is none, that takes longer than most of what is seeded, and is never read.
+for kind in (torch.cuda, torch.xpu, torch.mtia):
+    if not kind.is_available():
+        kind.manual_seed_all = lambda seed: None
+>>>>>>> h-suite1
 
 # What takes more than a few seconds in all; `pytest -m "not slow"` leaves it out.
 SLOW = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -68,16 +67,16 @@ def smooth_samples(name: str) -> Iterator[Sample]:
             yield sample
 
 
-def meetings(calls: Iterable[Any], arguments: Callable[[Any], Any] = lambda call: call) -> list[Any]:
-    """Of the calls those in which two arguments meet that did not before: of a tensor all but its sizes and values tells it
-    from another, of a number its sign and whether it is 0, 1 or more. For tests of what values do not decide.
+def meetings(
+    calls: Iterable[Any], arguments: Callable[[Any], Any] = lambda call: call, sizes: bool = False
+) -> list[Any]:
+    """Of the calls those in which two arguments meet that did not before: of a tensor all but its values tells it from
+    another, its sizes only where asked for. For tests of what values, and more than two arguments together, do not decide.
     """
 
     def kind(v: Any) -> Any:
         if isinstance(v, Tensor):
-            return v.dtype, v.dim(), v.numel() > 0, v.is_contiguous(), v.requires_grad
-        if isinstance(v, (int, float)) and not isinstance(v, bool):
-            return type(v).__name__, v if v in (0, 1) else math.copysign(2, v)
+            return v.dtype, tuple(v.shape) if sizes else (v.dim(), v.numel() > 0), v.is_contiguous(), v.requires_grad
         return repr(v)
 
     met: set[tuple] = set()
@@ -89,6 +88,21 @@ def meetings(calls: Iterable[Any], arguments: Callable[[Any], Any] = lambda call
             chosen.append(call)
             met |= pairs
     return chosen
+
+
+def in_pairs(found: Iterable[Sample], sizes: bool = True) -> list[Sample]:
+    """Every two options of the samples in one of these; test_value_and_gradients in float64 has them all."""
+    return meetings(found, lambda s: (s.args, s.kwargs), sizes)
+
+
+def pair_samples(name: str, dtype: torch.dtype) -> list[Sample]:
+    """The database's samples in pairs of options, and every hard one."""
+    return [*in_pairs(database_samples(name, dtype)), *hard_samples(name, dtype)]
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether the two are one to the last bit, so that what holds of the one holds of the other."""
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
 def assert_equal(

@@ -54,7 +54,7 @@ def test_kernels(name):
     op = harness.operation(name)
     if name == "triplet_margin_with_distance_loss":
         pytest.skip("the distance is the caller's own code")
-    for sample in harness.samples(name, torch.float32):
+    for sample in harness.pair_samples(name, torch.float32):
         plain = sample.map(lambda t: t.detach().clone())
         with Seen() as seen:
             output, pullback = harness.run(op.vjp, plain)

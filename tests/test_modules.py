@@ -192,8 +192,11 @@ def clear(module, inputs: list) -> None:
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("name", MODULES)
 def test_module(name, training, record_property):
-    """Output, gradients of inputs and parameters, under autograd and by vjp (no_grad, inference_mode, accumulated)."""
-    found = cases(name, training)
+    """Output, gradients of inputs and parameters, under autograd and by vjp (no_grad, inference_mode, accumulated).
+
+    Wherever two options, and two sizes in training, meet: all that an operation takes are test_ops's.
+    """
+    found = harness.meetings(cases(name, training), sizes=training)
     for args, kwargs, inputs, named in found:
         what = (name, args, kwargs, inputs, named)
         bound = harness.TORCH_ERROR.get(name.lower(), 1e-12)
@@ -292,13 +295,17 @@ def test_errors(name):
 def test_compile(name):
     """Compiled as it stands, with no setting of Dynamo's changed: one graph, the module's own outputs and gradients.
 
-    A recurrent layer inside of another module breaks the graph, as torch's own does.
+    A recurrent layer inside of another module breaks the graph, as torch's own does. The graph of one operation, or of layers
+    that are tried here, is made of graphs that AOTAutograd has taken in test_ops or here.
     """
     whole = name not in ("LastStep", "SequenceModel")
+    alone = getattr(getattr(getattr(manual_nn, name), "op", None), "__name__", None) in harness.NAMES
+    stacked = name in ("LastStep", "SequenceModel", "Transformer", "TransformerDecoder", "TransformerEncoder")
+    backend = "eager" if alone or stacked else "aot_eager"
     for args, kwargs, inputs, named in cases(name)[:1]:
         module = build(manual_nn, name, args, kwargs, False)
         torch._dynamo.reset()
-        compiled = torch.compile(module, fullgraph=whole, backend="aot_eager")
+        compiled = torch.compile(module, fullgraph=whole, backend=backend)
         answer = call(compiled, inputs, named)
         expected = call(module, inputs, named)
         harness.assert_equal(answer, expected, None, name)

@@ -22,8 +22,9 @@ def differentiable(output) -> list[bool]:
     return [t.requires_grad for t in harness.flat(output)]
 
 
-def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
-    """One sample: output and every gradient, under autograd and by vjp, for every layout of the upstream gradient."""
+def check_value_and_gradients(op, sample: Sample, exactly: bool, turn: int | None = None) -> None:
+    """One sample: output and every gradient, under autograd and by vjp, for every layout of the upstream gradient, or for the
+    dense one and that whose turn it is."""
     before = [t.detach().clone() for t in sample.tensors()]
     ours, theirs = harness.run(op, sample), harness.run(sample.builtin, sample)
     reference = None if exactly else harness.run(sample.builtin, lifted := sample.map(harness.lifted))
@@ -32,12 +33,16 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
     assert differentiable(ours) == differentiable(theirs), sample
     explicit, pullback = harness.run(op.vjp, sample)
     assert not any(differentiable(explicit)) or explicit is sample.args[0], sample
-    harness.assert_equal(explicit, theirs, reference, sample, extra=extra)
+    if not all(map(harness.same, harness.flat(explicit), harness.flat(ours))):
+        harness.assert_equal(explicit, theirs, reference, sample, extra=extra)
     if not any(differentiable(theirs)):
-        return 0
+        return
     passed = [*sample.args, *sample.kwargs.values()]
-    count, bound = 0, harness.TORCH_ERROR.get(op.__name__, 1e-12)
-    for layout, dy in harness.layouts(harness.flat(theirs)):
+    bound = harness.TORCH_ERROR.get(op.__name__, 1e-12)
+    layouts = list(harness.layouts(harness.flat(theirs)))
+    if turn is not None and len(layouts) > 2:
+        layouts = [layouts[0], layouts[1 + turn % (len(layouts) - 1)]]
+    for layout, dy in layouts:
         kept = [d if d is None else d.clone() for d in dy]
         grads = harness.gradients(ours, sample, dy)
         try:
@@ -62,30 +67,37 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool) -> int:
                 assert not a.isnan().any(), what
                 a, b, c, r = (t if t is None else torch.where(b.isnan(), 0, t) for t in (a, b, c, r))
             harness.assert_equal(a, b, r, what, bound, extra)
-            harness.assert_equal(c, b, r, ("vjp", *what), bound, extra)
+            if not harness.same(a, c):
+                harness.assert_equal(c, b, r, ("vjp", *what), bound, extra)
         for d, was in zip(dy, kept, strict=True):
             assert d is None or torch.equal(d.nan_to_num(), was.nan_to_num()), (
                 "upstream gradient changed",
                 layout,
                 sample,
             )
-        count += 1
     for t, was in zip(sample.tensors(), before, strict=True):
         assert torch.equal(t.detach().nan_to_num(), was.nan_to_num()), ("argument changed", sample)
-    return count
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
 @pytest.mark.parametrize("name", FORMS)
 def test_value_and_gradients(name, dtype, record_property):
+    """Every sample in float64, with every layout wherever two options meet; in the other dtypes those where two meet."""
     if dtype not in harness.supported(name, backward=True):
         pytest.skip("torch's function does not take this dtype")
     op = harness.operation(name)
     # The others draw other numbers in another dtype.
     exactly = dtype in (torch.float64, torch.complex128) or name in RANDOM - {"scaled_dot_product_attention"}
-    found = harness.samples(name, dtype) if dtype not in COMPLEX else list(harness.database_samples(name, dtype))
-    for sample in found:
-        check_value_and_gradients(op, sample, exactly)
+    every = list(harness.database_samples(name, dtype))
+    found = [*harness.in_pairs(every), *(harness.hard_samples(name, dtype) if dtype not in COMPLEX else ())]
+    for turn, sample in enumerate(found):
+        check_value_and_gradients(op, sample, exactly, None if dtype == torch.float64 else turn)
+    if dtype == torch.float64:
+        met = set(map(id, found))
+        rest = [sample for sample in every if id(sample) not in met]
+        for turn, sample in enumerate(rest):
+            check_value_and_gradients(op, sample, exactly, turn)
+        found += rest
     assert found or dtype in COMPLEX, f"{name} has neither an entry in PyTorch's database nor hard samples"
     record_property("samples", len(found))
 
@@ -94,12 +106,12 @@ def test_value_and_gradients(name, dtype, record_property):
 def test_non_contiguous(name, record_property):
     from torch.testing._internal.common_utils import noncontiguous_like
 
-    record_property("samples", len(found := harness.samples(name, torch.float64)))
-    for sample in found:
+    record_property("samples", len(found := harness.pair_samples(name, torch.float64)))
+    for turn, sample in enumerate(found):
         strided = sample.map(
             lambda t: noncontiguous_like(t.detach()).requires_grad_(t.requires_grad) if t.numel() else t
         )
-        check_value_and_gradients(harness.operation(name), strided, exactly=True)
+        check_value_and_gradients(harness.operation(name), strided, True, turn)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -109,7 +121,7 @@ def test_integers(name):
         pytest.skip("torch's own result is rounded")
     for dtype in harness.supported(name, backward=False):
         if not (dtype.is_floating_point or dtype.is_complex):
-            for sample in harness.database_samples(name, dtype, requires_grad=False):
+            for sample in harness.in_pairs(harness.database_samples(name, dtype, requires_grad=False)):
                 theirs = harness.run(sample.builtin, sample)
                 harness.assert_equal(harness.run(harness.operation(name), sample), theirs, theirs, sample)
 
@@ -138,10 +150,10 @@ def test_errors(name, record_property):
 
 @pytest.mark.parametrize("name", FORMS)
 def test_second_derivatives(name, record_property):
-    """gradcheck (reverse and forward mode) and gradgradcheck, on every sample of the database."""
+    """gradcheck (reverse and forward mode) and gradgradcheck, wherever two options meet."""
     op = harness.operation(name)
     count = 0
-    for sample in harness.smooth_samples(name):
+    for sample in harness.in_pairs(harness.smooth_samples(name), sizes=False):
         learning = sample.learning()
         if not learning or not any(differentiable(harness.run(sample.builtin, sample))):
             continue
@@ -166,10 +178,13 @@ def small(name: str, limit: int) -> list[Sample]:
         if (
             0 < size <= 150
             and all(t.numel() for t in sample.tensors())
+            and repr(options) not in chosen
             and any(differentiable(harness.run(sample.builtin, sample)))
         ):
-            chosen.setdefault(repr(options), sample)
-    return list(chosen.values())[:limit]
+            chosen[repr(options)] = sample
+            if len(chosen) == limit:
+                break
+    return list(chosen.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -237,10 +252,14 @@ def test_compile(name, record_property):
     """torch.compile(fullgraph=True): output and gradients are eager's."""
     op = harness.operation(name)
     record_property("samples", len(found := small(name, 2)))
-    for sample in found:
-        torch._dynamo.reset()
-        compiled = torch.compile(lambda *a, **k: op(*a, **k), fullgraph=True, backend="aot_eager")
-        ours, theirs = harness.run(compiled, sample), harness.run(op, sample)
+    together = Sample(None, tuple((s.args, s.kwargs) for s in found), {}, "together", name)
+
+    def every(*calls):
+        return [op(*args, **kwargs) for args, kwargs in calls]
+
+    torch._dynamo.reset()
+    compiled = torch.compile(every, fullgraph=True, backend="aot_eager")
+    for sample, ours, theirs in zip(found, harness.run(compiled, together), harness.run(every, together), strict=True):
         harness.assert_equal(ours, theirs, None, sample)
         _, dy = next(harness.layouts(harness.flat(theirs)))
         for a, b in zip(harness.gradients(ours, sample, dy), harness.gradients(theirs, sample, dy), strict=True):
@@ -284,6 +303,8 @@ def test_needs(name):
 @pytest.mark.parametrize("name", FORMS)
 def test_autocast(name, device):
     """Under autocast: the dtype that torch's function gives (on a pretended GPU too), its value, its gradient's dtype."""
+    if device == "cuda" and isinstance(name, harness.Alone):
+        pytest.skip("of tensors that stand for others, definitions are what the operation's own test sees")
     op = harness.operation(name)
     dtype = torch.float32
     with warnings.catch_warnings():
@@ -342,7 +363,7 @@ def test_fake_cuda(name, record_property):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     op, mode = harness.operation(name), FakeTensorMode(allow_non_fake_inputs=False)
-    found = harness.meetings(harness.samples(name, torch.float32), lambda s: (s.args, s.kwargs))
+    found = harness.in_pairs(harness.samples(name, torch.float32), sizes=False)
     record_property("samples", len(found))
     for sample in found:
         fake = sample.map(lambda t: _fake(mode, t))
@@ -376,7 +397,7 @@ def test_memory_format(name, record_property):
     """Channels last in the first or the second argument, or in all: the output stands as torch's, whoever asks."""
     number = 0
     for dtype in (torch.float32, torch.float64):
-        for sample in harness.samples(name, dtype):
+        for sample in harness.pair_samples(name, dtype):
             tensors = sample.tensors()
             last = [t for t in tensors if t.dim() in LAYOUTS and t.numel()]
             for chosen in (last[:1], last[1:2], last):

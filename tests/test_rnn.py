@@ -219,10 +219,10 @@ class Net(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo's own, behind every break of a graph
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("kind,options", [
-    ("LSTM", {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "batch_first": True}), ("LSTM", {"proj_size": 2}),
-    ("GRU", {"num_layers": 2, "bias": False}), ("RNN", {"nonlinearity": "relu", "bidirectional": True}),
+@pytest.mark.parametrize("kind,options,training", [
+    *(("LSTM", {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "batch_first": True}, t) for t in (True, False)),
+    ("LSTM", {"proj_size": 2}, True), ("GRU", {"num_layers": 2, "bias": False}, False),
+    ("RNN", {"nonlinearity": "relu", "bidirectional": True}, True),
 ])  # fmt: skip
 def test_compiled(kind, options, training):
     """Alone in one graph; in a network with the break that torch's own layer makes; packed sequences; all gradients."""

@@ -61,7 +61,7 @@ def taken(sample: Sample) -> bool:
 
 
 def hard(name: str, dtype: torch.dtype):
-    found = harness.samples(name, dtype)
+    found = harness.pair_samples(name, dtype)
     found = [s for s in found if all(t.numel() for t in s.tensors()) and taken(s)]
     yield from found[:40]
     for base in edges.distinct(found)[:3]:
@@ -69,6 +69,8 @@ def hard(name: str, dtype: torch.dtype):
         for sample in filter(None, (base, long)):
             first = sample.learning()[0]
             yield sample
+            if name.startswith("conv") and sample is long and LONG not in first.shape:
+                continue  # a kernel of many: no other numbers are convolved with it than with a small one
             for how, (center, spread) in families(dtype).items():
                 made = sample.map(
                     lambda t, first=first, center=center, spread=spread: drawn(t, center, spread).requires_grad_()
@@ -130,7 +132,8 @@ def test_no_less_exact(name, dtype, record_property):
         # What is proven in fifty digits is right where torch's float64 has lost the tail.
         truth = harness.run(op if name in EQUATIONS else sample.builtin, wide)
         check(ours, theirs, truth, sample, condition)
-        check(explicit, theirs, truth, sample, condition)
+        if not all(map(harness.same, harness.flat(explicit), harness.flat(ours))):
+            check(explicit, theirs, truth, sample, condition)
         outputs, passed = harness.flat(theirs), [*sample.args, *sample.kwargs.values()]
         for dy in upstream(outputs) if any(o.requires_grad for o in outputs) else ():
             expected = harness.gradients(theirs, sample, dy)
@@ -140,7 +143,8 @@ def test_no_less_exact(name, dtype, record_property):
             rows = zip(harness.gradients(ours, sample, dy), by_hand, expected, true, strict=True)
             for i, (a, c, b, t) in enumerate(rows):
                 if b is not None and t is not None:
-                    check((a, c), (b, b), (t, t), (f"gradient {i}", sample), condition)
+                    for grad in (a,) if harness.same(a, c) else (a, c):
+                        check(grad, b, t, (f"gradient {i}", sample), condition)
             count += 1
     record_property("upstream gradients", count)
 
