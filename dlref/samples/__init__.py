@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -75,8 +75,7 @@ class Sample:
 
     def map(self, function) -> Sample:
         """The sample with every tensor replaced."""
-        args, kwargs = tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, (self.args, self.kwargs))
-        return Sample(self.builtin, args, kwargs, self.where, self.name)
+        return Sample(self.builtin, mapped(function, self.args), mapped(function, self.kwargs), self.where, self.name)
 
     def tensors(self) -> list[Tensor]:
         return [*tensors_in(self.args), *tensors_in(self.kwargs)]
@@ -221,6 +220,17 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from tensors_in(part)
+
+
+def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The value with every tensor replaced, in the order of `tensors_in`."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if type(value) in (tuple, list):
+        return type(value)([mapped(function, part) for part in value])
+    if type(value) is dict:
+        return {name: mapped(function, part) for name, part in value.items()}
+    return tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, value)
 
 
 def floating(output: Any) -> Any:

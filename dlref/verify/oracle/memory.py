@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...samples import CONDITION, Sample, flat, gradients, layouts
 from ...samples.edges import accepted, fresh, renamed
-from ..judge import judge
+from ..judge import Measure
 from .care import Poisoned, Snapshot, Zones, copier, equal_bits, saved
 
 
@@ -117,7 +117,8 @@ class Memory:
         if self.dense is None:
             return False
         expected, best, kappa = (part[i] for part in self.dense)
-        error, other = (judge(g, expected, best, kappa, self.length) for g in (a, b))
+        measure = Measure(expected, best, kappa, self.length)
+        error, other = measure.error(a), measure.error(b)
         allowed = CONDITION.get(self.subject.name, 0.0) / torch.finfo(a.dtype).eps
         return error.ours <= max(error.bound, 16 * other.ours, allowed)
 
