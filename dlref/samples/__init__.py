@@ -230,7 +230,9 @@ def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
         return type(value)([mapped(function, part) for part in value])
     if type(value) is dict:
         return {name: mapped(function, part) for name, part in value.items()}
-    return tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, value)
+    if isinstance(value, (tuple, list, dict)):  # one of a class of its own
+        return tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, value)
+    return value
 
 
 def floating(output: Any) -> Any:

@@ -34,7 +34,8 @@ class Memory:
     found: Any
     attempt: Any
     call: Any
-    learning_names: Any
+    names: list[str]
+    learning_names: list[str]
     candidate: Any
     ours: Any
     theirs: Any
@@ -74,7 +75,7 @@ class Memory:
 
     def frozen(self, learning: list[int], dy: list) -> None:
         """Gradients of some of the arguments, the others frozen: the same as with all of them."""
-        names = self.subject.names(self.sample)
+        names = self.names
         if self.writes:
             return
         full: dict[int, Any] = dict(zip(learning, gradients(self.ours, self.part, dy), strict=True))
@@ -127,7 +128,7 @@ class Memory:
         zones = Zones()
         part = self.sample.map(zones.place)
         sent = [] if dy is None else [d if d is None else zones.place(d) for d in dy]
-        free = {t.untyped_storage().data_ptr() for n, t in zip(self.subject.names(self.sample), part.tensors(), strict=True)
+        free = {t.untyped_storage().data_ptr() for n, t in zip(self.names, part.tensors(), strict=True)
                 if n in self.subject.may_change}  # fmt: skip
         with saved() as kept, Poisoned(zones):
             grads: tuple = ()
@@ -179,7 +180,7 @@ class Memory:
         olds = self.attempt("raises", "a second backward", lambda: self.answers(other.map(copier()), dy))
         if not self.alive:
             return
-        names = [*("the output" for _ in trial.ours), *(f"the gradient of {n}" for n in self.learning_names())]
+        names = [*("the output" for _ in trial.ours), *(f"the gradient of {n}" for n in self.learning_names)]
         for what, a, b in zip(names, news, olds, strict=False):
             if not similar(a, b):
                 text = "other numbers in the same tensors do not give what they give in new tensors: something is kept"

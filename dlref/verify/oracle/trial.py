@@ -113,7 +113,7 @@ class Trial(Memory):
         if drawn and self.subject.name not in RANDOM and surroundings()[RANDOM_NUMBERS] == before[RANDOM_NUMBERS]:
             self.found("global state", "the call", diagnosis=f"it changes {RANDOM_NUMBERS}")
         if changed := snapshot.changed():
-            self.changed("input changed", [self.subject.names(sample)[i] for i in changed], "", "forward")
+            self.changed("input changed", [self.names[i] for i in changed], "", "forward")
         self.truth_sample = widened(sample) if self.judged else sample
         self.truth_of = lambda s: flat(self.call(self.subject.truth or s.builtin, s))
         self.truth = self.truth_of(self.truth_sample) if self.judged else self.reference
@@ -273,7 +273,7 @@ class Trial(Memory):
                     self.gradient_under(variant, self.wide_dy(dy), dy[0])  # type: ignore[arg-type, index]
                 )  # fmt: skip
             if dy is not None:
-                for i, name in enumerate(self.learning_names()):
+                for i, name in enumerate(self.learning_names):
                     if i != dy[0]:
                         yield (
                             f"it is the gradient of {name}",
@@ -299,9 +299,14 @@ class Trial(Memory):
     def wide_dy(self, dy: tuple) -> list:
         return [d if d is None else d.to(exact(d.dtype)) for d in dy[1]]
 
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The name of each tensor of the call."""
+        return self.subject.names(self.sample)
+
+    @functools.cached_property
     def learning_names(self) -> list[str]:
-        names = self.subject.names(self.sample)
-        return [n for n, t in zip(names, self.sample.tensors(), strict=True) if t.requires_grad]
+        return [n for n, t in zip(self.names, self.sample.tensors(), strict=True) if t.requires_grad]
 
     # --- random numbers ---------------------------------------------------------------------------------------------
 
@@ -371,7 +376,7 @@ class Trial(Memory):
             copied = copier()
             sent = [d if d is None else copied(d) for d in dy]
             watched = {
-                "input changed": ([t.detach() for t in self.part.tensors()], self.subject.names(sample)),
+                "input changed": ([t.detach() for t in self.part.tensors()], self.names),
                 "output changed": ([o.detach() for o in self.ours], [f"output {i}" for i in range(len(self.ours))]),
                 "upstream gradient changed": ([d for d in sent if d is not None], ["grad_output"] * len(sent)),
             }
@@ -403,7 +408,7 @@ class Trial(Memory):
                 "second backward", "on a kept graph", lambda: gradients(self.ours, self.part, first[0])
             )
             if self.alive:
-                for n, a, b in zip(self.learning_names(), again, first[1], strict=True):
+                for n, a, b in zip(self.learning_names, again, first[1], strict=True):
                     if a is not None and b is not None and not equal_bits(a, b):
                         if similar(a, b):
                             self.trials.report.note("two backwards of one graph differ in the last bits")
@@ -418,7 +423,7 @@ class Trial(Memory):
                  measured: Callable[[], Any] | None) -> None:  # fmt: skip
         """Judge a gradient by the slopes of the first upstream gradient; what departs, by those of its own (`measured`)."""
         a, b, t, k = values
-        name = self.learning_names()[i]
+        name = self.learning_names[i]
         if b is None or t is None:
             return
         if a is None:
