@@ -43,7 +43,7 @@ def global_random_seed():
 @pytest.mark.filterwarnings("default")
 def test_checks(name, backend):
     """All of scikit-learn's checks of an estimator pass, or skip for want of a package."""
-    results = check_estimator(theirs[name](backend=backend, device="cpu", max_iter=100), on_skip=None)
+    results = check_estimator(theirs[name](backend=backend, device="cpu", max_iter=25), on_skip=None)
     assert len(results) > 50
     assert {r["status"] for r in results} <= {"passed", "skipped"}
 

@@ -67,9 +67,10 @@ def same(a, b, **tolerance):
     ("cls", "parameters"),
     [
         *((cls, {"backend": backend}) for cls in RADIAL for backend in ("manual", "builtin")),
-        *((AutoencoderTransformer, {"backend": backend, "max_iter": 20}) for backend in ("manual", "builtin")),
-        *((cls, {"solver": "lbfgs", "max_iter": 20}) for cls in ALL),
-        *((cls, {"solver": "adam", "learning_rate_init": 0.03, "max_iter": 40}) for cls in RADIAL),
+        *((AutoencoderTransformer, {"backend": backend, "max_iter": 10}) for backend in ("manual", "builtin")),
+        *((cls, {"solver": "lbfgs", "max_iter": 10}) for cls in ALL),
+        (RBFNetworkClassifier, {"solver": "adam", "learning_rate_init": 0.05, "max_iter": 20}),
+        (RBFNetworkRegressor, {"solver": "adam", "learning_rate_init": 0.03, "max_iter": 40}),
         *((cls, {"centers": "random", "kernel": "thin_plate"}) for cls in RADIAL),
     ],
     ids=lambda v: v.__name__ if isinstance(v, type) else "-".join(map(str, v.values())),

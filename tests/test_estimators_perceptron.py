@@ -116,6 +116,8 @@ def test_scikit_learns_numbers(backend, name, variant, kind):
         options.setdefault("max_iter", 2 if "penalty" in options else 1000)
     options.setdefault("max_iter", 7 if backend == "builtin" else 12)  # five without progress are the end
     X, y = data(name)
+    if name != "digits":
+        X, y = X[::2], y[::2]  # a mistake costs as much as any other
     weight = np.random.RandomState(0).choice([0.0, 0.5, 1.7], len(y)) if options.pop("weighted", False) else None
     make = lambda cls, **more: cls(  # noqa: E731
         **{**options, "random_state": np.random.RandomState(3)} if variant.endswith("generator") else options, **more
