@@ -148,7 +148,9 @@ def test_what_was_not_tried_is_said():
 def test_without_the_database_the_verdict_says_so(monkeypatch):
     monkeypatch.setattr("dlref.samples.opinfos", lambda name: [])
     monkeypatch.setattr("dlref.verify.oracle.checked.database", list)
-    monkeypatch.setattr("dlref.verify.oracle.calls.crossed_samples", lambda *_: [])  # they are made of the database's, and kept
+    monkeypatch.setattr(
+        "dlref.verify.oracle.calls.crossed_samples", lambda *_: []
+    )  # they are made of the database's, and kept
     report = dlref.check(F.softplus, "softplus", dtypes=["float32"], beyond=False)
     assert report.ok and "without PyTorch's database of samples" in report.headline()
 

@@ -75,7 +75,7 @@ class Sample:
 
     def map(self, function) -> Sample:
         """The sample with every tensor replaced."""
-        return Sample(self.builtin, mapped(function, self.args), mapped(function, self.kwargs), self.where, self.name)
+        return Sample(self.builtin, _mapped(function, self.args), _mapped(function, self.kwargs), self.where, self.name)
 
     def tensors(self) -> list[Tensor]:
         return [*tensors_in(self.args), *tensors_in(self.kwargs)]
@@ -225,14 +225,14 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(part)
 
 
-def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     """The value with every tensor replaced, in the order of `tensors_in`."""
     if isinstance(value, Tensor):
         return function(value)
     if type(value) in (tuple, list):
-        return type(value)([mapped(function, part) for part in value])
+        return type(value)([_mapped(function, part) for part in value])
     if type(value) is dict:
-        return {name: mapped(function, part) for name, part in value.items()}
+        return {name: _mapped(function, part) for name, part in value.items()}
     if isinstance(value, (tuple, list, dict)):  # one of a class of its own
         return tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, value)
     return value

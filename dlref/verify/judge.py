@@ -94,9 +94,7 @@ class Measure:
     slope: kappa. length: the terms that are summed in one element. size: of a gradient, the natural one.
     """
 
-    def __init__(
-        self, builtin: Tensor, truth: Tensor, slope: Tensor | None = None, length: int = 1, size: float = 0.0
-    ):
+    def __init__(self, builtin: Tensor, truth: Tensor, slope: Tensor | None = None, length: int = 1, size: float = 0.0):
         dtype = builtin.dtype
         eps = torch.finfo(dtype).eps
         double = eps < 1e-10
@@ -106,7 +104,8 @@ class Measure:
         if not t.numel():
             return
         rounded = t.to(dtype)
-        self.truth = t = torch.where(rounded.isinf(), rounded.to(t.dtype), t)  # too large for this dtype: infinite in it
+        # What is too large for this dtype is infinite in it.
+        self.truth = t = torch.where(rounded.isinf(), rounded.to(t.dtype), t)
         scale = t.abs().nan_to_num(0.0, 0.0)
         scale = scale if slope is None else scale + slope
         largest = float(scale.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -34,8 +35,6 @@ class Memory:
     found: Any
     attempt: Any
     call: Any
-    names: list[str]
-    learning_names: list[str]
     candidate: Any
     ours: Any
     theirs: Any
@@ -51,6 +50,15 @@ class Memory:
 
     def run(self, deep: bool) -> None:
         raise NotImplementedError
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The name of each tensor of the call."""
+        return self.subject.names(self.sample)
+
+    @functools.cached_property
+    def learning_names(self) -> list[str]:
+        return [n for n, t in zip(self.names, self.sample.tensors(), strict=True) if t.requires_grad]
 
     def memory(self) -> None:
         sample = self.sample

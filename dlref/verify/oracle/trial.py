@@ -41,9 +41,8 @@ class Trial(Memory):
         self.judged = self.subject.name not in RANDOM - {"scaled_dot_product_attention"}
         self.alive = True
         self.powerless: list[str] = []
-        self.dense: tuple | None = (
-            None  # torch's gradients, the true ones and their kappa, for a dense upstream gradient
-        )
+        # torch's gradients, the true ones and their kappa, for a dense upstream gradient
+        self.dense: tuple | None = None
 
     def call(self, function: Callable, sample: Sample) -> Any:
         return run(function, sample)
@@ -299,15 +298,6 @@ class Trial(Memory):
     def wide_dy(self, dy: tuple) -> list:
         return [d if d is None else d.to(exact(d.dtype)) for d in dy[1]]
 
-    @functools.cached_property
-    def names(self) -> list[str]:
-        """The name of each tensor of the call."""
-        return self.subject.names(self.sample)
-
-    @functools.cached_property
-    def learning_names(self) -> list[str]:
-        return [n for n, t in zip(self.names, self.sample.tensors(), strict=True) if t.requires_grad]
-
     # --- random numbers ---------------------------------------------------------------------------------------------
 
     def random(self) -> bool:
@@ -413,11 +403,8 @@ class Trial(Memory):
                         if similar(a, b):
                             self.trials.report.note("two backwards of one graph differ in the last bits")
                         else:
-                            self.found(
-                                "second backward",
-                                n,
-                                diagnosis="a second backward on a kept graph gives another gradient",
-                            )
+                            text = "a second backward on a kept graph gives another gradient"
+                            self.found("second backward", n, diagnosis=text)
 
     def gradient(self, i: int, layout: str, dy: list, values: tuple, argument: Tensor,
                  measured: Callable[[], Any] | None) -> None:  # fmt: skip
