@@ -148,9 +148,8 @@ def test_what_was_not_tried_is_said():
 def test_without_the_database_the_verdict_says_so(monkeypatch):
     monkeypatch.setattr("dlref.samples.opinfos", lambda name: [])
     monkeypatch.setattr("dlref.verify.oracle.checked.database", list)
-    monkeypatch.setattr(
-        "dlref.verify.oracle.calls.crossed_samples", lambda *_: []
-    )  # they are made of the database's, and kept
+    # What options meet in is made of the database's samples, and kept for the next check.
+    monkeypatch.setattr("dlref.verify.oracle.calls.crossed_samples", lambda *_: [])
     report = dlref.check(F.softplus, "softplus", dtypes=["float32"], beyond=False)
     assert report.ok and "without PyTorch's database of samples" in report.headline()
 
