@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..nn.common import times, wide
 from ..nn.likelihood_loss import binary_cross_entropy_with_logits, soft_margin_loss
-from ..nn.loss import reduce_loss
+from ..nn.reduction import reduce_loss
 from .common import log1p_exp, real
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..nn.common import times, wide, widened
-from ..nn.loss import check_same_dtype, cross_entropy, of_classes, pick, reduce_classes, unreduced_classes
+from ..nn.common import wide, widened
+from ..nn.cross_entropy_loss import against_classes, check_same_dtype, cross_entropy, of_classes, unreduced_classes
 
 
 def others(total, rest):
@@ -29,15 +29,9 @@ def _of_one_class(input, target, weight, ignore_index, reduction, label_smoothin
 
 @cross_entropy.kernel(where=_of_one_class)
 def cross_entropy_forward(input, target, weight, ignore_index, reduction, label_smoothing):
-    dim = min(input.dim() - 1, 1)
-    log_p = _log_normalized(wide(input), dim)
-    index, counted = of_classes(target, dim, ignore_index)
-    loss = -pick(log_p, dim, index)
-    if weight is not None:
-        check_same_dtype(input, weight)
-        loss = times(weight[index], loss)
-    loss = torch.where(counted, loss, 0).squeeze(dim)
-    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype), (log_p,)
+    log_p = _log_normalized(wide(input), min(input.dim() - 1, 1))
+    check_same_dtype(input, weight)
+    return against_classes(log_p, target, weight, ignore_index, reduction, label_smoothing).to(input.dtype), (log_p,)
 
 
 @cross_entropy.kernel_gradient
