@@ -17,16 +17,14 @@ from pathlib import Path
 import pytest
 import torch
 
-<<<<<<< HEAD
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
-=======
+
 # torch.manual_seed keeps, for each kind of device that is not in use, the text of the whole stack, until the device is: where
 # there is none, that takes longer than most of what is seeded, and is never read.
 for kind in (torch.cuda, torch.xpu, torch.mtia):
     if not kind.is_available():
         kind.manual_seed_all = lambda seed: None
->>>>>>> h-suite1
 
 # What takes more than a few seconds in all; `pytest -m "not slow"` leaves it out.
 SLOW = {
@@ -37,16 +35,18 @@ SLOW = {
     ),
     "test_calls": "test_tensor_arguments_are_known test_wrong_arguments",
     "test_check": (
-        "test_a_change_is_one_finding_and_hides_none test_a_sample_is_skipped_and_a_test_of_none_fails "
+        "test_a_change_is_one_finding_and_hides_none "
         "test_modules_pass test_optimizers_and_schedules_pass test_other_names_and_fewer_options "
         "test_other_styles_are_not_accused test_planted_errors_are_found test_rows_beyond_sixteen_bits "
-        "test_the_command test_the_pytest_plug_in test_the_readme_as_pasted test_what_is_right_passes"
+        "test_the_command test_the_pytest_plug_in_and_the_readme_as_pasted test_the_readmes_kernel_without_a_term "
+        "test_what_is_right_passes"
     ),
     "test_classics": "test_the_mistakes_are_bounded",
     "test_cli": (
         "test_a_language_model_and_an_autoencoder_leave_what_they_made test_fit_then_test_and_predict "
         "test_images_by_name test_wrong_use_is_told_in_one_line"
     ),
+    "test_closure": "test_lbfgs_searches_among_waves_as_torch_does test_lbfgs_searches_as_torch_does",
     "test_compare": "test_pairs_agree test_what_is_wrong_departs",
     "test_compile_step": "test_compiled test_every_model test_every_optimizer test_modes_and_versions test_schedules",
     "test_crossing": "test_options_meet test_options_of_modules_meet",
@@ -56,11 +56,13 @@ SLOW = {
     ),
     "test_empty": "test_module test_operation",
     "test_estimators": (
-        "test_activations test_checks test_compile test_equals_scikit_learn test_export "
+        "test_checks test_equals_scikit_learn "
         "test_gradient_manual_cpu test_n_iter_no_change_inf_builtin_cpu test_n_iter_no_change_inf_manual_cpu "
-        "test_onnx test_onnx_of_the_others test_pipeline_search_and_scores"
+        "test_pipeline_search_and_scores"
     ),
-    "test_estimators_networks": "test_autoencoder test_checks test_export",
+    "test_estimators_export": "test_export test_export_of_networks test_onnx test_onnx_of_the_others",
+    "test_estimators_networks": "test_autoencoder test_checks",
+    "test_estimators_options": "test_activations test_compile",
     "test_estimators_perceptron": (
         "test_checks test_perceptron_accuracy_builtin test_perceptron_accuracy_manual "
         "test_perceptron_l1_ratio_builtin test_rows_that_are_nearly_empty test_scikit_learns_numbers "
@@ -80,10 +82,7 @@ SLOW = {
         "test_autocast test_compile test_errors test_fake_cuda test_integers test_memory_format test_needs "
         "test_no_grad_and_inference_mode test_non_contiguous test_second_derivatives test_torch_func"
     ),
-    "test_optim": (
-        "test_copies_go_on test_lbfgs_searches_among_waves_as_torch_does test_lbfgs_searches_as_torch_does "
-        "test_state_is_exchanged test_ten_steps"
-    ),
+    "test_optim": ("test_copies_go_on test_state_is_exchanged test_ten_steps"),
     "test_overwritten": "test_chains_of_layers_in_place test_compiled test_modules test_operations test_steps",
     "test_parameters": "test_no_gradient_of_what_is_no_number test_operation",
     "test_proof": "test_fifty_digits",

@@ -18,46 +18,50 @@ TEXT = ("fit", "--config", str(ROOT / "configs/text_lstm.yaml"), *BRIEF, "--data
 CODE = ("fit", "--config", str(ROOT / "configs/digits_autoencoder.yaml"), *BRIEF)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dlref", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+# Lightning calls what jsonargparse deprecates; the rest is its advice.
+LIGHTNING = pytest.mark.filterwarnings(
+    "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning", "ignore:.*does not have many workers",
+    "ignore:.*LeafSpec", "ignore:The number of training",
+)  # fmt: skip
 
 
-def test_fit_then_test_and_predict(tmp_path):
+@LIGHTNING
+def test_fit_then_test_and_predict(tmp_path, capfd):
+    """The fit as a user starts it, in a process of its own, which takes longer than what it does."""
     runs = ("--runs", str(tmp_path))
-    done = run(*FIT, *runs)
+    done = subprocess.run(
+        [sys.executable, "-m", "dlref", *FIT, *runs], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
     checkpoint = tmp_path / "001-fit/checkpoints/last.ckpt"
     assert all(
         (tmp_path / "001-fit" / name).exists() for name in ("metrics.csv", "config.yaml", "checkpoints/best.ckpt")
     )
     for command in ("test", "predict"):
-        done = run(command, *FIT[1:], *runs, "--ckpt_path", str(checkpoint))
-        assert done.returncode == 0, done.stderr
+        main([command, *FIT[1:], *runs, "--ckpt_path", str(checkpoint)])
     assert len((tmp_path / "003-predict/predictions.csv").read_text().splitlines()) == 361
-    done = run(*FIT, *runs, "--model.hidden", "[64]", "--ckpt_path", str(checkpoint))
-    assert done.returncode == 2 and "architecture" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([*FIT, *runs, "--model.hidden", "[64]", "--ckpt_path", str(checkpoint)])
+    errors = capfd.readouterr().err
+    assert ended.value.code == 2 and "architecture" in errors.splitlines()[-1] and "Traceback" not in errors
 
 
-def test_a_language_model_and_an_autoencoder_leave_what_they_made(tmp_path):
+@LIGHTNING
+def test_a_language_model_and_an_autoencoder_leave_what_they_made(tmp_path, capfd):
     runs = ("--runs", str(tmp_path))
     for command in (TEXT, CODE):
-        done = run(*command, *runs)
-        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+        main([*command, *runs])
+    assert "Warning" not in capfd.readouterr().err
     assert (tmp_path / "001-fit/sample.txt").read_text().startswith("Return ")
     assert (tmp_path / "002-fit/reconstructions.png").exists()
     for number, (command, file) in enumerate(((TEXT, "sample.txt"), (CODE, "reconstructions.png")), 1):
         checkpoint = tmp_path / f"{number:03d}-fit/checkpoints/last.ckpt"
-        done = run("predict", *command[1:], *runs, "--ckpt_path", str(checkpoint))
-        assert done.returncode == 0 and (tmp_path / f"{number + 2:03d}-predict" / file).exists(), done.stderr
+        main(["predict", *command[1:], *runs, "--ckpt_path", str(checkpoint)])
+        assert (tmp_path / f"{number + 2:03d}-predict" / file).exists()
 
 
-# Lightning calls what jsonargparse deprecates.
-@pytest.mark.filterwarnings(
-    "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning", "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec", "ignore:The number of training",
-)  # fmt: skip
+@LIGHTNING
 @pytest.mark.parametrize("model", ["mlp", "cnn", "rbf_network", "vision_transformer"])
 def test_images_by_name(model, directory, tmp_path):
     """--data mnist --data-dir DIR: the model takes the images' size."""
@@ -95,8 +99,7 @@ if not torch.cuda.is_available():
     WRONG["device"] = ((*FIT, "--trainer.accelerator", "cuda"), "CUDA")
 
 
-# Lightning calls what jsonargparse deprecates.
-@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+@LIGHTNING
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use_is_told_in_one_line(case, tmp_path, capfd):
     arguments, told = WRONG[case]

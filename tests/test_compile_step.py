@@ -105,7 +105,11 @@ def mlp():
 def test_every_model(name, make, shape, target, loss, backend):
     """Played back to the bit, and as a graph with its update within rounding."""
     torch._dynamo.reset()
+    if name.startswith("row_classifier"):
+        shape = (6, 1, 4, 8)  # the graph has every step of time, and four are enough
     given = list(data(shape, target))[:4]
+    if target == "next":
+        given = [(x[:, :4], y[:, :4]) for x, y in given]
     case = (lambda: make(dlref.manual)), getattr(nn, loss)(), OPTIMIZERS["momentum"], given
     bound = 0.0 if backend == "eager" else 1e-12
     assert_same(trained(one_graph(backend), *case), trained(ordinary(), *case), bound)

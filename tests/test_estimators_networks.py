@@ -1,6 +1,5 @@
 """RBFNetworkClassifier, RBFNetworkRegressor and AutoencoderTransformer: scikit-learn's checks, both sides, the weights."""
 
-import io
 import pickle
 import warnings
 
@@ -67,9 +66,10 @@ def same(a, b, **tolerance):
     ("cls", "parameters"),
     [
         *((cls, {"backend": backend}) for cls in RADIAL for backend in ("manual", "builtin")),
-        *((AutoencoderTransformer, {"backend": backend, "max_iter": 20}) for backend in ("manual", "builtin")),
-        *((cls, {"solver": "lbfgs", "max_iter": 20}) for cls in ALL),
-        *((cls, {"solver": "adam", "learning_rate_init": 0.03, "max_iter": 40}) for cls in RADIAL),
+        *((AutoencoderTransformer, {"backend": backend, "max_iter": 10}) for backend in ("manual", "builtin")),
+        *((cls, {"solver": "lbfgs", "max_iter": 10}) for cls in ALL),
+        (RBFNetworkClassifier, {"solver": "adam", "learning_rate_init": 0.05, "max_iter": 20}),
+        (RBFNetworkRegressor, {"solver": "adam", "learning_rate_init": 0.03, "max_iter": 40}),
         *((cls, {"centers": "random", "kernel": "thin_plate"}) for cls in RADIAL),
     ],
     ids=lambda v: v.__name__ if isinstance(v, type) else "-".join(map(str, v.values())),
@@ -322,37 +322,6 @@ def test_pickles(cls, backend):
         assert not hasattr(fresh, "coefs_") and fresh.get_params() == model.get_params()
         with pytest.raises(NotFittedError):
             output(fresh, X)
-
-
-class Plain(pickle.Unpickler):
-    """A reader that has not got this library."""
-
-    def find_class(self, module, name):
-        assert not module.startswith("dlref"), (module, name)
-        return super().find_class(module, name)
-
-
-@quiet
-@pytest.mark.parametrize("kind", ["two classes", "three classes", "labels", "values", "codes"])
-def test_export(kind):
-    X, y = data(RBFNetworkRegressor if kind in ("values", "codes") else RBFNetworkClassifier)
-    if kind == "two classes":
-        y = (y > 0).astype(int)
-    elif kind == "labels":
-        y = np.stack([y > 0, y == 2], 1).astype(int)
-    models = [AutoencoderTransformer(2, (5, 3), "PReLU", noise=0.1, dropout=0.1, max_iter=3)]
-    if kind != "codes":
-        cls = RBFNetworkRegressor if kind == "values" else RBFNetworkClassifier
-        models = [cls(15, kernel, solver=solver, max_iter=3) for kernel in KERNELS for solver in ("lstsq", "adam")]
-    for model in models:
-        module = model.set_params(random_state=0).fit(X, y).export_torch()
-        again = Plain(io.BytesIO(pickle.dumps(module))).load()
-        x = torch.as_tensor(X)
-        found = model.inverse_transform(model.transform(X)) if kind == "codes" else output(model, X)
-        np.testing.assert_allclose(again(x), found, rtol=1e-9, atol=1e-12)
-        if kind == "codes":
-            np.testing.assert_allclose(again[0](x), model.transform(X), rtol=1e-9, atol=1e-12)
-        torch.export.export(module, (x[:3],), dynamic_shapes=({0: torch.export.Dim("N")},))
 
 
 @quiet

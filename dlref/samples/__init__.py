@@ -10,8 +10,9 @@ import inspect
 import itertools
 import logging
 import math
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -77,8 +78,7 @@ class Sample:
 
     def map(self, function) -> Sample:
         """The sample with every tensor replaced."""
-        args, kwargs = tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, (self.args, self.kwargs))
-        return Sample(self.builtin, args, kwargs, self.where, self.name)
+        return Sample(self.builtin, _mapped(function, self.args), _mapped(function, self.kwargs), self.where, self.name)
 
     def tensors(self) -> list[Tensor]:
         return [*tensors_in(self.args), *tensors_in(self.kwargs)]
@@ -188,10 +188,13 @@ def seed(number: int) -> None:
 @contextlib.contextmanager
 def seeded(device: str) -> Iterator[None]:
     """Inside, random numbers from one seed, and PyTorch's databases, which seed before each sample, do so by `seed`; they look
-    through the stack for no unittest that they would name."""
+    through the stack, which is deep under pytest, for no unittest that they would name."""
     quick = mock.patch.object(torch, "manual_seed", seed) if device == "cpu" else contextlib.nullcontext()
-    nameless = mock.patch("torch.testing._internal.common_utils.extract_test_fn", lambda: None)
-    with torch.random.fork_rng(devices=[]), quick, nameless:
+    with torch.random.fork_rng(devices=[]), quick, contextlib.ExitStack() as nameless:
+        for place in ("common_utils", "opinfo.core"):
+            module = sys.modules.get(f"torch.testing._internal.{place}")
+            if hasattr(module, "extract_test_fn"):
+                nameless.enter_context(mock.patch.object(module, "extract_test_fn", lambda: None))
         torch.manual_seed(0)
         yield
 
@@ -225,6 +228,19 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from tensors_in(part)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The value with every tensor replaced, in the order of `tensors_in`."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if type(value) in (tuple, list):
+        return type(value)([_mapped(function, part) for part in value])
+    if type(value) is dict:
+        return {name: _mapped(function, part) for name, part in value.items()}
+    if isinstance(value, (tuple, list, dict)):  # one of a class of its own
+        return tree_map(lambda v: function(v) if isinstance(v, Tensor) else v, value)
+    return value
 
 
 def floating(output: Any) -> Any:

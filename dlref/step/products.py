@@ -129,13 +129,8 @@ def onednn_rounds_as_float32() -> bool:
     """Whether oneDNN's products are float32 in full on this CPU, which is seen at a sum that bfloat16 has not."""
     if torch.cpu._is_amx_tile_supported() or not torch.backends.mkldnn.is_available():
         return False
-<<<<<<< HEAD
-    x = torch.full((256, 256), 1 + 2**-12)
-    with by_onednn(), torch.autocast("cpu", enabled=False):
-=======
     x = torch.full((256, 256), 1 + 2**-12, dtype=torch.float32)
-    with by_onednn():
->>>>>>> h-suite1
+    with by_onednn(), torch.autocast("cpu", enabled=False):
         return bool(torch.allclose(x @ x, (x.double() @ x.double()).float(), rtol=1e-5))
 
 

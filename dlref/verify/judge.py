@@ -88,44 +88,61 @@ def natural(argument: Tensor, dy: list[Tensor | None], outputs: list[Tensor]) ->
     return size / smallest / max(argument.numel(), *(o.numel() for o in outputs)) if largest else 0.0
 
 
-def judge(
-    actual: Tensor, builtin: Tensor, truth: Tensor, slope: Tensor | None = None, length: int = 1, size: float = 0.0
-) -> Error:
-    """Hold a value to the truth; NaN and infinities must stand where they stand in it.
+class Measure:
+    """What the errors of values that must be one and the same are measured by: the truth, its scale and what is allowed.
 
     slope: kappa. length: the terms that are summed in one element. size: of a gradient, the natural one.
     """
-    dtype = builtin.dtype
-    eps = torch.finfo(dtype).eps
-    double = eps < 1e-10
-    a, b, t = (v.detach().to(exact(dtype)) for v in (actual, builtin, truth))
-    if not t.numel():
-        return Error(0.0, 0.0, 0.0)
-    rounded = t.to(dtype)
-    t = torch.where(rounded.isinf(), rounded.to(t.dtype), t)  # what is too large for this dtype is infinite in it
-    scale = t.abs().nan_to_num(0.0, 0.0) if slope is None else t.abs().nan_to_num(0.0, 0.0) + slope
-    largest = float(scale.max())
-    if largest < 1e-4 * size:
-        largest = size * (1.0 if double else 1e3)
-    # What is too small for the dtype's full precision is known to its smallest step, no better.
-    scale = scale.clamp(min=max(largest * (1.0 if double else 1e-3), torch.finfo(dtype).tiny)) * eps
-    ours, theirs = _distance(a, t) / scale, _distance(b, t) / scale
-    # Where the built-in overflows and float64 does not, its own value is as right as the truth.
-    overflown = theirs.isinf()
-    ours = torch.where(overflown & (_distance(a, b) <= 8 * scale), 0.0, ours)
-    bound = EXACT / eps if double else 10.0 if eps > 1e-4 else 8.0 + math.sqrt(length)
-    allowed = float(torch.where(overflown, 0.0, theirs).max())
-    worst = int(ours.argmax())
-    index = tuple(worst // math.prod(a.shape[i + 1 :]) % n for i, n in enumerate(a.shape))
-    share = float(_distance(a, t).flatten()[worst] / t.abs().flatten()[worst].double())
-    bound = max(2 * allowed + bound, 4 * allowed)
-    return Error(float(ours.flatten()[worst]), allowed, bound, index, share, bool(overflown.any()))
+
+    def __init__(self, builtin: Tensor, truth: Tensor, slope: Tensor | None = None, length: int = 1, size: float = 0.0):
+        dtype = builtin.dtype
+        eps = torch.finfo(dtype).eps
+        double = eps < 1e-10
+        self.exact = exact(dtype)
+        self.builtin, t = builtin.detach().to(self.exact), truth.detach().to(self.exact)
+        self.truth = t
+        if not t.numel():
+            return
+        rounded = t.to(dtype)
+        # What is too large for this dtype is infinite in it.
+        self.truth = t = torch.where(rounded.isinf(), rounded.to(t.dtype), t)
+        scale = t.abs().nan_to_num(0.0, 0.0)
+        scale = scale if slope is None else scale + slope
+        largest = float(scale.max())
+        if largest < 1e-4 * size:
+            largest = size * (1.0 if double else 1e3)
+        # What is too small for the dtype's full precision is known to its smallest step, no better.
+        self.scale = scale.clamp(min=max(largest * (1.0 if double else 1e-3), torch.finfo(dtype).tiny)) * eps
+        theirs = _distance(self.builtin, t) / self.scale
+        # Where the built-in overflows and float64 does not, its own value is as right as the truth.
+        self.overflown = theirs.isinf()
+        self.special = bool(self.overflown.any())
+        self.allowed = float((torch.where(self.overflown, 0.0, theirs) if self.special else theirs).max())
+        bound = EXACT / eps if double else 10.0 if eps > 1e-4 else 8.0 + math.sqrt(length)
+        self.bound = max(2 * self.allowed + bound, 4 * self.allowed)
+
+    def error(self, actual: Tensor) -> Error:
+        """How far a value is; NaN and infinities must stand where they stand in the truth."""
+        if not self.truth.numel():
+            return Error(0.0, 0.0, 0.0)
+        a = actual.detach().to(self.exact)
+        distance = _distance(a, self.truth)
+        ours = distance / self.scale
+        if self.special:
+            ours = torch.where(self.overflown & (_distance(a, self.builtin) <= 8 * self.scale), 0.0, ours)
+        worst = int(ours.argmax())
+        index = tuple(worst // math.prod(a.shape[i + 1 :]) % n for i, n in enumerate(a.shape))
+        share = float(distance.flatten()[worst] / self.truth.abs().flatten()[worst].double())
+        return Error(float(ours.flatten()[worst]), self.allowed, self.bound, index, share, self.special)
 
 
 def _distance(a: Tensor, t: Tensor) -> Tensor:
     """|a - t|; 0 where both are the same infinity or both NaN, infinite where only one is."""
+    distance = (a - t).abs().double()
+    if bool(distance.isfinite().all()):
+        return distance
     same = (a == t) | (a.isnan() & t.isnan())
-    return torch.where(same, 0.0, (a - t).abs().double().nan_to_num(math.inf, math.inf))
+    return torch.where(same, 0.0, distance.nan_to_num(math.inf, math.inf))
 
 
 def _largest(values: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ...samples import CONDITION, Sample, flat, gradients, layouts
 from ...samples.edges import accepted, fresh, renamed
-from ..judge import judge
+from ..judge import Measure
 from .care import Poisoned, Snapshot, Zones, copier, equal_bits, saved
 
 
@@ -34,7 +35,6 @@ class Memory:
     found: Any
     attempt: Any
     call: Any
-    learning_names: Any
     candidate: Any
     ours: Any
     theirs: Any
@@ -50,6 +50,15 @@ class Memory:
 
     def run(self, deep: bool) -> None:
         raise NotImplementedError
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The name of each tensor of the call."""
+        return self.subject.names(self.sample)
+
+    @functools.cached_property
+    def learning_names(self) -> list[str]:
+        return [n for n, t in zip(self.names, self.sample.tensors(), strict=True) if t.requires_grad]
 
     def memory(self) -> None:
         sample = self.sample
@@ -74,7 +83,7 @@ class Memory:
 
     def frozen(self, learning: list[int], dy: list) -> None:
         """Gradients of some of the arguments, the others frozen: the same as with all of them."""
-        names = self.subject.names(self.sample)
+        names = self.names
         if self.writes:
             return
         full: dict[int, Any] = dict(zip(learning, gradients(self.ours, self.part, dy), strict=True))
@@ -117,7 +126,8 @@ class Memory:
         if self.dense is None:
             return False
         expected, best, kappa = (part[i] for part in self.dense)
-        error, other = (judge(g, expected, best, kappa, self.length) for g in (a, b))
+        measure = Measure(expected, best, kappa, self.length)
+        error, other = measure.error(a), measure.error(b)
         allowed = CONDITION.get(self.subject.name, 0.0) / torch.finfo(a.dtype).eps
         return error.ours <= max(error.bound, 16 * other.ours, allowed)
 
@@ -126,7 +136,7 @@ class Memory:
         zones = Zones()
         part = self.sample.map(zones.place)
         sent = [] if dy is None else [d if d is None else zones.place(d) for d in dy]
-        free = {t.untyped_storage().data_ptr() for n, t in zip(self.subject.names(self.sample), part.tensors(), strict=True)
+        free = {t.untyped_storage().data_ptr() for n, t in zip(self.names, part.tensors(), strict=True)
                 if n in self.subject.may_change}  # fmt: skip
         with saved() as kept, Poisoned(zones):
             grads: tuple = ()
@@ -178,7 +188,7 @@ class Memory:
         olds = self.attempt("raises", "a second backward", lambda: self.answers(other.map(copier()), dy))
         if not self.alive:
             return
-        names = [*("the output" for _ in trial.ours), *(f"the gradient of {n}" for n in self.learning_names())]
+        names = [*("the output" for _ in trial.ours), *(f"the gradient of {n}" for n in self.learning_names)]
         for what, a, b in zip(names, news, olds, strict=False):
             if not similar(a, b):
                 text = "other numbers in the same tensors do not give what they give in new tensors: something is kept"

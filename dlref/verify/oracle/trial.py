@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...samples import RANDOM, Sample, exact, flat, gradients, layouts, run, seed, widened
 from ...samples.edges import accepted, renamed, resize
-from ..judge import judge, natural, slopes
+from ..judge import Measure, natural, slopes
 from . import origin
 from .care import RANDOM_NUMBERS, Snapshot, Trace, copier, equal_bits, refusal, restored, surroundings
 from .diagnosis import diagnose, upstreams
@@ -41,9 +41,8 @@ class Trial(Memory):
         self.judged = self.subject.name not in RANDOM - {"scaled_dot_product_attention"}
         self.alive = True
         self.powerless: list[str] = []
-        self.dense: tuple | None = (
-            None  # torch's gradients, the true ones and their kappa, for a dense upstream gradient
-        )
+        # torch's gradients, the true ones and their kappa, for a dense upstream gradient
+        self.dense: tuple | None = None
 
     def call(self, function: Callable, sample: Sample) -> Any:
         return run(function, sample)
@@ -113,7 +112,7 @@ class Trial(Memory):
         if drawn and self.subject.name not in RANDOM and surroundings()[RANDOM_NUMBERS] == before[RANDOM_NUMBERS]:
             self.found("global state", "the call", diagnosis=f"it changes {RANDOM_NUMBERS}")
         if changed := snapshot.changed():
-            self.changed("input changed", [self.subject.names(sample)[i] for i in changed], "", "forward")
+            self.changed("input changed", [self.names[i] for i in changed], "", "forward")
         self.truth_sample = widened(sample) if self.judged else sample
         self.truth_of = lambda s: flat(self.call(self.subject.truth or s.builtin, s))
         self.truth = self.truth_of(self.truth_sample) if self.judged else self.reference
@@ -142,7 +141,8 @@ class Trial(Memory):
                     )
                 self.trials.report.judged("value", b)
                 continue
-            self.value("value", what, "", (a, b, t, k), self.length, 0.0, lambda s, i=i: self.truth_of(s)[i], None)
+            measure = Measure(b, t, k, self.length)
+            self.value("value", what, "", (a, b, t), measure, lambda s, i=i: self.truth_of(s)[i], None)
 
     def slopes_of(self, function: Callable, sample: Sample, values: list) -> list:
         return slopes(function, sample, values) if self.judged else [None] * len(values)
@@ -186,16 +186,16 @@ class Trial(Memory):
                     return f"ignores {option} ({value!r}): "
         return ""
 
-    def value(self, kind: str, what: str, where: str, values: tuple, length: int, size: float,
+    def value(self, kind: str, what: str, where: str, values: tuple, measure: Measure,
               truth_of: Callable[[Sample], Tensor | None], dy: tuple | None) -> bool:  # fmt: skip
         """Judge one output or gradient, and note whether another value would have passed too."""
-        a, b, t, k = values
+        a, b, t = values
         report = self.trials.report
         report.judged(kind, b)
-        error = judge(a, b, t, k, length, size)
+        error = measure.error(a)
         name = f"{kind} of {what}"
         if self.subject.by_hand is not None and (error.departs or error.special or error.theirs > 1000):
-            second = self.second(kind, what, values, length, size, dy)
+            second = self.second(what, measure, dy)
             if (error.theirs > 1000 and second < error.theirs / 16) or (error.special and second < math.inf):
                 self.builtin_wrong(f"{name}, " + ("NaN or infinity" if error.special else f"{error.theirs:.3g} units"))
             if error.departs and error.ours <= 2 * second < math.inf:  # rounding costs a second implementation as much
@@ -206,7 +206,7 @@ class Trial(Memory):
         if where in ("", "dense"):
             self.trials.seen.add(name)
             fakes = self.fakes(name, b)
-            if any(not judge(f, b, t, k, length, size).departs for f in fakes):
+            if any(not measure.error(f).departs for f in fakes):
                 self.powerless.append(name)
             else:
                 self.trials.proven.add(name)
@@ -219,9 +219,8 @@ class Trial(Memory):
             short = str(self.trials.dtype).removeprefix("torch.")
             self.trials.report.note(f"{start}, in {self.sample.where} {short} among others: {what}")
 
-    def second(self, kind: str, what: str, values: tuple, length: int, size: float, dy: tuple | None) -> float:
+    def second(self, what: str, measure: Measure, dy: tuple | None) -> float:
         """The error of the manual operation, a second implementation; infinite where it has none."""
-        _, b, t, k = values
         try:
             outputs = flat(self.call(self.subject.by_hand(self.sample), self.sample))  # type: ignore[misc]
             if dy is None:
@@ -230,7 +229,7 @@ class Trial(Memory):
                 other = gradients(outputs, self.sample, dy[1])[dy[0]]
         except (RuntimeError, TypeError, NotImplementedError):
             return math.inf
-        return math.inf if other is None else judge(other, b, t, k, length, size).ours
+        return math.inf if other is None else measure.error(other).ours
 
     def fakes(self, name: str, b: Tensor) -> list[Tensor]:
         """What a candidate that computes nothing might answer."""
@@ -273,7 +272,7 @@ class Trial(Memory):
                     self.gradient_under(variant, self.wide_dy(dy), dy[0])  # type: ignore[arg-type, index]
                 )  # fmt: skip
             if dy is not None:
-                for i, name in enumerate(self.learning_names()):
+                for i, name in enumerate(self.learning_names):
                     if i != dy[0]:
                         yield (
                             f"it is the gradient of {name}",
@@ -298,10 +297,6 @@ class Trial(Memory):
 
     def wide_dy(self, dy: tuple) -> list:
         return [d if d is None else d.to(exact(d.dtype)) for d in dy[1]]
-
-    def learning_names(self) -> list[str]:
-        names = self.subject.names(self.sample)
-        return [n for n, t in zip(names, self.sample.tensors(), strict=True) if t.requires_grad]
 
     # --- random numbers ---------------------------------------------------------------------------------------------
 
@@ -371,7 +366,7 @@ class Trial(Memory):
             copied = copier()
             sent = [d if d is None else copied(d) for d in dy]
             watched = {
-                "input changed": ([t.detach() for t in self.part.tensors()], self.subject.names(sample)),
+                "input changed": ([t.detach() for t in self.part.tensors()], self.names),
                 "output changed": ([o.detach() for o in self.ours], [f"output {i}" for i in range(len(self.ours))]),
                 "upstream gradient changed": ([d for d in sent if d is not None], ["grad_output"] * len(sent)),
             }
@@ -403,22 +398,19 @@ class Trial(Memory):
                 "second backward", "on a kept graph", lambda: gradients(self.ours, self.part, first[0])
             )
             if self.alive:
-                for n, a, b in zip(self.learning_names(), again, first[1], strict=True):
+                for n, a, b in zip(self.learning_names, again, first[1], strict=True):
                     if a is not None and b is not None and not equal_bits(a, b):
                         if similar(a, b):
                             self.trials.report.note("two backwards of one graph differ in the last bits")
                         else:
-                            self.found(
-                                "second backward",
-                                n,
-                                diagnosis="a second backward on a kept graph gives another gradient",
-                            )
+                            text = "a second backward on a kept graph gives another gradient"
+                            self.found("second backward", n, diagnosis=text)
 
     def gradient(self, i: int, layout: str, dy: list, values: tuple, argument: Tensor,
                  measured: Callable[[], Any] | None) -> None:  # fmt: skip
         """Judge a gradient by the slopes of the first upstream gradient; what departs, by those of its own (`measured`)."""
-        a, b, t, _ = values
-        name = self.learning_names()[i]
+        a, b, t, k = values
+        name = self.learning_names[i]
         if b is None or t is None:
             return
         if a is None:
@@ -434,12 +426,13 @@ class Trial(Memory):
             )
             return
         # At a NaN a gradient is what the kernel's branches make of it: torch's hardswish gives dy there, its hardsigmoid 0.
-        values = (torch.where(argument.isnan(), b, a), *values[1:])
+        a = torch.where(argument.isnan(), b, a)
         size = natural(argument, dy, self.reference)
         length = max(self.length, max(o.numel() for o in self.reference) // max(1, b.numel()))
-        if measured is not None and judge(values[0], b, t, values[3], length, size).departs:
-            values = (values[0], b, t, measured())
-        self.value("gradient", name, layout, values, length, size,
+        measure = Measure(b, t, k, length, size)
+        if measured is not None and measure.error(a).departs:
+            measure = Measure(b, t, measured(), length, size)
+        self.value("gradient", name, layout, (a, b, t), measure,
                    lambda s: self.gradient_of(s, self.wide_dy((i, dy)), i), (i, dy))  # fmt: skip
 
     def gradient_slopes(self, dy: list, values: tuple) -> list:
