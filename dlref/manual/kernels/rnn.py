@@ -106,11 +106,11 @@ def gru_layer_gradient(dy, output, saved, needs, input, h0, w_ih, w_hh, sizes, r
     doutput, dh_n = dy
     rz, n, p = saved
     (r, z), size = rz.chunk(2, 1), n.shape[1]
-    slopes = n.new_empty(len(n), 3, size)  # of r, z and n
-    slope_r, slope_z, slope_n = slopes.unbind(1)
-    torch.mul(n.square().neg_().add_(1), 1 - z, out=slope_n)
-    torch.mul(before(output, h0, sizes, reverse).sub_(n).mul_(z), 1 - z, out=slope_z)
-    torch.mul(slope_n * p, 1 - r, out=slope_r)
+    slope_n = n.square().neg_().add_(1).mul_(1 - z)
+    slope_z = before(output, h0, sizes, reverse).sub_(n).mul_(z).mul_(1 - z)
+    slope_r = (slope_n * p).mul_(1 - r)
+    slopes = torch.stack([slope_r, slope_z, slope_n], 1)  # (rows, 3, H)
+    del slope_r, slope_z, slope_n
 
     def step(dh, dy, slope, r, z):
         dh = dh + dy
