@@ -14,13 +14,13 @@ from ..nn.standardise import unit
 HELD = 2**18  # numbers of a part: a cache holds them, and they take longer than the calls
 
 
-def _parts(*tensors):
-    """The tensors, and None, by parts: slices of their rows, as many as hold so many numbers of the first; and before them
-    one tensor to write to, like a part of the first."""
-    rows = max(1, HELD // tensors[0][0].numel())
-    parts = [itertools.repeat(None) if t is None else t.split(rows) for t in tensors]
-    buffer = torch.empty_like(parts[0][0])
-    return zip((buffer[: len(part)] for part in parts[0]), *parts, strict=False)
+def _parts(x, *others):
+    """The tensors, and None, by parts: slices of their rows, as many as hold so many numbers of x; and before them one tensor
+    to write to, like the part of x."""
+    rows = max(1, HELD // x[0].numel())
+    buffer = torch.empty_like(x[:rows])
+    parts = [itertools.repeat(None) if t is None else t.split(rows) for t in (x, *others)]
+    return zip((buffer[: len(part)] for part in x.split(rows)), *parts, strict=False)
 
 
 def _takes(input, *_):
