@@ -9,12 +9,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers run side by side: threa
 import gc
 import hashlib
 import pickle
+import signal
 import struct
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What takes more than a few seconds in all; `pytest -m "not slow"` leaves it out.
 SLOW = {

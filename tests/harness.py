@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from dlref.builtin import nn as builtin_nn
+from dlref.core.compat import databases
 from dlref.core.pair import OPS, Op
 from dlref.manual import nn as manual_nn
 from dlref.samples import (
@@ -41,8 +42,7 @@ from dlref.samples import (
     upstream,
 )
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # torch.jit's deprecation, at import
+with databases():
     from torch.testing._internal.common_modules import module_db
 
 # Operations without an entry in the database whose hard samples lie on kinks, or whose gradient is another function's.

@@ -42,6 +42,15 @@ def test_modules_and_the_state_of_an_optimizer():
     assert all(int(state["step"]) == 1 for state in optimizer.state.values())
 
 
+@pytest.mark.parametrize(
+    "path", ["loss CrossEntropyLoss", "loss NLLLoss", "loss KLDivLoss", "smooth Softplus", "rnn GRUCell"]
+)
+def test_classes_of_pickles(path):
+    file, name = path.split()
+    found = pickle.loads(f"cdlref.manual.nn.{file}\n{name}\n.".encode())
+    assert found is getattr(dlref.manual.nn, name)
+
+
 @pytest.mark.filterwarnings("ignore")  # where scikit-learn is of another version
 def test_an_estimator():
     from sklearn.datasets import load_digits

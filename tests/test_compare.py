@@ -66,7 +66,8 @@ def test_list_and_show(capfd):
         output = capfd.readouterr().out
         assert "gradient" in output and "samples" in output and "built-in" in output and ".py:" in output
     for name, told in (("lstm", "class LSTM"), ("adam", "def update"), ("steplr", "def multiplier"),
-                       ("MultiheadAttention", "class MultiheadAttention")):  # fmt: skip
+                       ("MultiheadAttention", "class MultiheadAttention"), ("lstm_cell", "torch.lstm_cell"),
+                       ("fit", "network_pullback"), ("Backpropagation", "error.backward()")):  # fmt: skip
         main(["show", name])
         assert told in capfd.readouterr().out
     main(["show", "relu6", "--kernel"])
@@ -78,7 +79,7 @@ def test_the_whole_list_in_80_columns(capfd, monkeypatch):
     main(["list"])
     output = capfd.readouterr().out
     assert "…" not in output
-    for name in ("LSTM", "AdamW", "StepLR", "TransformerEncoderLayer"):
+    for name in ("LSTM", "AdamW", "StepLR", "TransformerEncoderLayer", "gru_cell", "backpropagation"):
         assert name in output
 
     assert {pair.section for pair in dlref.pairs().values()} >= {"2.1", "3.3", "3.5.1", "3.5.2", "3.5.3", "4.7"}

@@ -21,7 +21,7 @@ from dlref.verify.oracle.care import Trace
 
 C = {theirs: theirs.__name__ for theirs in TABLE if not inspect.isfunction(theirs)}  # what torch parses by a schema
 # The operation's name for what a schema calls otherwise, and its value there.
-THEIRS = {"self": "input", "train": "training", "indices": "input"}
+THEIRS = {"self": "input", "train": "training", "indices": "input", "hx": "h"}
 REDUCTION = {"none": 0, "mean": 1, "sum": 2}
 
 
@@ -100,6 +100,8 @@ def test_every_form_of_a_call(name, record_property):
                 for n, v in bound.items()
                 if n not in ("inplace", "return_indices", "_stacklevel", "size_average", "reduce")
             }
+            if name == "lstm_cell":
+                values["h"] = [values["h"], values.pop("c")]
             if any(n not in known and n != next(iter(defaults)) and v is not defaults[n] for n, v in values.items()):
                 continue  # torch's schema lacks the option
             values = {n: v for n, v in values.items() if v is not None or n in ("bias",)}

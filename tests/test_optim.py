@@ -16,14 +16,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._pytree import tree_leaves_with_path
 
 import dlref
+from dlref.core.compat import databases
 from dlref.core.flat import coalesce, flatten
 from dlref.core.optimizer import Manual
 from dlref.manual import nn, optim
 from dlref.manual.optim.named import optimizer_named
 from dlref.verify.oracle.courses import objective
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # torch.jit's deprecation, at import
+with databases():
     from torch.testing._internal.common_optimizers import optim_db
 
 NAMES = sorted(n for n in optim.__all__ if isinstance(c := getattr(optim, n), type) and c is not torch.optim.Optimizer)

@@ -121,7 +121,7 @@ def public() -> dict[str, dict[str, str]]:
     """Every public name by its room, and the signature where it is ours to keep."""
     found: dict[str, dict[str, str]] = {"dlref": dict.fromkeys(dlref.__all__, "")}
     for side in ("manual", "builtin"):
-        for room in ("functional", "nn", "optim", "optim.lr_scheduler", "init", "training"):
+        for room in ("amp", "functional", "nn", "optim", "optim.lr_scheduler", "init", "training"):
             space = importlib.import_module(f"dlref.{side}.{room}") if side == "manual" or "." not in room else None
             if space is None:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import dlref
+from dlref.core.extras import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "numpy", "lightning", "torchmetrics", "torchvision", "sklearn", "scipy", "matplotlib", "tensorboard",
@@ -41,6 +43,41 @@ def test_everything_with_torch_alone():
     assert not (found - torch) & (
         HEAVY | {"expecttest", "torch._dynamo", "torch._inductor", "torch._functorch.aot_autograd"}
     )
+
+
+WITHOUT = """
+import sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "{package}":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Nothing())
+"""
+
+
+@pytest.mark.parametrize("package, use, extra", [
+    ("lightning", "import dlref.lightning", "train"), ("lightning", "from dlref import cli; cli.main(['fit'])", "train"),
+    ("sklearn", "import dlref.estimators", "sklearn"), ("sklearn", "import dlref; dlref.data.digits()", "sklearn"),
+    ("torchvision", "import dlref; dlref.data.augmentation()", "train"),
+    ("jinja2", "from dlref import cli; cli.main(['report', 'relu', '--epochs', '0', '--out', 'nowhere'])", "report"),
+    ("matplotlib", "from dlref.bench.growth import draw_growth; draw_growth('x', [])", "train"),
+], ids=lambda value: str(value)[:30])  # fmt: skip
+def test_a_missing_package_names_its_extra(package, use, extra):
+    done = subprocess.run([sys.executable, "-c", WITHOUT.format(package=package) + use], cwd=ROOT, capture_output=True,
+                          text=True, timeout=120)  # fmt: skip
+    last = done.stderr.strip().splitlines()[-1]
+    assert f'{package} must be installed for this, it is not: pip install "dlref[{extra}]"' in last
+    if "cli" in use:
+        assert done.returncode == 2 and "Traceback" not in done.stderr and last == done.stderr.strip()
+
+
+def test_every_extra_is_known():
+    """The packages of EXTRAS are those of pyproject.toml's extras, by the names that they are imported by."""
+    text = (ROOT / "pyproject.toml").read_text()
+    for package, extra in EXTRAS.items():
+        distribution = {"sklearn": "scikit-learn"}.get(package, package)
+        brought = {"yaml": "jsonargparse", "scipy": "scikit-learn"}.get(package, distribution)
+        assert brought in re.search(rf"^{extra} = \[(.*?)\]$", text, re.DOTALL | re.MULTILINE)[1]
 
 
 def test_names_are_the_functions_whatever_is_imported_first():

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.benchmark.utils.common import set_torch_threads
 
+from ..core.extras import optional
 from ..core.names import one_of
 from .measure import in_turn, measure
 
@@ -49,6 +50,7 @@ ESTIMATORS: dict[str, tuple[Callable[[], tuple[Any, Any]], dict[str, Any]]] = {
 }
 
 
+@optional()
 def time_estimator(
     name: str,
     *,

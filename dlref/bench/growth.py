@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .. import builtin, manual, models
+from ..core.extras import optional
 from .measure import measure
 from .steps import SGD, Network, step_parts
 
@@ -66,6 +67,7 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float(x @ y / (x @ x))
 
 
+@optional()
 def draw_growth(path: Path, records: Sequence[dict[str, Any]]) -> Path:
     """Write a PNG of the times, both sides, one panel for what grows; both axes logarithmic."""
     from matplotlib.figure import Figure

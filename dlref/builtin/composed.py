@@ -1,13 +1,17 @@
-"""The functions that torch lacks, composed from torch's, and the errors that both sides raise."""
+"""The functions that torch lacks, or has with a list of tensors for an argument, composed from torch's; and the errors that
+both sides raise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import _reduction
+
+from ..core.compat import LINEAR_CROSS_ENTROPY
 
 Ints = int | Sequence[int]
 Each = tuple[int, ...]
@@ -24,6 +28,36 @@ def reparametrize(mean: Tensor, log_variance: Tensor, training: bool = True) -> 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+
+
+def rnn_relu_cell(
+    input: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+):
+    return torch.rnn_relu_cell(input, h, w_ih, w_hh, b_ih, b_hh)
+
+
+def rnn_tanh_cell(
+    input: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+):
+    return torch.rnn_tanh_cell(input, h, w_ih, w_hh, b_ih, b_hh)
+
+
+def lstm_cell(
+    input: Tensor,
+    h: Tensor,
+    c: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+):
+    return torch.lstm_cell(input, (h, c), w_ih, w_hh, b_ih, b_hh)
+
+
+def gru_cell(
+    input: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+):
+    return torch.gru_cell(input, h, w_ih, w_hh, b_ih, b_hh)
 
 
 def local_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1) -> Tensor:
@@ -60,6 +94,23 @@ def perceptron_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> T
     margin = input * target
     loss = -margin * (margin <= 0)
     return loss if reduction == "none" else getattr(loss, reduction)()
+
+
+def linear_cross_entropy(
+    input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = None,
+    weight: Tensor | None = None, reduction: str = "mean", ignore_index: int | None = None, label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:  # fmt: skip
+    classes, *inner, _ = check_linear_cross_entropy(input, linear_weight, target, linear_bias, ignore_index)
+    logits = F.linear(input, linear_weight.flatten(0, -2), None if linear_bias is None else linear_bias.flatten())
+    return F.cross_entropy(
+        logits.reshape(*input.shape[:-1], classes, *inner), target, weight, reduction=reduction,
+        ignore_index=-100 if ignore_index is None else ignore_index, label_smoothing=label_smoothing,
+    )  # fmt: skip
+
+
+if LINEAR_CROSS_ENTROPY:
+    linear_cross_entropy = F.linear_cross_entropy
 
 
 # --- errors ---------------------------------------------------------------------------------------------------
@@ -125,3 +176,25 @@ def check_perceptron_loss(input: Tensor, target: Tensor) -> None:
         raise ValueError(
             f"input and target must have one shape, they have {tuple(input.shape)} and {tuple(target.shape)}"
         )
+
+
+def check_linear_cross_entropy(
+    input: Tensor, linear_weight: Tensor, target: Tensor, linear_bias: Tensor | None, ignore_index: int | None
+) -> tuple[int, ...]:
+    """The shape of linear_weight; RuntimeError where the arguments of linear_cross_entropy do not fit together."""
+    if input.dim() not in (1, 2) or linear_weight.dim() < 2:
+        raise RuntimeError("linear_cross_entropy(): input must have 1 or 2 dimensions and linear_weight at least 2, they "
+                           f"have {input.dim()} and {linear_weight.dim()}")  # fmt: skip
+    classes, *inner, features = linear_weight.shape
+    if input.shape[-1] != features:
+        raise RuntimeError(f"input (N, D) and linear_weight (C, D) must share D, they have {tuple(input.shape)} and "
+                           f"{tuple(linear_weight.shape)}")  # fmt: skip
+    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:-1]:
+        raise RuntimeError(f"linear_bias must have shape {tuple(linear_weight.shape[:-1])}, it has "
+                           f"{tuple(linear_bias.shape)}")  # fmt: skip
+    if inner and input.dim() == 1:
+        raise RuntimeError(f"a linear_weight of shape {tuple(linear_weight.shape)} needs an input (N, {features}), it has "
+                           f"shape {tuple(input.shape)}: give it a batch")  # fmt: skip
+    if target.shape == (*input.shape[:-1], classes, *inner) and ignore_index is not None:
+        raise RuntimeError(f"ignore_index must be None where the target is probabilities, it is {ignore_index}")
+    return tuple(linear_weight.shape)

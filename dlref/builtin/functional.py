@@ -4,7 +4,19 @@ from torch import flatten, unflatten
 from torch.nn import functional as _torch
 from torch.nn.functional import *
 
-from .composed import gaussian_kl, local_linear, perceptron_loss, rbf, reparametrize, tied_linear
+from .composed import (
+    gaussian_kl,
+    gru_cell,
+    linear_cross_entropy,
+    local_linear,
+    lstm_cell,
+    perceptron_loss,
+    rbf,
+    reparametrize,
+    rnn_relu_cell,
+    rnn_tanh_cell,
+    tied_linear,
+)
 
 
 def __getattr__(name: str):
@@ -14,10 +26,15 @@ def __getattr__(name: str):
 __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
     "flatten",
     "gaussian_kl",
+    "gru_cell",
+    "linear_cross_entropy",
     "local_linear",
+    "lstm_cell",
     "perceptron_loss",
     "rbf",
     "reparametrize",
+    "rnn_relu_cell",
+    "rnn_tanh_cell",
     "tied_linear",
     "unflatten",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import os
@@ -56,7 +57,8 @@ def program() -> None:
     """
     gc.disable()
     if (command := "".join(sys.argv[1:2])) in COMMANDS:
-        importlib.import_module(COMMANDS[command][0])
+        with contextlib.suppress(ModuleNotFoundError):  # main() tells which
+            importlib.import_module(COMMANDS[command][0])
     gc.freeze()
     gc.enable()
     status = 0

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import jsonargparse
 
+from ..core.extras import lacking
+
 if TYPE_CHECKING:
     import torch
 
@@ -39,13 +41,18 @@ def fail(message: object) -> NoReturn:
 
 @contextlib.contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turn what wrong use raises, ValueError and OSError, into one line and exit status 2; Ctrl-C into status 130."""
+    """Turn what wrong use raises, ValueError and OSError, and a missing optional package into one line and status 2; Ctrl-C
+    into status 130."""
     try:
         yield
     except (ValueError, OSError) as error:
         if os.environ.get(DEBUG):
             raise
         fail(error)
+    except ModuleNotFoundError as error:
+        if os.environ.get(DEBUG) or not lacking(error):
+            raise
+        fail(lacking(error))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -24,6 +24,7 @@ from .common import Parser, device_named
 if TYPE_CHECKING:
     from ..verify.pairs import Pair
 
+ALGORITHM = ("backpropagation", "fit")
 DTYPES = ("float32", "float64", "bfloat16", "float16", "complex64", "complex128")
 
 
@@ -54,6 +55,7 @@ def list_pairs(arguments: list[str]) -> None:
     beside = Table("kind", "names")
     for kind, classes in others().items():
         beside.add_row(kind, ", ".join(classes))
+    beside.add_row("algorithm", ", ".join(ALGORITHM))
     for shown in (table,) if chosen.family or chosen.section else (table, beside):
         for column in shown.columns:
             column.overflow = "fold"
@@ -62,7 +64,9 @@ def list_pairs(arguments: list[str]) -> None:
 
 def show(arguments: list[str]) -> None:
     options = parser(
-        "show", "A pair, class, optimizer or schedule: its equation, its sources on both sides, its samples."
+        "show",
+        "A pair, class, optimizer or schedule: its equation, its sources on both sides, its samples; or the "
+        "algorithm, backpropagation.",
     )
     options.add_argument("name", help="as in torch.nn.functional, torch.nn or torch.optim, in any case")
     options.add_argument("--kernel", action="store_true", help="the kernel too, the second form for speed")
@@ -72,16 +76,19 @@ def show(arguments: list[str]) -> None:
 
     every, beside = pairs(), others()
     classes = {m.__name__: pair for pair in every.values() for m in pair.manual_modules}
-    known = [*every, *classes, *(name for found in beside.values() for name in found)]
+    known = [*every, *classes, *ALGORITHM, *(name for found in beside.values() for name in found)]
     name = find("name", chosen.name, known)
     console = Console()
     if name in every or name in classes:
         pair = every.get(name) or classes[name]
         show_pair(pair, [getattr(nn, name)] if name in classes else list(pair.manual_modules), chosen.kernel, console)
         return
-    kind, cls = next((kind, found[name]) for kind, found in beside.items() if name in found)
     if chosen.kernel:
-        raise ValueError(f"--kernel must be asked of an operation, {name} is one of the {kind}")
+        raise ValueError(f"--kernel must be asked of an operation, {name} is none")
+    if name in ALGORITHM:
+        show_algorithm(console)
+        return
+    kind, cls = next((kind, found[name]) for kind, found in beside.items() if name in found)
     console.rule(f"{name}: {kind}")
     console.print(inspect.cleandoc(cls.__doc__ or ""), highlight=False, markup=False)
     op = getattr(cls, "op", None)
@@ -118,6 +125,18 @@ def show_pair(pair: Pair, modules: list[type], kernel: bool, console: Console) -
     console.print(f"{len(found)} in float32; the first of them:", highlight=False)
     for sample in found[:5]:
         console.print(f"  {sample!r}", highlight=False, markup=False)
+
+
+def show_algorithm(console: Console) -> None:
+    from ..builtin import training as builtin
+    from ..core.pullback import gradients
+    from ..manual import training as manual
+
+    console.rule("backpropagation: the algorithm, as training.fit runs it")
+    console.print(inspect.cleandoc(manual.__doc__ or ""), highlight=False, markup=False)
+    for side, parts in (("by hand", (manual.step, gradients)), ("built-in", (builtin.step, builtin.gradients)),
+                        ("the loop of both sides", (manual.fit_by,))):  # fmt: skip
+        console.print(panel("\n\n".join(map(source, parts)), f"{side}, {at(parts[0])}"))
 
 
 def panel(code: str, title: str) -> Panel:

@@ -290,11 +290,11 @@ class Op:
 
     def apply(self, values: tuple) -> tuple[Tensor, ...]:
         """The outputs, then what was saved."""
-        if (
-            self.view or not torch.is_grad_enabled() or torch._C._is_tracing()
-        ):  # a traced graph can hold no Python function
+        compiling = torch.compiler.is_compiling()
+        if self.view or not torch.is_grad_enabled() or (not compiling and torch._C._is_tracing()):
+            # a traced graph can hold no Python function
             return (self.definition if torch.is_grad_enabled() else self.form(values)).evaluate(values)
-        if torch.compiler.is_compiling():
+        if compiling:
             return Bridge.apply(self.definition, *values)
         if forward_over_forward():
             return self.definition.evaluate(values)

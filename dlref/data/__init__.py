@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from ..core.extras import optional
+
 SCALES = ("global", "feature", None)
 
 
@@ -44,6 +46,7 @@ class Split:
         return replace(self, train=train, validation=validation, test=test)
 
 
+@optional()
 def digits(images: bool = False, **options) -> Split:
     """scikit-learn's digits: 1,797 images of 8 x 8 pixels (0 to 16), about 180 of each of the ten classes.
 
@@ -62,6 +65,7 @@ def digits(images: bool = False, **options) -> Split:
 IMAGES = {"mnist": ("MNIST", 1, 28), "fashion_mnist": ("FashionMNIST", 1, 28), "cifar10": ("CIFAR10", 3, 32)}
 
 
+@optional()
 def images(
     name: str,
     directory: str | Path = "data",
@@ -119,6 +123,7 @@ def images(
     return split.shaped(channels * size**2) if flat else split
 
 
+@optional()
 def augmentation(
     background: float = 0.0, degrees: float = 10.0, translate: float = 0.1, scale: float = 0.1, shear: float = 8.0
 ) -> Callable[[Tensor], Tensor]:
@@ -135,6 +140,7 @@ def augmentation(
 
 
 def _of_sklearn(name: str, description: str) -> Callable[..., Split]:
+    @optional()
     def load(**options) -> Split:
         from sklearn import datasets
 
@@ -150,6 +156,7 @@ breast_cancer = _of_sklearn("breast_cancer", "scikit-learn's breast cancer: 569 
 diabetes = _of_sklearn("diabetes", "scikit-learn's diabetes: 442 patients, 10 features, a value to predict.")
 
 
+@optional()
 def moons(samples: int = 400, noise: float = 0.2, seed: int = 0, **options) -> Split:
     """Two half-moons in the plane that no line separates: 2 features, 2 classes."""
     from sklearn.datasets import make_moons
@@ -209,6 +216,7 @@ def split(
     )
 
 
+@optional()
 def _divide(indices: list[int], fraction: float, labels: Tensor | None, seed: int) -> tuple[list[int], list[int]]:
     """The indices in two parts, the second a fraction of them; classes keep their proportions."""
     from sklearn.model_selection import train_test_split

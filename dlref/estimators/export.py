@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ..builtin.nn import GaussianNoise
+from ..core.extras import optional
 from ..reuse.convert import convert
 from .common import dtype_of
 
@@ -50,11 +51,9 @@ class ToOnnx(Extended):
             dtype = "float32"
         if dtype is not None:
             module = module.to(getattr(torch, dtype_of(dtype, None).name))
-        try:
+        with optional():
             import onnx
             import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ImportError(f"to_onnx needs {error.name}: pip install onnx onnxscript") from None
         name = "probabilities" if hasattr(self, "predict_proba") else "scores" if is_classifier(self) else "values"
         parameter = next(module.parameters())
         x = torch.zeros(2, self.n_features_in_, dtype=parameter.dtype)

@@ -1,10 +1,13 @@
 """Training under Lightning, by explicit gradients ("manual"), by autograd over them ("bridged"), or by torch ("builtin")."""
 
-from .autoencoder import Autoencoder
-from .classifier import Classifier
-from .data import DigitsDataModule, ImagesDataModule
-from .language import LanguageModel, TextDataModule
-from .learner import Learner
+from ..core.extras import optional
+
+with optional():
+    from .autoencoder import Autoencoder
+    from .classifier import Classifier
+    from .data import DigitsDataModule, ImagesDataModule
+    from .language import LanguageModel, TextDataModule
+    from .learner import Learner
 
 __all__ = [
     "Autoencoder",

@@ -70,6 +70,7 @@ class Learner(lightning.LightningModule):
                              f"{accumulate_grad_batches}")  # fmt: skip
         self.save_hyperparameters()
         self.compiled: Any = None
+        self.scaler: Any = None  # of the loss, where the trainer's precision is 16-mixed
         self.products_before: str | None = None  # of the training that goes on
         self.hp: Any = self.hparams
         # Of the hyperparameters, Lightning removes what cannot be pickled, as a function of LambdaLR's.
@@ -106,7 +107,9 @@ class Learner(lightning.LightningModule):
             z, network_pullback = self.network.vjp(x)  # a. forward
             error, error_pullback = self.criterion.vjp(z, y)  # b. error
             with spending():
-                network_pullback(error_pullback(torch.full_like(error, share))[0], needs=(False,))  # c. chain rule
+                derror = torch.full_like(error, share)
+                derror = derror if self.scaler is None else self.scaler.scale(derror)
+                network_pullback(error_pullback(derror)[0], needs=(False,))  # c. chain rule
         else:
             z = self.network(x)
             error = self.criterion(z, y)
@@ -126,8 +129,6 @@ class Learner(lightning.LightningModule):
             self._log("train", z, error, y)
             if (index + 1) % every and not self.trainer.is_last_batch:
                 return
-            if self.hp.gradient_clip_val is not None:
-                self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
             optimizer.step()  # d. update
             optimizer.zero_grad()
         if self.hp.schedule_every == "step":
@@ -148,6 +149,11 @@ class Learner(lightning.LightningModule):
 
         optimizer.step(closure)
         return found[0], found[1]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients, from which the loss scale has been taken by now."""
+        if self.hp.gradient_clip_val is not None and self.compiled is None:
+            self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
 
     def on_train_epoch_end(self) -> None:
         if self.hp.schedule_every == "epoch":
@@ -172,13 +178,20 @@ class Learner(lightning.LightningModule):
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule is not None else {})
 
     def on_fit_start(self) -> None:
-        if self.hp.backend != "manual":
+        if self.hp.backend == "manual" and self.trainer.world_size > 1:
+            raise ValueError(f"backend 'manual' trains on one device, the trainer has {self.trainer.world_size}: use backend "
+                             "'bridged' for these")  # fmt: skip
+        self.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if self.scaler is None:
             return
-        if "mixed" in str(self.trainer.precision) or self.trainer.world_size > 1:
-            raise ValueError(
-                "backend 'manual' trains on one device in one precision, as 32-true or 64-true; the trainer has "
-                f"{self.trainer.world_size} devices and {self.trainer.precision}: use backend 'bridged' for these"
-            )
+        if self.hp.compile and self.hp.backend == "manual":
+            raise ValueError("compile must be off in 16-mixed, where whether to update is known after the gradients: use "
+                             "bf16-mixed, or backend 'bridged'")  # fmt: skip
+        if self.hp.gradient_clip_val is not None and self.given["optimizer_args"].get("fused"):
+            raise ValueError("gradient_clip_val must be None with a fused optimizer in 16-mixed, as it takes the loss scale "
+                             "from the gradients within its step: leave out fused")  # fmt: skip
+        if self.hp.backend == "manual" and type(self.scaler) is torch.amp.GradScaler:
+            self.scaler.__class__ = manual.amp.GradScaler  # as convert does: the class changes, the state does not
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["products"] = self._products.taken

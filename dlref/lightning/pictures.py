@@ -6,7 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..core.extras import optional
 
+
+@optional()
 def draw_rows(path: Path, rows: dict[str, Tensor]) -> Path:
     """Write a PNG of rows of images under their names; each row is (N, C, H, W), or (N, H W) for square grey images."""
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
 """Deep learning derived by hand: torch tensors, explicit gradients, no autograd."""
 
-from . import functional, init, kernels, nn, optim, training
+from . import amp, functional, init, kernels, nn, optim, training
 
-__all__ = ["functional", "init", "kernels", "nn", "optim", "training"]
+__all__ = ["amp", "functional", "init", "kernels", "nn", "optim", "training"]
 
 nn.functional = functional  # as torch.nn has it

@@ -28,6 +28,7 @@ from .nn.attention import multi_head_attention_forward
 from .nn.batchnorm import batch_norm
 from .nn.blocks import gaussian_kl, reparametrize, tied_linear
 from .nn.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .nn.cross_entropy_loss import cross_entropy, kl_div, nll_loss
 from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance
 from .nn.dot_product_attention import scaled_dot_product_attention
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
@@ -45,7 +46,6 @@ from .nn.likelihood_loss import (
 from .nn.linear import bilinear, linear
 from .nn.linear_loss import linear_cross_entropy
 from .nn.local import local_linear
-from .nn.loss import cross_entropy, kl_div, nll_loss
 from .nn.margin_loss import (
     cosine_embedding_loss,
     hinge_embedding_loss,
@@ -81,7 +81,8 @@ from .nn.pooling import (
 )
 from .nn.rbf import rbf
 from .nn.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
-from .nn.smooth import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
+from .nn.rnn_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
+from .nn.smooth_activation import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin
 from .nn.sparse import embedding
 from .nn.upsampling import interpolate

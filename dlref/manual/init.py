@@ -78,7 +78,7 @@ def _normal_cdf(x: float) -> float:
 
 @torch.no_grad()
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    r"""Every entry val."""
+    r"""Every entry val: $w = v$."""
     return tensor.fill_(val)
 
 
@@ -94,7 +94,7 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def eye_(tensor: Tensor) -> Tensor:
-    r"""The identity: a matrix with ones on its diagonal. ValueError where the tensor has not two dimensions."""
+    r"""The identity, $w_{ij} = [i = j]$. ValueError where the tensor has not two dimensions."""
     _dimensions(tensor, (2,))
     tensor.zero_().diagonal().fill_(1)
     return tensor
@@ -102,7 +102,7 @@ def eye_(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    r"""The identity of a convolution: in each group, output channel d is input channel d.
+    r"""The identity of a convolution: in each group, output channel d is input channel d, $w_{d d} = 1$ at the kernel's centre.
 
     tensor (out, in / groups, *kernel) of 1 to 3 dimensions of kernel. ValueError where out is no multiple of groups.
     """
@@ -208,8 +208,11 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
 
 @torch.no_grad()
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
-    r"""A (semi-)orthogonal matrix times gain, uniformly distributed: Q of a normal matrix's QR, columns signed as R's
-    diagonal. All dimensions but the first count as one. Saxe et al. 2013, arXiv:1312.6120; Mezzadri 2007.
+    r"""A (semi-)orthogonal matrix times gain, uniformly distributed: $W = g\,Q\,\mathrm{sign}(\mathrm{diag} R)$ of a normal
+    matrix $Q R$, so $W^\top W$ or $W W^\top$ is $g^2 I$.
+
+    All dimensions but the first count as one. ValueError where there are fewer than two. Saxe et al. 2013, arXiv:1312.6120;
+    Mezzadri 2007.
     """
     if tensor.dim() < 2:
         raise ValueError(f"orthogonal_: the tensor must have 2 or more dimensions, it has {tensor.dim()}")
@@ -224,7 +227,10 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
 
 @torch.no_grad()
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
-    r"""Normal of deviation std, the fraction sparsity of each column 0. Martens 2010. ValueError where it is no matrix."""
+    r"""Normal, $N(0, \sigma^2)$ with std $\sigma$, but for the fraction sparsity of each column, which is 0.
+
+    ValueError where it is no matrix. Martens 2010 (ICML).
+    """
     _dimensions(tensor, (2,))
     if tensor.is_meta:
         return tensor

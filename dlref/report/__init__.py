@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .. import builtin, data, manual, models
+from ..core.extras import optional
 from ..samples import supported
 from ..verify.compare import Comparison, compare
 from ..verify.pairs import Pair, pairs
@@ -29,6 +30,7 @@ NETWORKS: dict[str, tuple[bool, Callable[[Any], Any]]] = {
 }
 
 
+@optional()
 def build(names: Sequence[str], dtypes: Sequence[str] = DTYPES, epochs: int = 20,
           progress: Callable[[str], None] = lambda what: None) -> str:  # fmt: skip
     """The page's text."""

@@ -20,7 +20,7 @@ LIBRARY = ("dlref.manual.", "dlref.estimators.", __name__)
 # Names that mean another thing in torch and Tensor, or a view, which has no gradient of ours there.
 OTHERS = {"flatten", "unflatten", "unfold"}
 # torch's own names of arguments, numpy's that it takes too, and those of kernels, which do not matter here (None).
-NAMES = {"self": "input", "a": "input", "x": "input", "x1": "input", "axis": "dim", "keepdims": "keepdim",
+NAMES = {"self": "input", "a": "input", "x": "input", "x1": "input", "axis": "dim", "keepdims": "keepdim", "hx": "h",
          "train": "training", "cudnn_enable": None, "cudnn_enabled": None}  # fmt: skip
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -30,7 +30,7 @@ class manual_mode(TorchFunctionMode):  # named as torch.no_grad is
 
     For any code inside, in this thread: modules of torch.nn, other libraries, models that call functions in their forward;
     as a decorator, `@dlref.manual_mode()`, for a function or a generator. Every call that torch takes is taken (`out=`,
-    keywords, numpy's names). What has no counterpart by hand is torch's own: recurrent kernels of torch.nn.LSTM, arithmetic,
+    keywords, numpy's names). What has no counterpart by hand is torch's own: recurrent layers of torch.nn.LSTM, arithmetic,
     tensors that are sparse, quantised or nested, and subclasses that say themselves what a function means.
     """
 
@@ -117,7 +117,9 @@ def _of_schema(theirs: Any, function: Callable) -> Callable:
         number = len(named)
         out = named.pop("out", None)
         named.pop(None, None)
-        fits = number == len(args) + len(kwargs) and required <= named.keys() <= known.keys()
+        fits = (
+            number == len(args) + len(kwargs) and all(n in named for n in required) and all(n in known for n in named)
+        )
         if not fits or isinstance(out, tuple):
             return theirs(*args, **kwargs)
         if "reduction" in order:  # torch's parser reads the default, at::Reduction::Mean, as 0
@@ -126,6 +128,8 @@ def _of_schema(theirs: Any, function: Callable) -> Callable:
             named["stride"] = None  # the kernel's size
         if named.get("padding_idx", 0) is not None and named.get("padding_idx", 0) < 0:
             named["padding_idx"] = None
+        if name == "lstm_cell":  # whose state is a list of two
+            named["h"], named["c"] = named["h"]
         if name.startswith("adaptive_max_pool"):
             named["return_indices"] = True
         if name.endswith("_"):

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ..builtin import composed
+from ..core.compat import databases
 from ..core.pair import OPS
 from .hard import SAMPLES
 
@@ -54,7 +56,7 @@ TORCH_WRONG = {
 
 
 def _linear_cross_entropy(*args: Any, options: Any = None, **kwargs: Any) -> Any:
-    return torch.nn.functional.linear_cross_entropy(*args, **kwargs)
+    return composed.linear_cross_entropy(*args, **kwargs)
 
 
 # What torch's own gradients end in: pooling in three dimensions, of an image without a batch; on a GPU normalisations with a
@@ -97,8 +99,7 @@ def database() -> list:
     collects = gc.isenabled()
     gc.disable()  # a third of the import's time
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit's deprecation, at import
+        with databases():
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that there is no compiler for CUDA
             from torch.testing._internal.common_methods_invocations import op_db
     except ImportError:

@@ -130,7 +130,7 @@ def onednn_rounds_as_float32() -> bool:
     if torch.cpu._is_amx_tile_supported() or not torch.backends.mkldnn.is_available():
         return False
     x = torch.full((256, 256), 1 + 2**-12)
-    with by_onednn():
+    with by_onednn(), torch.autocast("cpu", enabled=False):
         return bool(torch.allclose(x @ x, (x.double() @ x.double()).float(), rtol=1e-5))
 
 

@@ -30,6 +30,7 @@ from ..samples import (
     supported,
     widened,
 )
+from .oracle.care import usual
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,16 @@ def compare(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) 
     autograd and by vjp.
 
     A value departs where its error against float64 is more than twice the built-in's and a few units of rounding; in
-    float64 where the two differ by more than 1e-12. ValueError where the name is unknown, or the dtype not of this pair.
+    float64 where the two differ by more than 1e-12. Inside, products are in full precision, whatever TF32 or autocast are set
+    to, and afterwards those are as they were. ValueError where the name is unknown, or the dtype not of this pair.
     """
     one_of("name", name, NAMES)
     if device == "cpu" and dtype not in supported(name, backward=True):
         raise ValueError(f"dtype must be one that torch's {name} has a gradient in, it is {dtype}")
     comparison = Comparison(name, device, dtype)
-    for sample in samples(name, dtype, device=device):
-        compare_sample(comparison, OPS[name], sample)
+    with usual():
+        for sample in samples(name, dtype, device=device):
+            compare_sample(comparison, OPS[name], sample)
     return comparison
 
 

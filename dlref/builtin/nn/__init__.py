@@ -15,6 +15,7 @@ from .blocks import (
     VariationalAutoencoder,
     VariationalLoss,
 )
+from .linear_loss import LinearCrossEntropyLoss, LinearCrossEntropyOptions
 from .local import LocallyConnected1d, LocallyConnected2d
 from .perceptron import Perceptron, PerceptronLoss
 from .rbf import RBF

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.extras import optional
 from .. import functional as F
 from ..composed import check_rbf
 
@@ -40,6 +41,7 @@ class RBF(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.rbf(input, self.centers, self.widths, self.kernel)
 
+    @optional()
     def fit_centers(self, x: Any, neighbours: int = 2, scale: float = 1.0, seed: int = 0, weight: Any = None) -> RBF:
         r"""Put the centres where scikit-learn's KMeans finds the data's, and the widths as `fit_widths` does.
 

@@ -20,17 +20,17 @@ def _weights(Q, K, M, first, safe):
 
     first: the place of the first of these queries, where key j is seen by query i for j <= i; None where all see all.
     """
-    S = Q @ K.mT
+    Z = Q @ K.mT
     if first is not None:
-        i, j = (torch.arange(max(n, 0), device=S.device) for n in (S.shape[-2], S.shape[-1] - first))
-        S[..., first:].masked_fill_(i.unsqueeze(1) < j, -math.inf)  # the keys before `first` are seen by all
+        i, j = (torch.arange(max(n, 0), device=Z.device) for n in (Z.shape[-2], Z.shape[-1] - first))
+        Z[..., first:].masked_fill_(i.unsqueeze(1) < j, -math.inf)  # the keys before `first` are seen by all
     if M is not None:  # which may be wider than the scores
-        S = S.masked_fill(~M, -math.inf) if M.dtype == torch.bool else S + M
-    if not S.numel():
-        return S
-    top = S.amax(-1, keepdim=True)
+        Z = Z.masked_fill(~M, -math.inf) if M.dtype == torch.bool else Z + M
+    if not Z.numel():
+        return Z
+    top = Z.amax(-1, keepdim=True)
     dead = top == -math.inf if safe else None
-    P = S.sub_(top if dead is None else top.masked_fill_(dead, 0)).exp_()
+    P = Z.sub_(top if dead is None else top.masked_fill_(dead, 0)).exp_()
     total = P.sum(-1, keepdim=True)
     return P.div_(total if dead is None else total.masked_fill_(dead, 1))
 
@@ -40,13 +40,13 @@ def _gradients(dY, dW, P, needs, Q, K, V, kept, share):
     dV = dropped(P, kept, share).mT @ dY if needs.value else None
     if not (needs.query or needs.key or needs.attn_mask):
         return None, None, dV, None
-    dS = dY @ V.mT
+    dZ = dY @ V.mT
     if dW is not None:
-        dS = dS.add_(dW)
+        dZ = dZ.add_(dW)
     if kept is not None:
-        dS = dS.mul_(kept).mul_(share)
-    dS = dS.sub_((dS * P).sum(-1, keepdim=True)).mul_(P)
-    return dS @ K if needs.query else None, dS.mT @ Q if needs.key else None, dV, dS
+        dZ = dZ.mul_(kept).mul_(share)
+    dZ = dZ.sub_((dZ * P).sum(-1, keepdim=True)).mul_(P)
+    return dZ @ K if needs.query else None, dZ.mT @ Q if needs.key else None, dV, dZ
 
 
 def _parts(query, key, value, attn_mask):
@@ -85,6 +85,7 @@ def scaled_dot_product_attention_forward(query, key, value, attn_mask, kept, sha
     if (parts := _parts(Q, K, V, attn_mask)) is None:
         P = _weights(Q, K, attn_mask, 0 if is_causal else None, safe)
         output = (dropped(P, kept, share) @ V).to(query.dtype)
+        # Where the keys are few, the weights take no more than the output, which torch's kernel keeps in their place.
         few = P.shape[-1] * P.itemsize <= output.shape[-1] * output.itemsize
         return output, (P,) if few else ()
     output = Q.new_empty([sum(s.stop - s.start for s in dim) for dim in parts] + [V.shape[-1]])

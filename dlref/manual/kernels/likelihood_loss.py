@@ -11,7 +11,7 @@ from ..nn.likelihood_loss import (
     of_labels,
     soft_margin_loss,
 )
-from ..nn.loss import reduce_loss, unreduced
+from ..nn.reduction import reduce_loss, unreduced
 from .common import log1p_exp, real
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from ..nn.common import times, wide
+from ..nn.cross_entropy_loss import of_classes, pick
 from ..nn.linear import linear
 from ..nn.linear_loss import as_input, as_matrices, linear_cross_entropy, total_of, upstream
-from ..nn.loss import of_classes, pick
-from .loss import others
+from .cross_entropy_loss import others
 
 HELD = 2**15  # numbers that a cache holds
 
@@ -52,7 +52,7 @@ def _by_chunks(
             db = dz.sum(0) if db is None else db.add_(dz.sum(0))
         del z, dz  # before the next chunk is made
     grads = torch.cat(dx) if dx else None, dW, db
-    return as_input(torch.cat(losses), grads, reduction, total, input, linear_weight, linear_bias)
+    return as_input(torch.cat(losses), grads, learn, reduction, total, input, linear_weight, linear_bias)
 
 
 def _over_classes(z, index, counted, share, even, scale):
@@ -100,15 +100,8 @@ def _exponentials(z):
 
 
 @linear_cross_entropy.kernel
-def linear_cross_entropy_forward(
-    input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
-):
-    learn = learn if reduction != "none" else (False,) * 3
-    one = input.new_ones(())
-    loss, *grads = _by_chunks(
-        one, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
-    )
-    return loss, tuple(g for g in grads if g is not None)
+def linear_cross_entropy_forward(input, *rest):
+    return _by_chunks(input.new_ones(()), input, *rest)
 
 
 @linear_cross_entropy.kernel_gradient
@@ -120,7 +113,8 @@ def linear_cross_entropy_gradient(
     wanted = needs.input, needs.linear_weight, needs.linear_bias
     if saved or not any(wanted):
         return linear_cross_entropy.pull(dy, saved, needs, input, linear_weight, target, linear_bias, *rest, learn)
-    _, dx, dW, db = _by_chunks(dy, input, linear_weight, target, linear_bias, *rest, wanted)
+    made = iter(_by_chunks(dy, input, linear_weight, target, linear_bias, *rest, wanted)[1])
+    dx, dW, db = (next(made) if want else None for want in wanted)
     only = needs._replace(input=False, linear_weight=False, linear_bias=False)
     _, _, dtarget, _, dw = linear_cross_entropy.pull(
         dy, saved, only, input, linear_weight, target, linear_bias, *rest, learn

@@ -7,8 +7,8 @@ import math
 import torch
 
 from ..nn.common import concrete, widened
-from ..nn.loss import reduce_loss, unreduced
 from ..nn.margin_loss import multilabel_margin_loss
+from ..nn.reduction import reduce_loss, unreduced
 
 
 def _seen(input, target, reduction):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..nn.common import real_dtype, widened
-from ..nn.loss import reduce_loss, unreduced
-from ..nn.regression_loss import divisor, held, huber_loss, l1_loss, mse_loss, smooth_l1_loss
+from ..nn.common import widened
+from ..nn.reduction import unreduced
+from ..nn.regression_loss import difference, divisor, held, huber_loss, l1_loss, mse_loss, reduced, smooth_l1_loss
 
 
 def _floating(input, target):
@@ -15,30 +15,30 @@ def _plain(input, target, reduction, weight):
     return _floating(input, target) and weight is None
 
 
+def _pull(dy, slope, reduction, needs):
+    """The gradients of input and target, the former written over the slope."""
+    dinput = slope.mul_(unreduced(dy, slope.numel(), reduction))
+    return dinput, -dinput if needs.target else None
+
+
 @l1_loss.kernel(where=_plain)
 def l1_loss_forward(input, target, reduction, weight):
-    d = widened(input) - widened(target)
-    return reduce_loss(d.abs_(), reduction).to(real_dtype(input, target))
+    return reduced(difference(input, target).abs_(), reduction, None, input, target)
 
 
 @l1_loss.kernel_gradient
 def l1_loss_gradient(dy, needs, input, target, reduction):
-    d = widened(input) - widened(target)
-    dinput = d.sgn_().mul_(unreduced(dy, d.numel(), reduction))
-    return dinput, -dinput if needs.target else None
+    return _pull(dy, difference(input, target).sgn_(), reduction, needs)
 
 
 @mse_loss.kernel(where=_plain)
 def mse_loss_forward(input, target, reduction, weight):
-    d = widened(input) - widened(target)
-    return reduce_loss(d.square_(), reduction).to(real_dtype(input, target))
+    return reduced(difference(input, target).square_(), reduction, None, input, target)
 
 
 @mse_loss.kernel_gradient
 def mse_loss_gradient(dy, needs, input, target, reduction):
-    d = widened(input) - widened(target)
-    dinput = d.mul_(2 * unreduced(dy, d.numel(), reduction))
-    return dinput, -dinput if needs.target else None
+    return _pull(2 * widened(dy), difference(input, target), reduction, needs)
 
 
 def _bowl(d, bound, unit):
@@ -55,18 +55,17 @@ def _smooth(input, target, reduction, beta):
 
 @smooth_l1_loss.kernel(where=_smooth)
 def smooth_l1_loss_forward(input, target, reduction, beta):
-    d = widened(input) - widened(target)
+    d = difference(input, target)
     beta = divisor(beta, d)
-    return reduce_loss(_bowl(d, beta, beta), reduction).to(real_dtype(input, target))
+    return reduced(_bowl(d, beta, beta), reduction, None, input, target)
 
 
 @smooth_l1_loss.kernel_gradient
 def smooth_l1_loss_gradient(dy, needs, input, target, reduction, beta):
-    d = widened(input) - widened(target)
+    d = difference(input, target)
     beta = divisor(beta, d)
     d.clamp_(-beta, beta)
-    dinput = (d if beta == 1 else d.div_(beta)).mul_(unreduced(dy, d.numel(), reduction))
-    return dinput, -dinput if needs.target else None
+    return _pull(dy, d if beta == 1 else d.div_(beta), reduction, needs)
 
 
 def _unweighted(input, target, reduction, delta, weight):
@@ -75,13 +74,12 @@ def _unweighted(input, target, reduction, delta, weight):
 
 @huber_loss.kernel(where=_unweighted)
 def huber_loss_forward(input, target, reduction, delta, weight):
-    d = widened(input) - widened(target)
-    return reduce_loss(_bowl(d, held(delta, d), 1), reduction).to(real_dtype(input, target))
+    d = difference(input, target)
+    return reduced(_bowl(d, held(delta, d), 1), reduction, None, input, target)
 
 
 @huber_loss.kernel_gradient
 def huber_loss_gradient(dy, needs, input, target, reduction, delta):
-    d = widened(input) - widened(target)
+    d = difference(input, target)
     delta = held(delta, d)
-    dinput = d.clamp_(-delta, delta).mul_(unreduced(dy, d.numel(), reduction))
-    return dinput, -dinput if needs.target else None
+    return _pull(dy, d.clamp_(-delta, delta), reduction, needs)

@@ -1,11 +1,13 @@
 """torch.nn by hand: modules under torch's names, whose mathematics is ours and whose everything else is torch's."""
 
+import sys
+
 from torch.nn import Module, Parameter
 
 from ...core.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from ...core.module import Manual
 from .. import init
-from . import utils
+from . import cross_entropy_loss, smooth_activation, utils
 from .activation import (
     CELU,
     ELU,
@@ -49,6 +51,7 @@ from .conv import (
     LazyConvTranspose2d,
     LazyConvTranspose3d,
 )
+from .cross_entropy_loss import CrossEntropyLoss, KLDivLoss, NLLLoss
 from .distance import CosineSimilarity, PairwiseDistance
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from .flatten import Flatten, Unflatten
@@ -72,7 +75,6 @@ from .likelihood_loss import (
 from .linear import Bilinear, Identity, LazyLinear, Linear
 from .linear_loss import LinearCrossEntropyLoss
 from .local import LocallyConnected1d, LocallyConnected2d
-from .loss import CrossEntropyLoss, KLDivLoss, NLLLoss
 from .margin_loss import (
     CosineEmbeddingLoss,
     HingeEmbeddingLoss,
@@ -126,7 +128,7 @@ from .rbf import RBF
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from .rnn import GRU, LSTM, RNN
 from .rnn_cell import GRUCell, LSTMCell, RNNCell
-from .smooth import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
+from .smooth_activation import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
 from .softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from .sparse import Embedding
 from .transformer import (
@@ -137,6 +139,9 @@ from .transformer import (
     TransformerEncoderLayer,
 )
 from .upsampling import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+
+# Where modules that were pickled name their class.
+sys.modules |= {f"{__name__}.loss": cross_entropy_loss, f"{__name__}.smooth": smooth_activation}
 
 
 def __getattr__(name: str):

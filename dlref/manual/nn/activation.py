@@ -307,7 +307,10 @@ def hardtanh_prepare(input, min_val, max_val):
 
 @op(builtin=F.hardsigmoid)
 def hardsigmoid(input):
-    r"""Piecewise linear sigmoid: $y = \min(\max(x + 3, 0), 6) / 6$. Any shape; output as input."""
+    r"""Piecewise linear sigmoid: $y = \min(\max(x + 3, 0), 6) / 6$. Any shape; output as input.
+
+    Howard et al. 2019, arXiv:1905.02244, section 5.2.
+    """
     return ((wide(input) + 3).clamp(0, 6) / 6).to(input.dtype)
 
 
@@ -348,7 +351,7 @@ class Hardswish(Manual, torch.nn.Hardswish):
 
 @op(builtin=F.hardshrink)
 def hardshrink(input, lambd=0.5):
-    r"""$y = x$ where $|x| > \lambda$, else 0. Any shape; output as input."""
+    r"""$y = x$ where $|x| > \lambda$, else 0. Any shape; output as input. Donoho & Johnstone 1994 (Biometrika 81)."""
     return torch.where(wide(input).abs() <= lambd, 0, input)
 
 
@@ -368,7 +371,7 @@ class Hardshrink(Manual, torch.nn.Hardshrink):
 def softshrink(input, lambd=0.5):
     r"""$y = \mathrm{sign}(x)\,\max(|x| - \lambda, 0) = x - \min(\max(x, -\lambda), \lambda)$.
 
-    Any shape; output as input. RuntimeError where lambda < 0.
+    Any shape; output as input. RuntimeError where lambda < 0. Donoho & Johnstone 1994 (Biometrika 81).
     """
     x = wide(input)
     return (x - x.clamp(-lambd, lambd)).to(input.dtype)

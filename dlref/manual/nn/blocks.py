@@ -53,7 +53,8 @@ class Residual(Manual, blocks.Residual):
 def tied_linear(input, weight, bias=None):
     r"""$y = W^\top\! x + c$ with the weight of a linear layer that leads the other way.
 
-    input (*, out), weight (out, in), bias (in,); output (*, in).
+    input (*, out), weight (out, in), bias (in,); output (*, in). RuntimeError where they do not fit. Vincent et al. 2010
+    (Journal of Machine Learning Research 11).
     """
     y = input @ weight
     return y if bias is None else y + bias

@@ -11,6 +11,7 @@ import torch
 import torch._prims_common
 from torch import Tensor
 
+from ...core.compat import CLAMP_AT_ITS_BOUND
 from ...core.modes import concrete as concrete
 
 HALF = (torch.float16, torch.bfloat16)
@@ -36,6 +37,11 @@ def widened(tensor: Tensor) -> Tensor:
 def rounded(y: Tensor, input: Tensor) -> Tensor:
     """What was computed of `wide`, `widened` or `floating` numbers, in half precision where the input is."""
     return y.to(input.dtype) if input.dtype in HALF else y
+
+
+def above(z: Tensor) -> Tensor:
+    r"""$[z > 0]$, the slope of $\max(z, 0)$; at 0, where any from 0 to 1 is one, torch's (compat.CLAMP_AT_ITS_BOUND)."""
+    return z > 0 if CLAMP_AT_ITS_BOUND else z >= 0
 
 
 def outer(dy: Tensor, x: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     r"""Cosine of the angle: $y = \sum a\,b,\quad a = x_1 / \max(\lVert x_1 \rVert, \epsilon)$, b of $x_2$ likewise.
 
     x1, x2 broadcast to each other; the sum over dim, which the output lacks. RuntimeError where dim is not there.
+    Salton et al. 1975 (Communications of the ACM 18).
     """
     a, b = wide(x1), wide(x2)
     a, b = torch.broadcast_tensors(a, b)
@@ -123,6 +124,7 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     r"""Unit vectors: $y = x / \max(\lVert x \rVert_p, \epsilon)$ along dim.
 
     Any shape with that dimension; output as input, written to `out` where it is given (then without a gradient).
+    IndexError where there is no such dimension.
     """
     x = wide(input)
     y = (x / _floor(norm(x, p, dim), eps)).to(input.dtype)

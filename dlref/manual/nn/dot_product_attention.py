@@ -26,6 +26,11 @@ def joined(parts):
     return torch.cat(parts, -2) if len(parts) > 1 else parts[0]
 
 
+def of_mask(parts, M):
+    """The gradient of the mask, from that of each block's rows; one row that serves all queries has the sum."""
+    return sum(parts) if M.dim() < 2 or M.shape[-2] == 1 else joined(parts)
+
+
 def of_these(t, rows):
     """These queries' rows of (*, L, E); one row that serves all queries as it is."""
     return t if t is None or rows is None or t.dim() < 2 or t.shape[-2] == 1 else t[..., rows, :]
@@ -42,28 +47,39 @@ def asked(dK, key, groups):
     return dK if groups == 1 else dK.unflatten(-3, (key.shape[-3], groups)).sum(-3)
 
 
-def masked(S, M):
+def masked(Z, M):
     r"""The scores plus M; of bools, $-\infty$ where it is False."""
     if M is None:
-        return S
-    return S.masked_fill(~M, -math.inf) if M.dtype == torch.bool else S + M
+        return Z
+    return Z.masked_fill(~M, -math.inf) if M.dtype == torch.bool else Z + M
 
 
-def causal(S, rows):
+def causal(Z, rows):
     r"""The scores of these queries, $-\infty$ where the key is later than the query."""
     first = 0 if rows is None else rows.start
-    i, j = (torch.arange(n, device=S.device) for n in S.shape[-2:])
-    return S.masked_fill((first + i).unsqueeze(1) < j, -math.inf)
+    i, j = (torch.arange(n, device=Z.device) for n in Z.shape[-2:])
+    return Z.masked_fill((first + i).unsqueeze(1) < j, -math.inf)
 
 
-def softmax(S, safe):
-    r"""$P = e^{S - m} / \sum e^{S - m}$ over the keys, m the largest; of a row masked throughout 0 where safe, else NaN."""
-    if not S.numel():
-        return S
-    m = S.amax(-1, keepdim=True)
-    e = (S - (m.masked_fill(m == -math.inf, 0) if safe else m)).exp()
+def softmax(Z, safe):
+    r"""$P = e^{Z - m} / \sum e^{Z - m}$ over the keys, m the largest; of a row masked throughout 0 where safe, else NaN."""
+    if not Z.numel():
+        return Z
+    m = Z.amax(-1, keepdim=True)
+    e = (Z - (m.masked_fill(m == -math.inf, 0) if safe else m)).exp()
     total = e.sum(-1, keepdim=True)  # at least 1 where a key is seen
     return e / (total.masked_fill(total == 0, 1) if safe else total)
+
+
+def weights(Q, K, M, is_causal, rows):
+    r"""$P = \mathrm{softmax}(Q K^\top + M)$ of these queries."""
+    Z = masked(of_these(Q, rows) @ K.mT, of_these(M, rows))
+    return softmax(causal(Z, rows) if is_causal else Z, safe=M is not None)
+
+
+def of_scores(dP, P):
+    r"""$dZ = P \odot (dP - \sum dP \odot P)$ of $P = \mathrm{softmax}(Z)$."""
+    return P * (dP - (dP * P).sum(-1, keepdim=True))
 
 
 def dropped(P, kept, share):
@@ -76,58 +92,51 @@ def dropped(P, kept, share):
 
 @op(builtin=F.scaled_dot_product_attention, autocast="low")
 def scaled_dot_product_attention(query, key, value, attn_mask, kept, share, is_causal, scale, groups):
-    r"""$Y = P V,\quad P = \mathrm{softmax}(S),\quad S = Q K^\top\! s + M$, the softmax over the keys.
+    r"""$Y = P V,\quad P = \mathrm{softmax}(Z),\quad Z = s\,Q K^\top + M$, the softmax over the keys.
 
-    query (*, L, E), key (*, S, E), value (*, S, V); output (*, L, V). s: scale, $E^{-1/2}$ by default. attn_mask: bool
-    (False: not seen) or numbers M to add, broadcast to (*, L, S); is_causal: key j is seen by query i where $j \le i$;
+    query Q (*, L, E), key K (*, S, E), value V (*, S, E_v); output Y (*, L, E_v). scale: s, $E^{-1/2}$ by default. attn_mask:
+    bool (False: not seen) or numbers M to add, broadcast to (*, L, S); is_causal: key j is seen by query i where $j \le i$;
     a query that sees no key gets 0. dropout_p: of the weights. enable_gqa: the heads, the dimension before the last two, of
     query are a multiple of those of key and value. RuntimeError where they do not fit. Vaswani et al. 2017,
     arXiv:1706.03762, eq. 1; Ainslie et al. 2023, arXiv:2305.13245.
 
-    Long sequences go by blocks of queries, so that the (*, L, S) weights are never held; the gradient makes each block's
-    weights again: Rabe & Staats 2021, arXiv:2112.05682, Dao et al. 2022, arXiv:2205.14135.
+    The (*, L, S) weights are not kept, and of long sequences never held: they go by blocks of queries, and the gradient
+    makes each block's weights again. Rabe & Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135.
     """
     Q, K, V = heads(query, key, value, scale, groups)
-    Y = []
-    for rows in blocks(Q):
-        S = masked(of_these(Q, rows) @ K.mT, of_these(attn_mask, rows))
-        P = softmax(causal(S, rows) if is_causal else S, safe=attn_mask is not None)
-        Y.append(dropped(P, of_these(kept, rows), share) @ V)
-    output = joined(Y).to(query.dtype)
-    # Where the keys are few, the weights take no more than the output, which torch's kernel keeps in their place.
-    few = len(Y) == 1 and P.shape[-1] * P.itemsize <= output.shape[-1] * output.itemsize
-    return output, (P,) if few else ()
+    Y = [dropped(weights(Q, K, attn_mask, is_causal, rows), of_these(kept, rows), share) @ V for rows in blocks(Q)]
+    return joined(Y).to(query.dtype)
 
 
 @scaled_dot_product_attention.gradient
 def scaled_dot_product_attention_gradient(
-    dy, saved, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups
+    dy, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups
 ):
-    r"""$dV = \tilde P^\top dY,\ d\tilde P = dY\, V^\top,\ dP = d\tilde P \odot m / (1 - p)$, without dropout $\tilde P = P$;
-    $dS = P \odot (dP - \sum dP \odot P),\ dM = dS,\ dQ = s\, dS\, K,\ dK = s\, dS^\top Q$.
+    r"""$dV = \tilde P^\top dY,\ d\tilde P = dY\, V^\top$, with $\tilde P = P \odot D / (1 - p)$ after dropout (D: kept) and
+    $dP = d\tilde P \odot D / (1 - p)$ before it; $dZ = P \odot (dP - \sum dP \odot P),\ dM = dZ,\ dQ = s\, dZ\, K,\
+    dK = s\, dZ^\top Q$.
     """
     Q, K, V = heads(query, key, value, scale, groups)
-    dy = wide(dy)
     dQ, dK, dV, dM = [], 0, 0, []
     for rows in blocks(Q):
-        q, dY, M, m = (of_these(t, rows) for t in (Q, dy, attn_mask, kept))
-        if saved:
-            (P,) = saved
-        else:
-            S = masked(q @ K.mT, M)
-            P = softmax(causal(S, rows) if is_causal else S, safe=M is not None)
-        dV = dropped(P, m, share).mT @ dY + dV
-        dP = dropped(dY @ V.mT, m, share)
-        dS = P * (dP - (dP * P).sum(-1, keepdim=True))
-        dQ.append(dS @ K * scale)
-        dK = dS.mT @ q + dK
+        q, dY, D = (of_these(t, rows) for t in (Q, wide(dy), kept))
+        P = weights(Q, K, attn_mask, is_causal, rows)
+        if needs.value:
+            dV = dropped(P, D, share).mT @ dY + dV
+        if needs.query or needs.key or needs.attn_mask:
+            dZ = of_scores(dropped(dY @ V.mT, D, share), P)
+        if needs.query:
+            dQ.append(dZ @ K * scale)
+        if needs.key:
+            dK = dZ.mT @ q + dK
         if needs.attn_mask:
-            dM.append(dS.sum_to_size(M.shape))
-    dK, dV = asked(dK, key, groups), asked(dV, key, groups)
-    if not needs.attn_mask:
-        return joined(dQ), dK, dV
-    of_each = attn_mask.dim() > 1 and attn_mask.shape[-2] > 1  # else one row of M serves all queries
-    return joined(dQ), dK, dV, joined(dM) if of_each else sum(dM)
+            dM.append(dZ.sum_to_size(of_these(attn_mask, rows).shape))
+    return (
+        joined(dQ) if needs.query else None,
+        asked(dK, key, groups) if needs.key else None,
+        asked(dV, key, groups) if needs.value else None,
+        of_mask(dM, attn_mask) if needs.attn_mask else None,
+    )
 
 
 @scaled_dot_product_attention.prepare
@@ -179,17 +188,15 @@ def scaled_dot_product_attention_prepare(
 @op(outputs=("output", "weights"))
 def weighted_attention(query, key, value, attn_mask, kept, share):
     r"""Scaled dot-product attention that also returns its weights $\mathrm{softmax}(Q K^\top E^{-1/2} + M)$, after dropout."""
-    Q = query * query.shape[-1] ** -0.5
-    P = softmax(masked(Q @ key.mT, attn_mask), safe=False)
+    P = softmax(masked(query * query.shape[-1] ** -0.5 @ key.mT, attn_mask), safe=False)
     W = dropped(P, kept, share)
     return (W @ value, W), () if kept is None else (P,)
 
 
 @weighted_attention.gradient
-def weighted_attention_gradient(dy, weights, saved, query, key, value, attn_mask, kept, share):
+def weighted_attention_gradient(dy, weights, saved, needs, query, key, value, attn_mask, kept, share):
     r"""That of scaled_dot_product_attention, and dW of the weights: $dP = dY\, V^\top + dW$."""
     (dY, dW), P, s = dy, saved[0] if saved else weights, query.shape[-1] ** -0.5
-    dV = dropped(P, kept, share).mT @ dY
-    dP = dropped(dY @ value.mT + dW, kept, share)
-    dS = P * (dP - (dP * P).sum(-1, keepdim=True))
-    return dS @ key * s, dS.mT @ query * s, dV, dS
+    dV = dropped(P, kept, share).mT @ dY if needs.value else None
+    dZ = of_scores(dropped(dY @ value.mT + dW, kept, share), P)
+    return dZ @ key * s if needs.query else None, dZ.mT @ query * s if needs.key else None, dV, dZ

@@ -193,7 +193,7 @@ def alpha_dropout_prepare(input, p, training):
 def feature_alpha_dropout(input, mask, a, b):
     r"""`alpha_dropout` of channels: $y = a\,(x \odot m + \alpha' (1 - m)) + b$, one m for each (n, c) of (N, C, *).
 
-    RuntimeError where there are no channels.
+    RuntimeError where there are no channels. Klambauer et al. 2017, arXiv:1706.02515; Tompson et al. 2014, arXiv:1411.4280.
     """
     return torch.addcmul(a * SATURATION * (1 - mask) + b, wide(input), a * mask).to(input.dtype)
 

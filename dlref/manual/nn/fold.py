@@ -50,6 +50,7 @@ def unfold(input, kernel_size, dilation, padding, stride):
     r"""Every block of K places as a column: $y_{(c, k), o} = x_{c,\, o s + k d - p}$.
 
     input (N, C, H, W) or (C, H, W); output (N, C * K, blocks) or (C * K, blocks). RuntimeError where options do not fit.
+    Chellapilla et al. 2006 (IWFHR 10).
     """
     y = _columns(_batched(input, 4), kernel_size, dilation, padding, stride)
     return y if input.dim() == 4 else y.squeeze(0)
@@ -86,7 +87,7 @@ def fold(input, output_size, kernel_size, dilation, padding, stride):
     r"""Columns of blocks added where they overlap: $y_{c, l} = \sum_{o s + k d - p = l} x_{(c, k), o}$.
 
     input (N, C * K, blocks) or (C * K, blocks); output (N, C, *output_size) or (C, *output_size). RuntimeError where the
-    number of blocks or columns does not fit.
+    number of blocks or columns does not fit. Chellapilla et al. 2006 (IWFHR 10).
     """
     y = _images(_batched(input, 3), output_size, kernel_size, dilation, padding, stride)
     return y if input.dim() == 3 else y.squeeze(0)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from .common import HALF, concrete, gated, log1p_exp, logistic, times, wide, widened
-from .loss import check_reduction, reduce_loss, unreduced
+from .reduction import check_reduction, reduce_loss, unreduced
 
 LEAST = 9.999999960041972e-13  # 1e-12 in float32, as torch has it for every dtype
 
@@ -22,7 +22,8 @@ def binary_cross_entropy(input, target, weight=None, reduction="mean"):
     r"""Of probabilities p: $l = -w\,(t \log p + (1 - t) \log(1 - p))$, each logarithm at least -100.
 
     input and target of one shape, input in [0, 1]; weight broadcast to it. Prefer the logits: p near 1 has lost
-    what tells it from 1. ValueError where shapes differ, RuntimeError where p is no probability (on the CPU).
+    what tells it from 1. ValueError where shapes differ, RuntimeError where p is no probability (on the CPU). Bishop 2006,
+    eq. 4.90.
     """
     p = wide(input)
     loss = (target - 1) * (-p).log1p().clamp(min=-100) - target * p.log().clamp(min=-100)
@@ -79,7 +80,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean
     r"""Of logits x: $l = w\,(c\,t\,\zeta(-x) + (1 - t)\,\zeta(x)),\quad \zeta(x) = \log(1 + e^x)$.
 
     $\zeta(-x) = -\log \sigma(x)$, so this is the binary cross entropy of $\sigma(x)$, exact where that is 0 or 1. input
-    and target of one shape; weight w and pos_weight c broadcast to it. ValueError where shapes differ.
+    and target of one shape; weight w and pos_weight c broadcast to it. ValueError where shapes differ. Bishop 2006,
+    eq. 4.90.
     """
     loss = _binary(wide(input), target, pos_weight)
     return reduce_loss(loss if weight is None else loss * weight, reduction).to(input.dtype)
@@ -125,7 +127,11 @@ def binary_cross_entropy_with_logits_prepare(input, target, weight, reduction, p
 
 @op(builtin=F.soft_margin_loss, autocast="float32")
 def soft_margin_loss(input, target, reduction="mean"):
-    r"""Logistic loss of targets 1 and -1: $l = \log(1 + e^{-t x})$. Two tensors broadcast to each other."""
+    r"""Logistic loss of targets 1 and -1: $l = \log(1 + e^{-t x})$.
+
+    input and target broadcast to each other; output a number, or elementwise. ValueError where reduction is wrong. Friedman
+    et al. 2000 (Annals of Statistics 28).
+    """
     return reduce_loss(log1p_exp(_opposed(wide(input), target)), reduction).to(input.dtype)
 
 
@@ -160,7 +166,8 @@ def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
     r"""Binary cross entropies of C labels, their mean:
     $l_n = \frac1C \sum_c w_c\,(t_{nc}\,\zeta(-x_{nc}) + (1 - t_{nc})\,\zeta(x_{nc}))$.
 
-    input and target (*, C), weight broadcast to them; output a number, or (*).
+    input and target (*, C), weight broadcast to them; output a number, or (*). ValueError where reduction is wrong. Nam et
+    al. 2013, arXiv:1312.5419.
     """
     loss = _binary(wide(input), target, None)
     loss = (loss if weight is None else loss * weight).sum(-1) / input.shape[-1]
@@ -204,7 +211,8 @@ def multilabel_soft_margin_loss_prepare(input, target, weight, reduction):
 def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduction="mean"):
     r"""Of counts t with mean $\lambda$: $l = \lambda - t \log \lambda$, with full $+\,\log t!$ by Stirling where t > 1.
 
-    input x is $\log \lambda$, or $\lambda$ itself (then $\log(\lambda + \epsilon)$); target broadcast to it.
+    input x is $\log \lambda$, or $\lambda$ itself (then $\log(\lambda + \epsilon)$); target broadcast to it. ValueError where
+    reduction is wrong. McCullagh & Nelder 1989, chapter 6.
     """
     x = widened(input)
     loss = x.exp() - times(target, x) if log_input else x - times(target, (x + eps).log())
@@ -257,7 +265,8 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     r"""Of normal values t with mean x and variance v: $l = \frac12 (\log v + (x - t)^2 / v)$, with full $+\frac12 \log 2\pi$.
 
     var of the input's shape, or with one dimension 1 or missing at the end, or a number; v is var, at least eps (as in
-    torch the bound does not stop var's gradient). ValueError where var's shape does not fit or it is negative.
+    torch the bound does not stop var's gradient). ValueError where var's shape does not fit or it is negative. Nix &
+    Weigend 1994 (ICNN).
     """
     v = _variance(input, var, eps)
     loss = 0.5 * (v.log() + ((widened(input) - widened(target)) / v.sqrt()).square())

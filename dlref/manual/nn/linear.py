@@ -16,6 +16,7 @@ def linear(input, weight, bias=None):
     r"""Affine map of the last dimension: $y = x W^\top + b$.
 
     input (*, in), weight (out, in) or (in,), bias (out,); output (*, out) or (*). RuntimeError where in differs.
+    Rumelhart et al. 1986 (Nature 323), eq. 1.
     """
     if input.dim() < 2 or weight.dim() != 2 or bias is None:
         y = input @ weight.t()
@@ -54,7 +55,8 @@ def rows(x):
 def bilinear(input1, input2, weight, bias=None):
     r"""Bilinear form per output: $y_o = x_1^\top W_o\, x_2 + b_o$.
 
-    input1 (*, in1), input2 (*, in2), weight (out, in1, in2), bias (out,); output (*, out).
+    input1 (*, in1), input2 (*, in2), weight (out, in1, in2), bias (out,); output (*, out). RuntimeError where they do not
+    fit. Tenenbaum & Freeman 2000 (Neural Computation 12).
     """
     x1, x2, w = widened(input1), widened(input2), widened(weight)
     y = (torch.einsum("...i,oij->...oj", x1, w) * x2.unsqueeze(-2)).sum(-1)

@@ -6,24 +6,23 @@ from __future__ import annotations
 import functools
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from ...builtin import composed
+from ...builtin.nn import linear_loss as builtin
 from ...core.module import Manual
 from ...core.pair import Op
 from ...core.pullback import accumulate, made_of
 from .common import wide, widened
-from .linear import linear
-from .loss import (
+from .cross_entropy_loss import (
     check_class_weight,
     check_index_target,
-    check_reduction,
     check_same_dtype,
     cross_entropy,
     of_classes,
-    reduce_loss,
     total_weight,
 )
+from .linear import linear
+from .reduction import check_reduction, reduce_loss
 
 # The logits that are held at once, 16 MB in float32. Fewer rows read the weight too often for too few products, more gain
 # nothing: 2,048 rows of 32,000 classes and 256 features take 2.6 s by 16 rows, 2.1 s by 128, 2.0 s by 512 (one thread).
@@ -36,8 +35,8 @@ class GradientInForward(Op):
     """An operation whose forward makes gradients on the way: its last argument says which ones somebody may ask for."""
 
     def apply(self, values):
-        recorded = torch.is_grad_enabled()
-        learn = tuple(recorded and isinstance(v, Tensor) and v.requires_grad for v in (*values[:2], values[3]))
+        recorded, of = torch.is_grad_enabled(), (*values[:2], values[3])
+        learn = tuple(may and recorded and v.requires_grad for may, v in zip(values[-1], of, strict=True))
         return super().apply((*values[:-1], learn))
 
 
@@ -47,12 +46,12 @@ def as_matrices(input, linear_weight, linear_bias):
     return x, wide(linear_weight).flatten(0, -2), None if linear_bias is None else wide(linear_bias).flatten()
 
 
-def as_input(loss, grads, reduction, total, input, linear_weight, linear_bias):
-    """The loss (N, d) reduced, and the gradients, each of the shape and dtype of what it is of."""
+def as_input(loss, grads, learn, reduction, total, input, linear_weight, linear_bias):
+    """The loss (N, d) reduced, and the gradients of what learns, each of the shape and dtype of what it is of."""
     loss = loss.reshape(input.shape[:-1] + linear_weight.shape[1:-1])
     loss = loss.sum() / total if reduction == "mean" else reduce_loss(loss, reduction)
-    grads = zip(grads, (input, linear_weight, linear_bias), strict=True)
-    return loss.to(input.dtype), *(None if g is None else g.view_as(of).to(of.dtype) for g, of in grads)
+    grads = zip(grads, (input, linear_weight, linear_bias), learn, strict=True)
+    return loss.to(input.dtype), tuple(g.view_as(of).to(of.dtype) for g, of, learns in grads if learns)
 
 
 def total_of(target, weight, ignore_index, input):
@@ -72,38 +71,36 @@ def upstream(dy, reduction, total, rows, places):
 def _by_chunks(
     dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
 ):
-    """The loss, and for this dy the gradients of input, linear_weight and linear_bias, None for those that do not learn."""
+    """The loss, and for this dy the gradients of those of input, linear_weight and linear_bias that learn."""
     x, W, b = as_matrices(input, linear_weight, linear_bias)
     classes, places = linear_weight.shape[0], linear_weight.shape[1:-1].numel()
     t = target.reshape(len(x), *((classes,) if target.is_floating_point() else ()), places)
     total = total_of(t, weight, ignore_index, input)
-    w = None if weight is None else wide(weight)
     s = upstream(dy, reduction, total, len(x), places)
-    losses, dx = [], []
-    dW, db = x.new_zeros(()), x.new_zeros(())
-    for start in range(0, max(len(x), 1), rows):
-        n = slice(start, start + rows)
-        z = linear.forward(x[n], W, b).unflatten(1, (classes, places))
-        loss, saved = cross_entropy.forward(z, t[n], w, ignore_index, "none", label_smoothing)
+    options = None if weight is None else wide(weight), ignore_index, "none", label_smoothing
+    losses, dx, dW, db = [], [], x.new_zeros(()), x.new_zeros(())
+    for x_n, t_n, s_n in zip(x.split(rows), t.split(rows), s.split(rows), strict=True):
+        z = linear.forward(x_n, W, b).unflatten(1, (classes, places))
+        loss, saved = cross_entropy.forward(z, t_n, *options)
         losses.append(loss)
         del z  # before what is as large is made
         if any(learn):
-            dz, *_ = cross_entropy.pull(s[n], saved, OF_LOGITS, t[n], w, ignore_index, "none", label_smoothing)
+            dz, *_ = cross_entropy.pull(s_n, saved, OF_LOGITS, t_n, *options)
             dz = dz.flatten(1)
             if learn[0]:
                 dx.append(dz @ W)
             if learn[1]:
-                dW = dW + dz.t() @ x[n]
+                dW = dW + dz.t() @ x_n
             if learn[2]:
                 db = db + dz.sum(0)
             del dz
         del saved
-    grads = [g if learns else None for g, learns in zip((torch.cat(dx) if dx else None, dW, db), learn, strict=True)]
-    return as_input(torch.cat(losses), grads, reduction, total, input, linear_weight, linear_bias)
+    grads = torch.cat(dx) if dx else None, dW, db
+    return as_input(torch.cat(losses), grads, learn, reduction, total, input, linear_weight, linear_bias)
 
 
 @functools.partial(
-    GradientInForward, builtin=F.linear_cross_entropy, autocast="float32", view=False, outputs=("output",)
+    GradientInForward, builtin=composed.linear_cross_entropy, autocast="float32", view=False, outputs=("output",)
 )
 def linear_cross_entropy(
     input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
@@ -121,12 +118,10 @@ def linear_cross_entropy(
         raise RuntimeError(
             f"input and linear_weight must have one dtype, they have {input.dtype} and {linear_weight.dtype}"
         )
-    learn = learn if reduction != "none" else (False,) * 3  # else each row will have an upstream gradient of its own
     one = input.new_ones(())
-    loss, *grads = _by_chunks(
+    return _by_chunks(
         one, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
     )
-    return loss, tuple(g for g in grads if g is not None)
 
 
 @linear_cross_entropy.gradient
@@ -140,14 +135,14 @@ def linear_cross_entropy_gradient(
 
     With one dy for all rows they are dy times those for dy = 1, which the forward saved.
     """
-    made = iter(saved)
-    grads = [dy * next(made) if saved and learns else None for learns in learn]
-    wanted = needs.input, needs.linear_weight, needs.linear_bias
-    if any(want and grad is None for want, grad in zip(wanted, grads, strict=True)):
-        _, *grads = _by_chunks(
+    wanted, grads = (needs.input, needs.linear_weight, needs.linear_bias), [dy * g for g in saved]
+    if any(want and not learns for want, learns in zip(wanted, learn, strict=True)):
+        _, grads = _by_chunks(
             dy, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, wanted
         )  # fmt: skip
-    dx, dW, db = grads
+        learn = wanted
+    made = iter(grads)
+    dx, dW, db = (next(made) if learns else None for learns in learn)
     if not (target.is_floating_point() and (needs.target or needs.weight)):
         return dx, dW, None, db, None
     x, W, b = as_matrices(input, linear_weight, linear_bias)
@@ -158,7 +153,7 @@ def linear_cross_entropy_gradient(
     return dx, dW, dtarget, db, dw
 
 
-class LinearCrossEntropyLoss(Manual, torch.nn.LinearCrossEntropyLoss):
+class LinearCrossEntropyLoss(Manual, builtin.LinearCrossEntropyLoss):
     """The module of `linear_cross_entropy`."""
 
     op = linear_cross_entropy
@@ -198,19 +193,9 @@ def linear_cross_entropy_prepare(
     input, linear_weight, target, linear_bias=None, weight=None, reduction="mean", ignore_index=None, label_smoothing=0.0,
     options=None,
 ):  # fmt: skip
-    if input.dim() not in (1, 2) or linear_weight.dim() < 2:
-        raise RuntimeError("linear_cross_entropy(): input must have 1 or 2 dimensions and linear_weight at least 2, they "
-                           f"have {input.dim()} and {linear_weight.dim()}")  # fmt: skip
-    classes, *inner, features = linear_weight.shape
-    if input.shape[-1] != features:
-        raise RuntimeError(f"input (N, D) and linear_weight (C, D) must share D, they have {tuple(input.shape)} and "
-                           f"{tuple(linear_weight.shape)}")  # fmt: skip
-    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:-1]:
-        raise RuntimeError(f"linear_bias must have shape {tuple(linear_weight.shape[:-1])}, it has "
-                           f"{tuple(linear_bias.shape)}")  # fmt: skip
-    if inner and input.dim() == 1:
-        raise RuntimeError(f"a linear_weight of shape {tuple(linear_weight.shape)} needs an input (N, {features}), it has "
-                           f"shape {tuple(input.shape)}: give it a batch")  # fmt: skip
+    classes, *inner, features = composed.check_linear_cross_entropy(
+        input, linear_weight, target, linear_bias, ignore_index
+    )
     check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must lie in [0, 1], it is {label_smoothing}")
@@ -220,8 +205,6 @@ def linear_cross_entropy_prepare(
         if not target.is_floating_point():
             raise RuntimeError("a target of the logits' shape holds class probabilities and must be floating point, it is "
                                f"{target.dtype}: class indices have no dimension of classes")  # fmt: skip
-        if ignore_index is not None:
-            raise RuntimeError(f"ignore_index must be None where the target is probabilities, it is {ignore_index}")
     else:
         check_index_target(logits, target)
     n = input.shape[0] if input.dim() == 2 else 1
@@ -229,7 +212,8 @@ def linear_cross_entropy_prepare(
     if torch.compiler.is_compiling():
         rows = max(rows, -(-n // COMPILED_CHUNKS))
     ignore_index = -100 if ignore_index is None else ignore_index
-    learn = (True, True, linear_bias is not None)
+    # With "none" each row will have an upstream gradient of its own.
+    learn = (True, True, linear_bias is not None) if reduction != "none" else (False,) * 3
     return (
         input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
     )  # fmt: skip

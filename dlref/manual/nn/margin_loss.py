@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from ...core.module import Manual
 from ...core.pair import op
-from .common import HALF, floating, real_dtype, widened
+from .common import HALF, above, floating, real_dtype, widened
+from .cross_entropy_loss import pick
 from .distance import PairwiseDistance, norm, norm_gradient, pairwise_distance
-from .loss import check_reduction, pick, reduce_loss, unreduced
+from .reduction import check_reduction, reduce_loss, unreduced
 
 # --- one score, two scores --------------------------------------------------------------------------------------
 
@@ -21,7 +22,8 @@ from .loss import check_reduction, pick, reduce_loss, unreduced
 def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
     r"""Hinge of a distance x: $l = x$ for target 1, $\max(0, m - x)$ for target -1.
 
-    input and target broadcast to each other; output a number, or elementwise. Any other target gets both terms.
+    input and target broadcast to each other; output a number, or elementwise. Any other target gets both terms. ValueError
+    where reduction is wrong. Mobahi et al. 2009 (ICML).
     """
     x = widened(input)
     loss = torch.where(target != -1, x, 0) + torch.where(target != 1, (margin - x).clamp(min=0), 0)
@@ -32,7 +34,7 @@ def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
 def hinge_embedding_loss_gradient(dy, input, target, margin, reduction):
     r"""$dx = s\,([t \ne -1] - [t \ne 1][m - x > 0])$; s is dy, for the mean dy/n."""
     x = widened(input)
-    slope = (target != -1).to(x.dtype) - ((target != 1) & (margin - x > 0)).to(x.dtype)
+    slope = (target != -1).to(x.dtype) - ((target != 1) & above(margin - x)).to(x.dtype)
     return unreduced(dy, slope.numel(), reduction) * slope
 
 
@@ -52,7 +54,8 @@ def hinge_embedding_loss_prepare(input, target, margin, reduction):
 def margin_ranking_loss(input1, input2, target, margin=0, reduction="mean"):
     r"""Ranking: $l = \max(0, -t (x_1 - x_2) + m)$; t = 1 wants $x_1$ above $x_2$ by the margin, t = -1 below.
 
-    Three tensors of one number of dimensions, broadcast to each other; RuntimeError where they have not.
+    Three tensors of one number of dimensions, broadcast to each other; RuntimeError where they have not. Joachims 2002
+    (KDD).
     """
     z = -widened(target) * (widened(input1) - widened(input2)) + margin
     dtype = functools.reduce(torch.promote_types, (t.dtype for t in (input1, input2, target)))
@@ -65,7 +68,7 @@ def margin_ranking_loss_gradient(dy, input1, input2, target, margin, reduction):
     r"""$dx_1 = -s\,t\,[l > 0] = -dx_2,\quad dt = -s\,(x_1 - x_2)\,[l > 0]$; s is dy, for the mean dy/n."""
     difference = widened(input1) - widened(input2)
     z = -widened(target) * difference + margin
-    s = unreduced(dy, z.numel(), reduction) * (z > 0).to(z.dtype)
+    s = unreduced(dy, z.numel(), reduction) * above(z).to(z.dtype)
     return -s * target, s * target, -s * difference
 
 
@@ -89,6 +92,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, reduction="mean"):
     r"""Of the cosine c of two vectors: $l = 1 - c$ for target 1, $\max(0, c - m)$ for target -1, else 0.
 
     $c = \sum x_1 x_2 / \sqrt{q_1 q_2},\quad q = \sum x^2 + 10^{-12}$. input1, input2 (N, D), target (N); or (D) and ().
+    RuntimeError where they do not fit. After Bromley et al. 1993 (NIPS 6), whose twin networks learn by their cosine.
     """
     a, b, _, _ = _directions(floating(input1), floating(input2), target.dim())
     c = (a * b).sum(target.dim())
@@ -104,7 +108,7 @@ def cosine_embedding_loss_gradient(dy, input1, input2, target, margin, reduction
     dim = target.dim()
     a, b, r1, r2 = _directions(floating(input1), floating(input2), dim)
     c = (a * b).sum(dim)
-    slope = ((target == -1) & (c - margin > 0)).to(c.dtype) - (target == 1).to(c.dtype)
+    slope = ((target == -1) & above(c - margin)).to(c.dtype) - (target == 1).to(c.dtype)
     dc = (unreduced(dy, slope.numel(), reduction) * slope).unsqueeze(dim)
     c = c.unsqueeze(dim)
     return dc * (b - c * a) / r1, dc * (a - c * b) / r2
@@ -144,8 +148,8 @@ def _check_rows(name, input):
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="mean"):
     r"""Multi-class hinge: $l = \frac{w_y}{C} \sum_{i \ne y} \max(0, z_i)^p,\quad z_i = m - x_y + x_i$.
 
-    input (N, C) or (C), target (N) or () int64 classes, p 1 or 2, weight (C).
-    Weston & Watkins 1999 (ESANN).
+    input (N, C) or (C), target (N) or () int64 classes, p 1 or 2, weight (C). ValueError where p or reduction is another,
+    RuntimeError where shapes do not fit, IndexError where there is no such class. Weston & Watkins 1999 (ESANN).
     """
     x = _rows(input)
     z, w, _ = _hinges(x, target, margin, weight)
@@ -205,7 +209,8 @@ def multi_margin_loss_prepare(input, target, p, margin, weight, reduction):
 def multilabel_margin_loss(input, target, reduction="mean"):
     r"""Multi-label hinge: $l = \frac1C \sum_{j \in T} \sum_{i \notin T} \max(0, z_{ji}),\quad z_{ji} = 1 - x_j + x_i$.
 
-    input (N, C) or (C); target of its shape, int64: the classes of T, ended by the first -1.
+    input (N, C) or (C); target of its shape, int64: the classes of T, ended by the first -1. ValueError where reduction is
+    wrong, RuntimeError where shapes do not fit. Elisseeff & Weston 2001 (NIPS 14).
     """
     x = _rows(input)
     z, count = _pairs(x, target)
@@ -285,7 +290,7 @@ def triplet_margin_loss_gradient(dy, anchor, positive, negative, margin, p, eps,
     sides = _sides(anchor, positive, negative, eps, swap)
     norms = [norm(v, p, -1) for v in sides]
     u_ap, u_an, *rest = (norm_gradient(v, n, p, -1) for v, n in zip(sides, norms, strict=True))
-    active = margin + norms[0] - _nearest(*norms[1:]) > 0
+    active = above(margin + norms[0] - _nearest(*norms[1:]))
     s = unreduced(dy, active.numel(), reduction)
     g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
     if not swap:
@@ -330,7 +335,7 @@ def triplet_hinge(from_positive, from_negative, between, margin, reduction):
 def triplet_hinge_gradient(dy, from_positive, from_negative, between, margin, reduction):
     r"""$dd_{ap} = s\,[l > 0]$, and its negative to the smaller of the others, half to each where they are equal."""
     nearer = from_negative if between is None else torch.minimum(from_negative, between)
-    active = margin + from_positive - nearer > 0
+    active = above(margin + from_positive - nearer)
     g = unreduced(dy, active.numel(), reduction) * active.to(nearer.dtype)
     if between is None:
         return g, -g
@@ -344,7 +349,7 @@ def triplet_margin_with_distance_loss(
     r"""Triplets by a distance of one's own: $l = \max(0, m + d(a, p) - d(a, n))$, with swap $\min(d(a, n), d(p, n))$.
 
     distance_function: of two tensors, by default pairwise_distance. In `vjp` its own `vjp` gives its gradient, and
-    where it has none torch.func does: it is its author's code.
+    where it has none torch.func does: it is its author's code. Errors as triplet_margin_loss. Balntas et al. 2016.
     """
     distance = pairwise_distance if distance_function is None else distance_function
     _check_triplet(anchor, positive, negative, margin, reduction)

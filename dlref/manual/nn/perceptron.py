@@ -10,7 +10,7 @@ from ...builtin.nn import perceptron
 from ...core.module import Manual
 from ...core.pair import op
 from .linear import linear
-from .loss import check_reduction, reduce_loss, unreduced
+from .reduction import check_reduction, reduce_loss, unreduced
 
 
 @op(builtin=builtin.perceptron_loss)

@@ -69,6 +69,7 @@ def pixel_unshuffle(input, downscale_factor):
     r"""The inverse of pixel_shuffle: $y_{c r^2 + i r + j,\, h,\, w} = x_{c,\, h r + i,\, w r + j}$.
 
     input (*, C, H r, W r), output (*, C r², H, W). RuntimeError where r does not divide height and width.
+    Shi et al. 2016, arXiv:1609.05158.
     """
     return _unshuffled(input, downscale_factor).clone()
 

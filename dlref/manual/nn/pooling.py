@@ -63,7 +63,8 @@ def max_pool(input, options, ceil_mode):
 
     input (N, C, *L) or (C, *L); output (N, C, *O) with $O = \lfloor (L + 2 p - d (K - 1) - 1) / s \rfloor + 1$, or with
     ceil_mode the ceiling, for windows that begin within; padding never wins. return_indices: the flat index of each largest
-    element beside it, the first of equals. RuntimeError where options do not fit.
+    element beside it, the first of equals. RuntimeError where options do not fit. Riesenhuber & Poggio 1999 (Nature
+    Neuroscience 2); Scherer et al. 2010 (ICANN).
     """
     return largest(input, elements(input, options, ceil_mode)), ()
 
@@ -116,7 +117,7 @@ def adaptive_max_pool(input, size):
     $\lfloor o L / O \rfloor \le l < \lceil (o + 1) L / O \rceil$.
 
     input (N, C, *L) or (C, *L), output_size O (None keeps L); output (N, C, *O), with return_indices the flat indices
-    beside it. RuntimeError where sizes do not fit.
+    beside it. RuntimeError where sizes do not fit. He et al. 2014, arXiv:1406.4729.
     """
     return largest(input, adaptive_elements(input, size)), ()
 
@@ -166,7 +167,7 @@ def avg_pool(input, options, ceil_mode, count_include_pad, divisor_override):
 
     input (N, C, *L) or (C, *L); output (N, C, *O) as of max pooling. $c_o$: the window's size with its padding, without it
     where count_include_pad is False, or divisor_override. Of integers the mean is rounded towards zero. RuntimeError where
-    options do not fit.
+    options do not fit. LeCun et al. 1998 (Proc. IEEE 86), section II, whose means had a factor and a bias that learn.
     """
     y = total(widened(input), options, ceil_mode)
     c = divisor_override or counts(input, options, ceil_mode, count_include_pad)
@@ -224,6 +225,7 @@ def adaptive_avg_pool(input, size):
     $\lfloor o L / O \rfloor \le l < \lceil (o + 1) L / O \rceil$, of which there are $c_o$.
 
     input (N, C, *L) or (C, *L), output_size O (None keeps L); output (N, C, *O). RuntimeError where sizes do not fit.
+    Lin et al. 2013, arXiv:1312.4400 (O = 1); He et al. 2014, arXiv:1406.4729.
     """
     x = wide(input)
     return (adaptive_total(x, size) / adaptive_counts(x, size)).to(input.dtype)
@@ -284,7 +286,7 @@ def lp_pool(input, norm_type, options, ceil_mode):
 
     input (N, C, *L) or (C, *L); norm_type p, $\pm\infty$ for the largest and the smallest $|x|$; output (N, C, *O) as of
     max pooling without padding. NaN where the sum is negative, which an odd p allows. ValueError where p is 0, RuntimeError
-    where options do not fit.
+    where options do not fit. Sermanet et al. 2012, arXiv:1204.3968.
     """
     if math.isinf(norm_type):
         sign = math.copysign(1, norm_type)
@@ -346,7 +348,8 @@ def max_unpool(input, indices, size):
     r"""The partial inverse of max pooling: $y_{i_o} = x_o$, zero elsewhere.
 
     input (N, C, *L) or (C, *L), indices as max pooling returns them; output (N, C, *O), O of output_size or
-    $(L - 1) s - 2 p + K$. RuntimeError or ValueError where sizes do not fit or an index lies outside.
+    $(L - 1) s - 2 p + K$. RuntimeError or ValueError where sizes do not fit or an index lies outside. Zeiler & Fergus
+    2013, arXiv:1311.2901, section 2.1.
     """
     n = len(size)
     zeros = input.new_zeros((*input.shape[:-n], math.prod(size)))

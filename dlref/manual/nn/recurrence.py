@@ -3,6 +3,9 @@
 Sequences stand packed: the rows of all sequences at step 1, then those at step 2, ..., the longest sequences first, and
 `sizes` says how many rows each step has. Sequences of one length are the case of equal sizes. The input's products for all
 steps are one matrix product, and so are the weights' gradients; only what depends on the step before is in the loop.
+
+Gates are torch.sigmoid, and not `logistic`: that keeps the digits of a sigmoid below the smallest normal number, which as a
+gate is a factor of a term of a sum, where they are lost.
 """
 
 from __future__ import annotations

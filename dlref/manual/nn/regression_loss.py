@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from .common import real_dtype, warn, widened
-from .loss import check_reduction, reduce_loss
+from .reduction import check_reduction, reduce_loss
 
 
 def _check(name, input, target, reduction, weight=None):
@@ -26,11 +26,11 @@ def _check(name, input, target, reduction, weight=None):
         )
 
 
-def _difference(input, target):
+def difference(input, target):
     return widened(input) - widened(target)
 
 
-def _reduce(loss, reduction, weight, input, target, normalised=True):
+def reduced(loss, reduction, weight, input, target, normalised=True):
     """The reduction, weighted: the mean is $\\sum w l / \\sum w$ where normalised, else $\\sum w l / n$."""
     if weight is None:
         loss = reduce_loss(loss, reduction)
@@ -42,7 +42,7 @@ def _reduce(loss, reduction, weight, input, target, normalised=True):
 
 
 def _pull(dy, slope, loss, reduction, weight, needs, normalised=True):
-    r"""Gradients of `_reduce`, given the slopes $dl/d(input)$ and the losses of the elements, which only the weight's asks
+    r"""Gradients of `reduced`, given the slopes $dl/d(input)$ and the losses of the elements, which only the weight's asks
     for: of input, target $(= -)$ and weight.
 
     $dw = s\,l$, for the normalised mean $s\,(l - E)$ with $E = \sum w l / \sum w$.
@@ -67,15 +67,15 @@ def l1_loss(input, target, reduction="mean", weight=None):
     r"""Absolute error: $l = |x - y|$, its mean or sum, weighted where there is a weight (mean $\sum w l / \sum w$).
 
     input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
-    "none" as the input. ValueError where reduction or weight is wrong.
+    "none" as the input. ValueError where reduction or weight is wrong. Boscovich 1757.
     """
-    return _reduce(_difference(input, target).abs(), reduction, weight, input, target)
+    return reduced(difference(input, target).abs(), reduction, weight, input, target)
 
 
 @l1_loss.gradient
 def l1_loss_gradient(dy, needs, input, target, reduction, weight):
     r"""$dx = s\,w\,\mathrm{sign}(x - y)$, 0 at 0, and minus that for y; s: dy, for the mean dy over its denominator."""
-    d = _difference(input, target)
+    d = difference(input, target)
     dinput, dtarget, dweight = _pull(dy, d.sgn(), d.abs() if needs.weight else None, reduction, weight, needs)
     return dinput, dtarget, None, dweight
 
@@ -99,14 +99,15 @@ def mse_loss(input, target, reduction="mean", weight=None):
 
     input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
     "none" as the input. It grows without bound, so that one outlier may outweigh all else. ValueError as l1_loss.
+    Legendre 1805; Gauss 1809.
     """
-    return _reduce(_difference(input, target).square(), reduction, weight, input, target)
+    return reduced(difference(input, target).square(), reduction, weight, input, target)
 
 
 @mse_loss.gradient
 def mse_loss_gradient(dy, needs, input, target, reduction, weight):
     r"""$dx = 2\,s\,w\,(x - y)$, and minus that for y; s: dy, for the mean dy over its denominator."""
-    d = _difference(input, target)
+    d = difference(input, target)
     dinput, dtarget, dweight = _pull(dy, 2 * d, d.square() if needs.weight else None, reduction, weight, needs)
     return dinput, dtarget, None, dweight
 
@@ -150,17 +151,17 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
     input and target of one shape (others are broadcast, with a warning); beta 0 is l1_loss. Girshick 2015,
     arXiv:1504.08083, eq. 3. RuntimeError where beta is negative.
     """
-    d = _difference(input, target)
+    d = difference(input, target)
     if not beta:
-        return _reduce(d.abs(), reduction, None, input, target)
+        return reduced(d.abs(), reduction, None, input, target)
     beta = divisor(beta, d)
-    return _reduce(_bowl(d, beta, beta), reduction, None, input, target)
+    return reduced(_bowl(d, beta, beta), reduction, None, input, target)
 
 
 @smooth_l1_loss.gradient
 def smooth_l1_loss_gradient(dy, needs, input, target, reduction, beta):
     r"""$dx = s\,\mathrm{clamp}(d / \beta, -1, 1)$; s is dy, for the mean dy/n."""
-    d = _difference(input, target)
+    d = difference(input, target)
     if not beta:
         return _pull(dy, d.sgn(), None, reduction, None, needs)[:2]
     beta = divisor(beta, d)
@@ -188,14 +189,14 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     input and target of one shape (others are broadcast, with a warning), weight of the input's (the mean is
     $\sum w l / n$). Huber 1964. RuntimeError where delta is not positive.
     """
-    d = _difference(input, target)
-    return _reduce(_bowl(d, held(delta, d)), reduction, weight, input, target, normalised=False)
+    d = difference(input, target)
+    return reduced(_bowl(d, held(delta, d)), reduction, weight, input, target, normalised=False)
 
 
 @huber_loss.gradient
 def huber_loss_gradient(dy, needs, input, target, reduction, delta, weight):
     r"""$dx = s\,w\,\mathrm{clamp}(d, -\delta, \delta)$; s is dy, for the mean dy/n."""
-    d = _difference(input, target)
+    d = difference(input, target)
     delta = held(delta, d)
     loss = _bowl(d, delta) if needs.weight else None
     dinput, dtarget, dweight = _pull(dy, d.clamp(-delta, delta), loss, reduction, weight, needs, normalised=False)

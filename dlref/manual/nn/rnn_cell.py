@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ...builtin import functional as builtin
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import accumulate, made_of
@@ -18,6 +19,21 @@ def step_gradient(delta: Tensor, needs, input: Tensor, h: Tensor, w_ih: Tensor, 
     dinput, dw_ih, db = affine_gradient(delta, needs, input, w_ih)
     dh, dw_hh = delta @ w_hh if needs.h else None, outer(delta, h) if needs.w_hh else None
     return dinput, dh, dw_ih, dw_hh, db, db
+
+
+def check_cell(name, gates, input, states, w_ih, w_hh):
+    size = w_hh.shape[-1]
+    if input.dim() != 2:
+        raise RuntimeError(f"{name}(): the input must have 2 dimensions, it has {input.dim()}")
+    if tuple(w_ih.shape) != (gates * size, input.shape[1]) or tuple(w_hh.shape) != (gates * size, size):
+        raise RuntimeError(f"{name}(): of inputs (N, {input.shape[1]}) w_ih and w_hh must have shapes "
+                           f"{(gates * size, input.shape[1])} and {(gates * size, size)}, they have {tuple(w_ih.shape)} and "
+                           f"{tuple(w_hh.shape)}")  # fmt: skip
+    for s in states:
+        if tuple(s.shape) != (len(input), size):
+            raise RuntimeError(
+                f"{name}(): the hidden state must have shape {(len(input), size)}, it has {tuple(s.shape)}"
+            )
 
 
 class Cell(Manual):
@@ -42,12 +58,6 @@ class Cell(Manual):
                 if s.dim() not in (1, 2):
                     raise ValueError(f"{name}(): the hidden state must have 1 or 2 dimensions, it has {s.dim()}")
             states = states if batched else tuple(s.unsqueeze(0) for s in states)
-        if x.shape[1] != self.input_size:
-            raise RuntimeError(f"{name}(): the input must have {self.input_size} features, it has {x.shape[1]}")
-        for s in states:
-            if tuple(s.shape) != (len(x), self.hidden_size):
-                raise RuntimeError(f"{name}(): the hidden state must have shape {(len(x), self.hidden_size)}, it has "
-                                   f"{tuple(s.shape)}")  # fmt: skip
         return (x, *states, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh), batched
 
     def _operation(self):
@@ -82,7 +92,7 @@ class Cell(Manual):
 # --- Elman ------------------------------------------------------------------------------------------------------
 
 
-@op(autocast={"cuda": "low"})
+@op(builtin=builtin.rnn_relu_cell, autocast={"cuda": "low"})
 def rnn_relu_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""$h' = \max(0, W_{ih} x + b_{ih} + W_{hh} h + b_{hh})$: `rnn_tanh_cell` with ReLU. Le et al. 2015, arXiv:1504.00941."""
     return torch.clamp(affine(input, w_ih, b_ih) + affine(h, w_hh, b_hh), min=0)
@@ -90,24 +100,25 @@ def rnn_relu_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
 
 @rnn_relu_cell.gradient
 def rnn_relu_cell_gradient(dy, output, needs, input, h, w_ih, w_hh):
-    r"""$\delta = dy\,[h' > 0]$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum_n \delta x^\top,\
-    dW_{hh} = \sum_n \delta h^\top,\ db = \sum_n \delta$."""
+    r"""$\delta = dy\,[h' > 0]$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum \delta x^\top,\
+    dW_{hh} = \sum \delta h^\top,\ db = \sum \delta$."""
     return step_gradient(dy * output.sign(), needs, input, h, w_ih, w_hh)
 
 
-@op(autocast={"cuda": "low"})
+@op(builtin=builtin.rnn_tanh_cell, autocast={"cuda": "low"})
 def rnn_tanh_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""Elman's step: $h' = \tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh})$.
 
-    input (N, I), h (N, H), w_ih (H, I), w_hh (H, H), b_ih and b_hh (H,); output (N, H). Elman 1990 (Cognitive Science 14).
+    input (N, I), h (N, H), w_ih (H, I), w_hh (H, H), b_ih and b_hh (H,); output (N, H). RuntimeError where they do not fit.
+    Elman 1990 (Cognitive Science 14).
     """
     return torch.tanh(affine(input, w_ih, b_ih) + affine(h, w_hh, b_hh))
 
 
 @rnn_tanh_cell.gradient
 def rnn_tanh_cell_gradient(dy, output, needs, input, h, w_ih, w_hh):
-    r"""$\delta = dy\,(1 - h'^2)$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum_n \delta x^\top,\
-    dW_{hh} = \sum_n \delta h^\top,\ db = \sum_n \delta$."""
+    r"""$\delta = dy\,(1 - h'^2)$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum \delta x^\top,\
+    dW_{hh} = \sum \delta h^\top,\ db = \sum \delta$."""
     return step_gradient(dy * (1 - output.square()), needs, input, h, w_ih, w_hh)
 
 
@@ -122,16 +133,29 @@ class RNNCell(Cell, torch.nn.RNNCell):
         return rnn_relu_cell if self.nonlinearity == "relu" else rnn_tanh_cell
 
 
+@rnn_relu_cell.prepare
+def rnn_relu_cell_prepare(input, h, w_ih, w_hh, b_ih, b_hh):
+    check_cell("rnn_relu_cell", 1, input, (h,), w_ih, w_hh)
+    return input, h, w_ih, w_hh, b_ih, b_hh
+
+
+@rnn_tanh_cell.prepare
+def rnn_tanh_cell_prepare(input, h, w_ih, w_hh, b_ih, b_hh):
+    check_cell("rnn_tanh_cell", 1, input, (h,), w_ih, w_hh)
+    return input, h, w_ih, w_hh, b_ih, b_hh
+
+
 # --- LSTM -------------------------------------------------------------------------------------------------------
 
 
-@op(outputs=("h_next", "c_next"), autocast={"cuda": "low"})
+@op(builtin=builtin.lstm_cell, outputs=("h_next", "c_next"), autocast={"cuda": "low"})
 def lstm_cell(input, h, c, w_ih, w_hh, b_ih=None, b_hh=None):
-    r"""$i, f, g, o = \sigma, \sigma, \tanh, \sigma$ of $W_{ih} x + b_{ih} + W_{hh} h + b_{hh}$,
+    r"""One step of LSTM: $i, f, g, o = \sigma, \sigma, \tanh, \sigma$ of $W_{ih} x + b_{ih} + W_{hh} h + b_{hh}$,
     $c' = f \odot c + i \odot g$, $h' = o \odot \tanh c'$.
 
     input (N, I), h and c (N, H), w_ih (4 H, I), w_hh (4 H, H), b_ih and b_hh (4 H,), the rows in the order i, f, g, o;
-    outputs h' and c' (N, H). Hochreiter & Schmidhuber 1997; Gers et al. 2000 (forget gate).
+    outputs h' and c' (N, H). RuntimeError where they do not fit. Hochreiter & Schmidhuber 1997; Gers et al. 2000 (forget
+    gate).
     """
     i, f, g, o = (affine(input, w_ih, b_ih) + affine(h, w_hh, b_hh)).chunk(4, 1)
     i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
@@ -143,8 +167,8 @@ def lstm_cell(input, h, c, w_ih, w_hh, b_ih=None, b_hh=None):
 def lstm_cell_gradient(dy, c_next, saved, needs, input, h, c, w_ih, w_hh):
     r"""Of $dh'$ and what came for $c'$: $dc' = dy_c + dh' \odot o\,(1 - \tanh^2 c')$,
     $\delta = (dc'\, g\, i(1-i),\ dc'\, c\, f(1-f),\ dc'\, i\,(1-g^2),\ dh' \tanh c'\, o(1-o))$,
-    $dc = dc' \odot f$, $dh = W_{hh}^\top \delta$, and $dx = W_{ih}^\top \delta,\ dW_{ih} = \sum_n \delta x^\top,\
-    dW_{hh} = \sum_n \delta h^\top,\ db = \sum_n \delta$."""
+    $dc = dc' \odot f$, $dh = W_{hh}^\top \delta$, and $dx = W_{ih}^\top \delta,\ dW_{ih} = \sum \delta x^\top,\
+    dW_{hh} = \sum \delta h^\top,\ db = \sum \delta$."""
     dh_next, dc_next = dy
     i, f, g, o = saved
     tanh_c = torch.tanh(c_next)
@@ -161,16 +185,23 @@ class LSTMCell(Cell, torch.nn.LSTMCell):
     op, _carries_cell = lstm_cell, True
 
 
+@lstm_cell.prepare
+def lstm_cell_prepare(input, h, c, w_ih, w_hh, b_ih, b_hh):
+    check_cell("lstm_cell", 4, input, (h, c), w_ih, w_hh)
+    return input, h, c, w_ih, w_hh, b_ih, b_hh
+
+
 # --- GRU --------------------------------------------------------------------------------------------------------
 
 
-@op(autocast={"cuda": "low"})
+@op(builtin=builtin.gru_cell, autocast={"cuda": "low"})
 def gru_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
-    r"""$r, z = \sigma(W_i x + b_i + W_h h + b_h)$, $n = \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn}))$,
-    $h' = (1 - z) \odot n + z \odot h$.
+    r"""One step of GRU: $r, z = \sigma(W_i x + b_i + W_h h + b_h)$,
+    $n = \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn}))$, $h' = (1 - z) \odot n + z \odot h$.
 
     input (N, I), h (N, H), w_ih (3 H, I), w_hh (3 H, H), b_ih and b_hh (3 H,), the rows in the order r, z, n;
-    output (N, H). Cho et al. 2014, arXiv:1406.1078, eq. 5 to 8, with the reset gate after the product.
+    output (N, H). RuntimeError where they do not fit. Cho et al. 2014, arXiv:1406.1078, eq. 5 to 8, with the reset gate
+    after the product.
     """
     x_r, x_z, x_n = affine(input, w_ih, b_ih).chunk(3, 1)
     h_r, h_z, h_n = affine(h, w_hh, b_hh).chunk(3, 1)
@@ -185,7 +216,7 @@ def gru_cell_gradient(dy, saved, needs, input, h, w_ih, w_hh):
     r"""With $p = r \odot (W_{hn} h + b_{hn})$: $\delta_n = dy (1 - z)(1 - n^2)$, $\delta_z = dy (h - n)\, z (1 - z)$,
     $\delta_r = \delta_n\, p\, (1 - r)$; the map of x gets $\delta = (\delta_r, \delta_z, \delta_n)$, that of h gets
     $\epsilon = (\delta_r, \delta_z, \delta_n r)$, and $dx = W_{ih}^\top \delta$, $dh = dy \odot z + W_{hh}^\top \epsilon$,
-    $dW_{ih} = \sum_n \delta x^\top,\ dW_{hh} = \sum_n \epsilon h^\top$."""
+    $dW_{ih} = \sum \delta x^\top,\ dW_{hh} = \sum \epsilon h^\top$."""
     r, z, n, p = saved
     delta_n = dy * (1 - z) * (1 - n.square())
     delta_z = dy * (h - n) * z * (1 - z)
@@ -200,3 +231,9 @@ class GRUCell(Cell, torch.nn.GRUCell):
     """The module of `gru_cell`: input (N, I) or (I,)."""
 
     op = gru_cell
+
+
+@gru_cell.prepare
+def gru_cell_prepare(input, h, w_ih, w_hh, b_ih, b_hh):
+    check_cell("gru_cell", 3, input, (h,), w_ih, w_hh)
+    return input, h, w_ih, w_hh, b_ih, b_hh

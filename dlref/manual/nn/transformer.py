@@ -89,8 +89,12 @@ class Layer(Adopting):
 
 
 class TransformerEncoderLayer(Layer, torch.nn.TransformerEncoderLayer):
-    r"""Self-attention, then a feed-forward map, each beside a shortcut. Vaswani et al. 2017, arXiv:1706.03762, section 3.1;
-    norm_first: Xiong et al. 2020, arXiv:2002.04745."""
+    r"""Self-attention, then a feed-forward map, each beside a shortcut: $y = \mathrm{norm}(x + f(x))$, with norm_first
+    $y = x + f(\mathrm{norm}(x))$, f the one, then the other.
+
+    Arguments, shapes and errors of torch's. Vaswani et al. 2017, arXiv:1706.03762, section 3.1; norm_first: Xiong et al. 2020,
+    arXiv:2002.04745.
+    """
 
     def forward(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
         mask, padding = _mask(src_mask, "src_mask", src), _mask(src_key_padding_mask, "src_key_padding_mask", src)
@@ -115,8 +119,10 @@ class TransformerEncoderLayer(Layer, torch.nn.TransformerEncoderLayer):
 
 
 class TransformerDecoderLayer(Layer, torch.nn.TransformerDecoderLayer):
-    r"""Self-attention, attention to memory, a feed-forward map, each beside a shortcut. Vaswani et al. 2017,
-    arXiv:1706.03762, section 3.1."""
+    r"""Self-attention, attention to memory, a feed-forward map, each beside a shortcut, as in the encoder's layer.
+
+    Arguments, shapes and errors of torch's. Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+    """
 
     forward = torch.nn.TransformerDecoderLayer.forward
 
@@ -139,8 +145,11 @@ class TransformerDecoderLayer(Layer, torch.nn.TransformerDecoderLayer):
 
 
 class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
-    """The layers one after the other. What stands at padded places is computed, in evaluation as in training: there torch's
-    encoder may take its fused path, of nested tensors, which writes zeros at them; the other places are the same."""
+    r"""The layers one after the other, $y = f_n(\dots f_1(x))$.
+
+    What stands at padded places is computed, in evaluation as in training: there torch's encoder may take its fused path, of
+    nested tensors, which writes zeros at them; the other places are the same.
+    """
 
     def _prepared(self, src, mask, src_key_padding_mask, is_causal):
         padding, mask = _mask(src_key_padding_mask, "src_key_padding_mask", src), _mask(mask, "mask", src)
@@ -162,7 +171,7 @@ class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
 
 
 class TransformerDecoder(Adopting, torch.nn.TransformerDecoder):
-    """The layers one after the other; memory's gradient is the sum over them."""
+    r"""The layers one after the other, $y = f_n(\dots f_1(t, m), m)$; the gradient of memory m is the sum over them."""
 
     forward = torch.nn.TransformerDecoder.forward
 
@@ -193,7 +202,10 @@ class TransformerDecoder(Adopting, torch.nn.TransformerDecoder):
 
 
 class Transformer(Adopting, torch.nn.Transformer):
-    """Encoder and decoder: the decoder's memory is the encoder's output."""
+    r"""Encoder and decoder: $y = \mathrm{decoder}(t, \mathrm{encoder}(s))$ of source s and target t.
+
+    Arguments, shapes and errors of torch's. Vaswani et al. 2017, arXiv:1706.03762.
+    """
 
     forward = torch.nn.Transformer.forward
 

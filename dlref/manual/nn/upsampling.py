@@ -95,6 +95,7 @@ def interpolate(input, size, scale_factor, mode, align_corners, antialias):
     mode: "nearest", "nearest-exact" (of the pixels' centres), "area" (means), "linear", "bilinear", "trilinear", "bicubic",
     "lanczos". align_corners: the outer pixels' centres stay, instead of their edges. antialias: of "bilinear", "bicubic"
     and "lanczos", the kernel widened where the image shrinks. Errors as torch.nn.functional.interpolate.
+    "bicubic": Keys 1981 (IEEE ASSP 29).
     """
     x = widened(input)
     for dim, (length, out, factor) in enumerate(zip(input.shape[2:], size, scale_factor, strict=True), 2):

@@ -14,8 +14,10 @@ class Adam(Manual, torch.optim.Adam):
     $$m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \qquad
     \theta_t = \theta_{t-1} - \gamma \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}$$
 
-    lr $\gamma$, betas, eps; with amsgrad $\max_{s \le t} v_s$ stands for $v_t$. Weight decay is added to $g$, or, decoupled,
-    shrinks the parameters. lr and betas may be tensors of one element.
+    The divisors correct the bias of means that begin with zero; $\epsilon$ is added after them, outside the root, as in the
+    paper's algorithm (its $\hat\epsilon$ stands before them). lr $\gamma$, betas $\beta$, eps $\epsilon$. Weight decay
+    $\lambda$ makes $g_t$ of $g_t + \lambda \theta_{t-1}$, or, decoupled, shrinks the parameters as AdamW does. amsgrad:
+    $\hat v_t = \max(\hat v_{t-1}, v_t)$ stands for $v_t$, corrected as it would be. lr and betas may be tensors of one element.
     ValueError: a negative lr, eps or weight decay, a beta outside [0, 1). RuntimeError: sparse gradients.
     Kingma and Ba 2014, arXiv:1412.6980, algorithm 1; Reddi et al. 2018, algorithm 2 (amsgrad).
     """
@@ -41,5 +43,6 @@ class Adam(Manual, torch.optim.Adam):
 class AdamW(Adam, torch.optim.AdamW):
     r"""Adam whose weight decay shrinks the parameters by themselves: $\theta \leftarrow \theta - \gamma\lambda\theta$.
 
-    The step that follows is Adam's. Loshchilov and Hutter 2017, arXiv:1711.05101, algorithm 2.
+    The step that follows is Adam's, lr $\gamma$, weight decay $\lambda$; arguments and errors are Adam's too.
+    Loshchilov and Hutter 2017, arXiv:1711.05101, algorithm 2.
     """

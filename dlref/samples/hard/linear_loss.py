@@ -10,7 +10,7 @@ from .register import call, errors, samples
 
 @samples(linear_cross_entropy)
 def linear_cross_entropy_samples(tensor):
-    from torch.nn import LinearCrossEntropyOptions
+    from ...builtin.nn import LinearCrossEntropyOptions
 
     x, w, b = (
         tensor([[1.0, 2.0], [0.0, 0.0], [-1e2, 3.0]]),

@@ -14,6 +14,7 @@ import torch._prims_common
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ...core.compat import flags_free
 from ...samples.edges import poisoned
 
 ZONE = 64  # elements before and after
@@ -72,18 +73,70 @@ def set_modes(number: int) -> None:
         torch._C._pop_torch_function_stack()
 
 
+# Where torch keeps how float32 products may be rounded, in its newer way: the general, which the special ones inherit, first.
+_BACKENDS = torch.backends
+PLACES: tuple[Any, ...] = (
+    _BACKENDS, _BACKENDS.cudnn, _BACKENDS.mkldnn, _BACKENDS.cuda.matmul,
+    _BACKENDS.cudnn.conv, _BACKENDS.cudnn.rnn,  # type: ignore[attr-defined]
+    _BACKENDS.mkldnn.matmul, _BACKENDS.mkldnn.conv, _BACKENDS.mkldnn.rnn,  # type: ignore[attr-defined]
+)  # fmt: skip
+REDUCED = (
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+)  # sums of products, on a GPU
+# No TF32, no bfloat16 inside, sums in float32; in the older way too, lest torch refuse to answer for the two together.
+FULL = ("highest", False, "none", "none", "none", "ieee", "none", "none", "ieee", "none", "none", False, False)
+AT_THE_START = ("highest", True, "none", "none", "none", "none", "tf32", "tf32", "none", "none", "none", True, True)
+
+
+def precision() -> tuple:
+    """How products are rounded, by torch's two ways to say it; None by the older where the newer has contradicted it."""
+    older: list[Any] = []
+    for read in (torch.get_float32_matmul_precision, lambda: _BACKENDS.cudnn.allow_tf32):
+        try:
+            older.append(read())
+        except RuntimeError:
+            older.append(None)
+    newer = (place.fp32_precision for place in PLACES)
+    return *older, *newer, *(getattr(_BACKENDS.cuda.matmul, name) for name in REDUCED)
+
+
+def set_precision(values: tuple) -> None:
+    products, convolutions, *newer = values
+    with flags_free():
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            _BACKENDS.cudnn.allow_tf32 = convolutions
+        for place, value in zip(PLACES, newer, strict=False):
+            place.fp32_precision = value
+        for name, value in zip(REDUCED, newer[len(PLACES) :], strict=True):
+            setattr(_BACKENDS.cuda.matmul, name, value)
+
+
+def autocast() -> tuple[bool, ...]:
+    return tuple(torch.is_autocast_enabled(device) for device in DEVICES)
+
+
+def set_autocast(values: tuple[bool, ...]) -> None:
+    for device, on in zip(DEVICES, values, strict=True):
+        torch.set_autocast_enabled(device, on)
+
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+PRODUCTS = "the precision of float32 products"
 RANDOM_NUMBERS = "the state of the random numbers"
 # What a function must leave as it is: how it is read, and how it is put back.
 SURROUNDINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
     "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "the number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "autocast": (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
+    "autocast": (autocast, set_autocast),
     "deterministic algorithms": (
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
         set_deterministic,
     ),
-    "the precision of float32 products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    PRODUCTS: (precision, set_precision),
     "anomaly detection": (torch.is_anomaly_enabled, lambda on: torch.autograd.set_detect_anomaly(on)),
     "the modes of torch functions": (torch._C._len_torch_function_stack, set_modes),
     "the state of Python's random numbers": (random.getstate, random.setstate),
@@ -106,12 +159,15 @@ def restored(before: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def usual() -> Iterator[list[str]]:
-    """Inside, gradients are on and float32 is the default, as the samples have it; the names of what was otherwise."""
+    """Inside, gradients are on and float32 is the default, as the samples have it, and products are computed in full; the names
+    of what was otherwise."""
     before = surroundings()
-    wanted = {"grad mode": True, "the default dtype": torch.float32, "autocast": False}
+    untouched = before[PRODUCTS] == AT_THE_START
+    wanted = {"grad mode": True, "the default dtype": torch.float32, "autocast": (False,) * len(DEVICES),
+              PRODUCTS: FULL}  # fmt: skip
     with torch.inference_mode(False):
         try:
-            yield restored({**before, **wanted})
+            yield [name for name in restored({**before, **wanted}) if not (untouched and name == PRODUCTS)]
         finally:
             restored(before)
 

@@ -1,4 +1,4 @@
-"""Hard samples, wrong calls and equations of manual/nn/loss.py."""
+"""Hard samples, wrong calls and equations of manual/nn/cross_entropy_loss.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ...manual.nn.loss import cross_entropy, kl_div, nll_loss
+from ...manual.nn.cross_entropy_loss import cross_entropy, kl_div, nll_loss
 from .register import call, equation, errors, samples
 
 

@@ -1,4 +1,4 @@
-"""Losses that are the negative logarithm of a likelihood."""
+"""Losses of classes and their distributions: cross entropy, negative log-likelihood, Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -8,27 +8,8 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from .common import HALF, times, warn, wide, widened
+from .reduction import check_reduction, reduce_loss, unreduced
 from .softmax import log_normalized
-
-
-def reduce_loss(loss, reduction):
-    """The elementwise losses, their mean or their sum."""
-    if reduction == "mean":
-        return loss.mean()
-    if reduction == "sum":
-        return loss.sum()
-    return loss
-
-
-def unreduced(dy, elements, reduction):
-    """The upstream gradient of each element's loss, where the loss was reduced."""
-    dy = widened(dy)
-    return dy / max(elements, 1) if reduction == "mean" else dy
-
-
-def check_reduction(reduction):
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', it is {reduction!r}")
 
 
 def pick(x, dim, index):
@@ -82,6 +63,19 @@ def _slope(log_p, a, dim):
     return log_p.exp() * (a.sum(dim, keepdim=True) - a) + a * log_p.expm1()
 
 
+def against_classes(log_p, target, weight, ignore_index, reduction, label_smoothing):
+    r"""The cross entropy of indices t: $-(1 - \epsilon)\,w_t \log p_t - \frac{\epsilon}{C} \sum_c w_c \log p_c$, reduced."""
+    dim = min(log_p.dim() - 1, 1)
+    index, counted = of_classes(target, dim, ignore_index)
+    loss = -pick(log_p, dim, index)
+    if weight is not None:
+        loss = times(weight[index], loss)
+    if label_smoothing:
+        even = -_weighted(log_p, weight).sum(dim, keepdim=True)
+        loss = (1 - label_smoothing) * loss + label_smoothing / log_p.shape[dim] * even
+    return reduce_classes(torch.where(counted, loss, 0).squeeze(dim), reduction, weight, index, counted)
+
+
 @op(builtin=F.cross_entropy, autocast="float32")
 def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
     r"""Cross entropy of logits against class indices or probabilities: $E_n = -\sum_c w_c\,q_{nc} \log p_{nc}$,
@@ -90,22 +84,16 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     input (C), (N, C) or (N, C, d1, ...); target class indices (int64 or uint8) without C, or probabilities of the
     input's shape; weight (C,). An index target of ignore_index counts nothing, in the mean's denominator too, which is
     $\sum_n w_{t_n}$ for indices and N for probabilities. E = H(q, p) is at least H(q): zero for a one-hot q alone.
+    ValueError where reduction is wrong or the batches differ, IndexError where there is no such class, RuntimeError where
+    else the arguments do not fit. Bishop 2006, eq. 4.108; label_smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
     """
     dim = min(input.dim() - 1, 1)
     log_p = log_normalized(wide(input), dim)
     if target.shape == input.shape:
         a = _weighted(_smooth(target, label_smoothing, input.shape[dim]), weight)
         return reduce_loss(-times(a, log_p).sum(dim), reduction).to(input.dtype), (log_p,)
-    index, counted = of_classes(target, dim, ignore_index)
-    loss = -pick(log_p, dim, index)
-    if weight is not None:
-        check_same_dtype(input, weight)
-        loss = times(weight[index], loss)
-    if label_smoothing:
-        even = -_weighted(log_p, weight).sum(dim, keepdim=True)
-        loss = (1 - label_smoothing) * loss + label_smoothing / input.shape[dim] * even
-    loss = torch.where(counted, loss, 0).squeeze(dim)
-    return reduce_classes(loss, reduction, weight, index, counted).to(input.dtype), (log_p,)
+    check_same_dtype(input, weight)
+    return against_classes(log_p, target, weight, ignore_index, reduction, label_smoothing).to(input.dtype), (log_p,)
 
 
 @cross_entropy.gradient
@@ -121,9 +109,6 @@ def cross_entropy_gradient(dy, saved, needs, target, weight, ignore_index, reduc
     if indexed:
         index, counted = of_classes(target, dim, ignore_index)
         s = unreduced_classes(dy, dim, reduction, weight, index, counted)
-        if not label_smoothing:
-            p_minus_one_hot = log_p.exp().scatter(dim, index, log_p.gather(dim, index).expm1())
-            return p_minus_one_hot * (s if weight is None else s * widened(weight)[index]), None
         target = torch.zeros_like(log_p).scatter(dim, index, 1)
     else:
         s = unreduced(dy, log_p.numel() // max(log_p.shape[dim], 1), reduction)
@@ -198,7 +183,7 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     r"""Negative log-likelihood of classes: $l_n = -w_{t_n} x_{n t_n}$, the mean $\sum l_n / \sum w_{t_n}$.
 
     input (C), (N, C) or (N, C, d1, ...): log-probabilities; target class indices without C; weight (C,). A target of
-    ignore_index counts nothing.
+    ignore_index counts nothing. Errors as cross_entropy. Bishop 2006, eq. 4.108.
     """
     dim = min(input.dim() - 1, 1)
     index, counted = of_classes(target, dim, ignore_index)
@@ -244,7 +229,8 @@ def kl_div(input, target, reduction="mean", log_target=False):
     r"""Kullback-Leibler divergence, elementwise: $l = q (\log q - x)$ of log-probabilities x and probabilities q.
 
     input and target broadcast to each other, target $\log q$ with log_target. "batchmean" divides by the batch alone,
-    which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. Kullback & Leibler 1951.
+    which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. ValueError where
+    reduction is wrong. Kullback & Leibler 1951.
     """
     x, t = widened(input), widened(target)
     loss = _weighed(t, t) - _weighed(t, x) if log_target else torch.special.xlogy(t, t) - times(t, x)

@@ -7,7 +7,7 @@ import math
 import torch
 
 from ..nn.common import wide
-from ..nn.smooth import DENSITY, gelu, logsigmoid, sigmoid, silu, softplus, tanh
+from ..nn.smooth_activation import DENSITY, gelu, logsigmoid, sigmoid, silu, softplus, tanh
 from .common import gated, log1p_exp, logistic, real, sech, where_zero
 
 

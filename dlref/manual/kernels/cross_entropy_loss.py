@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..nn.common import concrete, times, wide, widened
-from ..nn.loss import check_same_dtype, cross_entropy, pick, reduce_loss
+from ..nn.cross_entropy_loss import check_same_dtype, cross_entropy, pick
+from ..nn.reduction import reduce_loss
 
 
 def others(total, rest):

@@ -1,8 +1,20 @@
-"""Hard samples, wrong calls and equations of manual/nn/smooth.py."""
+"""Hard samples, wrong calls and equations of manual/nn/smooth_activation.py."""
 
 from __future__ import annotations
 
-from ...manual.nn.smooth import CUBIC, gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
+from ...manual.nn.smooth_activation import (
+    CUBIC,
+    gelu,
+    glu,
+    logsigmoid,
+    mish,
+    sigmoid,
+    silu,
+    softplus,
+    softsign,
+    tanh,
+    tanhshrink,
+)
 from .register import INF, NAN, call, equation, errors, samples
 
 

@@ -19,7 +19,7 @@ INF = float("inf")
 
 @op(builtin=torch.sigmoid)
 def sigmoid(input):
-    r"""Logistic function: $y = 1 / (1 + e^{-x})$. Any shape; output as input."""
+    r"""Logistic function: $y = 1 / (1 + e^{-x})$. Any shape; output as input. Rumelhart et al. 1986 (Nature 323), eq. 2."""
     return rounded(logistic(floating(input)), input)
 
 
@@ -42,7 +42,10 @@ class Sigmoid(Manual, torch.nn.Sigmoid):
 
 @op(builtin=F.tanh)
 def tanh(input):
-    r"""Hyperbolic tangent: $y = (e^x - e^{-x}) / (e^x + e^{-x})$. Any shape; output as input."""
+    r"""Hyperbolic tangent: $y = (e^x - e^{-x}) / (e^x + e^{-x})$. Any shape; output as input.
+
+    LeCun et al. 1998, Efficient BackProp, section 4.4.
+    """
     return torch.tanh(input)
 
 
