@@ -7,7 +7,7 @@ import math
 import torch
 
 from ..nn.common import concrete, widened
-from ..nn.margin_loss import multilabel_margin_loss, targets
+from ..nn.margin_loss import multilabel_margin_loss
 from ..nn.reduction import reduce_loss, unreduced
 
 
@@ -17,9 +17,11 @@ def _seen(input, target, reduction):
 
 def _hinges(x, target):
     """z (N, T, C) of each target and each class, where the pair does not count -inf, or NaN of an infinite x; the targets."""
-    index, there = targets(x, target)
+    target = target.reshape(x.shape)
+    there = (target < 0).cumsum(-1) == 0
     most = int(there.sum(-1).max())
-    index, there = index[..., :most], there[..., :most]
+    there = there[..., :most]
+    index = torch.where(there, target[..., :most], 0)
     inside = torch.zeros_like(x).scatter_add_(-1, index, there.to(x.dtype)) > 0
     bound = (1 - x.gather(-1, index)).masked_fill_(~there, -math.inf)
     return bound.unsqueeze(-1) + x.masked_fill(inside, -math.inf).unsqueeze(-2), index

@@ -65,6 +65,27 @@ def adaptive_max_pool_forward(input, size):
     return _largest(input, adaptive_elements(input, size)), ()
 
 
+def _scattered(dy: Tensor, indices: Tensor, size: Ints) -> Tensor:
+    """As the definition has it, added to the zeros themselves."""
+    flat = widened(dy).flatten(-len(size))
+    zeros = flat.new_zeros((*flat.shape[:-1], math.prod(size)))
+    return zeros.scatter_add_(-1, indices.flatten(-len(size)), flat).unflatten(-1, size)
+
+
+@max_pool1d.kernel_gradient
+@max_pool2d.kernel_gradient
+@max_pool3d.kernel_gradient
+def max_pool_gradient(dy, indices, shapes, options):
+    return _scattered(dy[0], indices, tuple(shapes.input[-len(options) :]))
+
+
+@adaptive_max_pool1d.kernel_gradient
+@adaptive_max_pool2d.kernel_gradient
+@adaptive_max_pool3d.kernel_gradient
+def adaptive_max_pool_gradient(dy, indices, shapes, size):
+    return _scattered(dy[0], indices, tuple(shapes.input[-len(size) :]))
+
+
 # --- sums -------------------------------------------------------------------------------------------------------
 
 

@@ -179,11 +179,9 @@ def multilabel_soft_margin_loss_gradient(dy, needs, input, target, weight, reduc
     r"""$dx = \frac{s\,w}{C} ((1 - t)\,\sigma(x) - t\,\sigma(-x)),\quad dt = -\frac{s\,w}{C} x,\quad
     dw_c = \frac{s}{C} (t\,\zeta(-x) + (1 - t)\,\zeta(x))$.
     """
-    x = wide(input)
-    s = dy.unsqueeze(-1) if reduction == "none" else unreduced(dy, input.numel() // max(input.shape[-1], 1), reduction)
-    s = s / input.shape[-1]
+    x, s = wide(input), of_labels(dy, input, reduction)
     sw = s if weight is None else s * weight
-    dx = sw * ((1 - target) * logistic(x) - target * logistic(-x))
+    dx = sw * ((1 - target) * logistic(x) - target * logistic(-x)) if needs.input else None
     return dx, -sw * x if needs.target else None, s * _binary(x, target, None) if needs.weight else None
 
 
@@ -191,6 +189,13 @@ class MultiLabelSoftMarginLoss(Manual, torch.nn.MultiLabelSoftMarginLoss):
     """The module of `multilabel_soft_margin_loss`."""
 
     op = multilabel_soft_margin_loss
+
+
+def of_labels(dy, input, reduction):
+    """The upstream gradient of each label's loss: of C the mean is a sample's."""
+    labels = input.shape[-1]
+    s = dy.unsqueeze(-1) if reduction == "none" else unreduced(dy, input.numel() // max(labels, 1), reduction)
+    return s / labels
 
 
 @multilabel_soft_margin_loss.prepare

@@ -235,17 +235,11 @@ class MultiLabelMarginLoss(Manual, torch.nn.MultiLabelMarginLoss):
     op = multilabel_margin_loss
 
 
-def targets(x, target):
-    """The classes (N, C), 0 after the end of the list, and which of them come before it."""
-    target = target.reshape(x.shape)
-    there = (target < 0).cumsum(-1) == 0
-    return torch.where(there, target, 0), there
-
-
 def _pairs(x, target):
     """z (N, C, C) of every two classes, and how often the pair counts: as often as j is in the list, where i is not."""
-    index, there = targets(x, target)
-    listed = torch.zeros_like(x).scatter_add(-1, index, there.to(x.dtype))
+    target = target.reshape(x.shape)
+    there = (target < 0).cumsum(-1) == 0  # before the end of the list
+    listed = torch.zeros_like(x).scatter_add(-1, torch.where(there, target, 0), there.to(x.dtype))
     return 1 - x.unsqueeze(-1) + x.unsqueeze(-2), listed.unsqueeze(-1) * (listed == 0).to(x.dtype).unsqueeze(-2)
 
 

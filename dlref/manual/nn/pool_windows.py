@@ -58,15 +58,16 @@ def adaptive_elements(x: Tensor, size: Ints) -> list[Tensor]:
 def largest(x: Tensor, by: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The largest of each window over the last dimensions, and its flat index in them: the first of equals, the last NaN.
 
-    by: the elements of each window along each dimension, (O, K).
+    by: the elements of each window along each dimension, (O, K). The largest of a window is that of its rows' largest.
     """
-    n, at = len(by), by[0]
-    for length, more in zip(x.shape[1 - n :] if n > 1 else (), by[1:], strict=True):
-        at = (at[..., None, :, None] * length + more[:, None, :]).flatten(-2)  # (*O, O', K K')
-    w = x.flatten(-n)[..., at]  # (N, C, *O, K)
-    nan = torch.where(w.isnan(), torch.arange(w.shape[-1], device=x.device), -1).amax(-1)
-    k = torch.where(nan < 0, w.argmax(-1), nan)
-    return w.amax(-1), at.expand(w.shape).gather(-1, k.unsqueeze(-1)).squeeze(-1)
+    n = len(by)
+    index = torch.arange(x.shape[-n:].numel(), device=x.device).view(x.shape[-n:]).expand(x.shape)
+    for dim, at in reversed(list(enumerate(by, x.dim() - n))):
+        w, i = (t[(slice(None),) * dim + (at,)].movedim(dim + 1, -1) for t in (x, index))  # (..., O, ..., K)
+        nan = torch.where(w.isnan(), torch.arange(at.shape[1], device=x.device), -1).amax(-1)
+        k = torch.where(nan < 0, w.argmax(-1), nan)
+        x, index = w.amax(-1), i.gather(-1, k.unsqueeze(-1)).squeeze(-1)
+    return x, index
 
 
 def scattered(dy: Tensor, indices: Tensor, size: Ints) -> Tensor:
