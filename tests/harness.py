@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from dlref.builtin import nn as builtin_nn
+from dlref.core import compat
 from dlref.core.compat import databases
 from dlref.core.pair import OPS, Op
 from dlref.manual import nn as manual_nn
@@ -43,6 +44,12 @@ from dlref.samples import (
 
 with databases():
     from torch.testing._internal.common_modules import module_db
+
+
+def since(change: compat.Change) -> pytest.MarkDecorator:
+    """Mark of a test that compares with what torch does since one of its versions."""
+    return pytest.mark.skipif(not change, reason=str(change))
+
 
 # Operations without an entry in the database whose hard samples lie on kinks, or whose gradient is another function's.
 KINKED = {"gumbel_softmax", "perceptron_loss"}

@@ -17,6 +17,7 @@ from test_optim import (
     train,
 )
 
+from dlref.core.compat import ADAGRAD_STATE
 from dlref.core.flat import coalesce, flatten
 from dlref.manual import nn, optim
 
@@ -78,6 +79,8 @@ CHANGES = {
 @pytest.mark.parametrize("name", RULES)
 def test_changes_between_steps(name, change):
     """The one update for all notices what was done to the parameters, their gradients or their states."""
+    if name == "Adagrad" and change == "state of one forgotten" and not ADAGRAD_STATE:
+        pytest.skip(str(ADAGRAD_STATE))
     (ours, a), (theirs, b) = both(name=name)
     missing = 1 if change == "a gradient is missing" else None
     for model, optimizer in ((ours, a), (theirs, b)):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from harness import error
+from harness import error, since
 
 import dlref.manual.functional as F
+from dlref.core.compat import LANCZOS
 
 
 @pytest.mark.parametrize("align", [False, True])
 @pytest.mark.parametrize("size", [(3, 4), (14, 5), (1, 23), (2, 30)], ids=str)
-@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", pytest.param("lanczos", marks=since(LANCZOS))])
 def test_antialias(mode, size, align):
     if mode == "lanczos" and align:
         pytest.skip("torch refuses it, and so do we")

@@ -30,6 +30,7 @@ WAVE = torch.arange(24.0).sin()
 EXTRA = {
     "AlphaDropout": [((0.3,), {}, (X,))],
     "BCELoss": [],
+    "LinearCrossEntropyLoss": [((3, 4), {}, (X, torch.tensor([0, 3])))],
     "CosineSimilarity": [((), {}, (X, Y)), ((0,), {"eps": 1e-3}, (X, Y))],
     "Dropout": [((0.4,), {}, (X,)), ((0.0,), {}, (X,)), ((1.0,), {}, (X,))],
     "Dropout1d": [((0.4,), {}, (X[None],))],

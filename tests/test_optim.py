@@ -15,7 +15,7 @@ from test_manual import Seen
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._pytree import tree_leaves_with_path
 
-from dlref.core.compat import databases
+from dlref.core.compat import ADAGRAD_STATE, databases
 from dlref.core.flat import flatten
 from dlref.core.optimizer import Manual
 from dlref.manual import nn, optim
@@ -72,7 +72,7 @@ def train(model, optimizer, steps: range, missing: int | None = None):
             slot = p.__dict__.get("grad_slot")
             p.grad = None if i == missing else g if slot is None else slot.copy_(g)
         if isinstance(optimizer, torch.optim.LBFGS):
-            optimizer.step(objective(list(model.parameters()), -1 if optimizer.defaults["maximize"] else 1))
+            optimizer.step(objective(list(model.parameters()), -1 if optimizer.defaults.get("maximize") else 1))
         else:
             optimizer.step()
 
@@ -237,7 +237,8 @@ def test_groups_and_a_group_that_comes_later(name):
         groups = [{"params": [a, b]}, {"params": [c], "lr": 0.05, "weight_decay": 0.01, "maximize": True}]
         optimizer = getattr(namespace, name)(groups, lr=0.02, foreach=False)
         train(model, optimizer, range(4))
-        optimizer.add_param_group({"params": [d, *rest], "lr": torch.tensor([0.03], dtype=torch.float64)})
+        if name != "Adagrad" or ADAGRAD_STATE:
+            optimizer.add_param_group({"params": [d, *rest], "lr": torch.tensor([0.03], dtype=torch.float64)})
         optimizer.param_groups[0]["lr"] = 0.2
         train(model, optimizer, range(4, 8))
         models.append(model)

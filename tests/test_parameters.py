@@ -11,9 +11,10 @@ import pytest
 import test_modules
 import torch
 import torch.nn.functional as T
-from harness import MODULES
+from harness import MODULES, since
 from torch.utils._pytree import tree_map
 
+from dlref.core.compat import LP_POOL_OF_INFINITE_NORM
 from dlref.manual import functional as F
 from dlref.manual import nn, optim
 
@@ -105,6 +106,7 @@ def test_infinite_norms():
         assert y.flatten().tolist() == value and torch.equal(pullback(dy)[0], right.view(1, 1, 4))
 
 
+@since(LP_POOL_OF_INFINITE_NORM)
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("p", [math.inf, -math.inf])
 def test_infinite_norms_of_ties(n, p):

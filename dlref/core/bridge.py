@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .compat import INTERMEDIATE_RESULTS
 from .modes import _NOTHING, definitions
 
 BATCHED: Any = torch._C._parse_dispatch_key("Batched")
@@ -68,7 +69,8 @@ class Bridge(torch.autograd.Function):
 
     @staticmethod
     def forward(form, *values):
-        return form.evaluate(_plain(values))
+        results = form.evaluate(_plain(values))
+        return results if INTERMEDIATE_RESULTS else tuple(r.view_as(r) for r in results)
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):

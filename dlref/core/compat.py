@@ -38,6 +38,9 @@ class Change:
     def __bool__(self) -> bool:
         return self.since <= TORCH
 
+    def __str__(self) -> str:
+        return f"since torch {self.since[0]}.{self.since[1]} {self.what}"
+
 
 LINEAR_CROSS_ENTROPY = Change(
     (2, 15),
@@ -62,6 +65,12 @@ ADAGRAD_STATE = Change(
     "Adagrad makes a parameter's state at its first step where the constructor made none",
     "KeyError for a parameter of a group that comes later, and for a state that was forgotten",
     "makes it",
+)
+INTERMEDIATE_RESULTS = Change(
+    (2, 15),
+    "Dynamo tells a Function's outputs from what it computes on the way",
+    "it hands out both, so that an output that is what was computed, as after `to` its own dtype, gets a gradient of 0",
+    "outputs are views of what was computed",
 )
 LANCZOS = Change((2, 15), "interpolate has the mode lanczos", "it does not", "as torch")
 
