@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.compat import not_compilable
 from ..samples import flat
 from ..verify.pairs import pairs
 from .cases import operation_call
@@ -92,9 +93,7 @@ def operation_variants(name: str, device: torch.device | str = "cpu", compile: b
         for variant, work in (
             ("manual compiled", lambda: explicit(*plain)), ("builtin compiled", lambda: autograd(function))
         ):  # fmt: skip
-            with contextlib.suppress(
-                torch._dynamo.exc.TorchDynamoException
-            ):  # it cannot be compiled: then it is no variant
+            with contextlib.suppress(not_compilable()):  # it cannot be compiled: then it is no variant
                 work()
                 variants[variant] = work
     return variants

@@ -8,16 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .compat import INTERMEDIATE_RESULTS
+from .compat import BATCHED, INTERMEDIATE_RESULTS, TransformType, dispatch_keys, get_interpreter_stack
 from .modes import _NOTHING, definitions
-
-BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 
 
 def forward_over_forward() -> bool:
     """Whether a torch.func.jvp runs within another: torch drops the outer tangents inside an autograd.Function there."""
-    stack = torch._C._functorch.get_interpreter_stack()
-    return stack is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) > 1
+    stack = get_interpreter_stack()
+    return stack is not None and sum(level.key() == TransformType.Jvp for level in stack) > 1
 
 
 class Sequence:
@@ -99,7 +97,7 @@ class Bridge(torch.autograd.Function):
             # Somebody wants a second derivative: what the forward saved must be part of the graph.
             outputs, saved = form.run(values)
         # Batched by torch.autograd.grad(is_grads_batched=True), they stand for several: no kernel takes those.
-        batched = any(d is not None and torch._C._dispatch_keys(d).has(BATCHED) for d in dy)
+        batched = any(d is not None and dispatch_keys(d).has(BATCHED) for d in dy)
         with definitions() if batched else _NOTHING:
             return None, *form.gradients(upstreams, outputs, saved, ctx.needs_input_grad[1:], values, ctx.like)
 

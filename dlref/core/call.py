@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
+from .compat import schemas as schemas_of
+
 TENSORS = frozenset((Tensor, torch.nn.Parameter))  # almost all there are: isinstance is slow for a parameter
 
 
@@ -35,7 +37,7 @@ def tensor_arguments(builtin: Callable | None, signature: inspect.Signature) -> 
     try:
         said = {name: str(p.annotation) for name, p in inspect.signature(builtin).parameters.items()}
     except ValueError:  # written in C++: its schema says
-        schemas = torch._C._jit_get_schemas_for_operator(f"aten::{builtin.__name__}")
+        schemas = schemas_of(f"aten::{builtin.__name__}")
         said = {a.name: str(a.type) for a in schemas[0].arguments}
     said = {name: kind for name, kind in said.items() if "Tensor" in kind and "float" not in kind}
     return {first: False} | {n: "None" in said[n] or "Opt" in said[n] for n in signature.parameters if n in said}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import logging
 import re
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, NoReturn
+from unittest import mock
 
 import torch
+from torch.autograd import forward_ad
 
 Version = tuple[int, int]
 OLDEST: Version = (2, 11)
@@ -75,6 +81,124 @@ INTERMEDIATE_RESULTS = Change(
 LANCZOS = Change((2, 15), "interpolate has the mode lanczos", "it does not", "as torch")
 
 
+# --- torch's internals ------------------------------------------------------------------------------------------------
+
+
+class Gone:
+    """What stands for an internal of torch's that this torch has no more: whoever uses it is told."""
+
+    path: str
+
+    def __init__(self, path: str):
+        self.__dict__["path"] = path
+
+    def _told(self, *_: Any, **__: Any) -> NoReturn:
+        tried = " to ".join(".".join(map(str, v)) for v in (OLDEST, NEWEST))
+        raise RuntimeError(f"dlref rests here on {self.path}, which torch {torch.__version__} has no more: use a torch from "
+                           f"{tried}, or a newer dlref")  # fmt: skip
+
+    __call__ = __getattr__ = __iter__ = __lt__ = _told
+
+
+def internal(path: str) -> Any:
+    """What stands at that place in torch; where it is gone, what says so when it is used."""
+    parts, found = path.split("."), torch
+    for number, name in enumerate(parts[1:], 2):
+        try:
+            found = getattr(found, name) if hasattr(found, name) else importlib.import_module(".".join(parts[:number]))
+        except ImportError:
+            return Gone(path)
+    return found
+
+
+def warn_if_untried() -> None:
+    if TORCH > NEWEST:
+        warnings.warn(f"dlref was tried with torch until {'.'.join(map(str, NEWEST))}, this is {torch.__version__}: it should "
+                      "work; run its tests, and tell what fails", stacklevel=2)  # fmt: skip
+
+
+warn_if_untried()
+
+# Transforms of torch.func, batched tensors, tracing, autocast, modes.
+maybe_current_level = internal("torch._C._functorch.maybe_current_level")
+get_interpreter_stack = internal("torch._C._functorch.get_interpreter_stack")
+is_functorch_wrapped_tensor = internal("torch._C._functorch.is_functorch_wrapped_tensor")
+get_unwrapped = internal("torch._C._functorch.get_unwrapped")
+TransformType = internal("torch._C._functorch.TransformType")
+dispatch_keys = internal("torch._C._dispatch_keys")
+_key_named = internal("torch._C._parse_dispatch_key")
+BATCHED = _key_named if isinstance(_key_named, Gone) else _key_named("Batched")
+is_tracing = internal("torch._C._is_tracing")
+is_any_autocast_enabled = internal("torch._C._is_any_autocast_enabled")
+set_grad_enabled = internal("torch._C._set_grad_enabled")  # not a context manager, which takes longer than a small step
+len_torch_function_stack = internal("torch._C._len_torch_function_stack")
+pop_torch_function_stack = internal("torch._C._pop_torch_function_stack")
+get_overloaded_args = internal("torch.overrides._get_overloaded_args")
+# Names, signatures and kernels.
+functions_in_c = internal("torch._C._VariableFunctions")
+methods_in_c = internal("torch._C.TensorBase")
+networks_in_c = internal("torch._C._nn")
+schemas = internal("torch._C._jit_get_schemas_for_operator")
+dump_table = internal("torch._C._dispatch_dump_table")
+single_level_function = internal("torch.autograd.function._SingleLevelFunction")
+# Layouts, modules, optimizers, CPUs.
+suggest_memory_format = internal("torch._prims_common.suggest_memory_format")
+make_contiguous_strides_for = internal("torch._prims_common.make_contiguous_strides_for")
+detect_is_causal_mask = internal("torch.nn.modules.transformer._detect_is_causal_mask")
+get_seq_len = internal("torch.nn.modules.transformer._get_seq_len")
+get_scalar_dtype = internal("torch.optim.optimizer._get_scalar_dtype")
+device_dtype_check_for_fused = internal("torch.optim.optimizer._device_dtype_check_for_fused")
+get_capturable_supported_devices = internal("torch.optim.optimizer._get_capturable_supported_devices")
+is_amx_tile_supported = internal("torch.cpu._is_amx_tile_supported")
+
+
+def in_dual_level() -> bool:
+    """Whether tensors may carry tangents of forward mode."""
+    return forward_ad._current_level >= 0
+
+
+def registered_kernels() -> Any:
+    """The kernels that torch.library has been given, as "space/name/key"."""
+    return internal("torch.library._impls")
+
+
+def compile_graph(graph: torch.fx.GraphModule, arguments: list, mode: str | None, options: dict[str, Any]) -> Callable:
+    """The graph by Inductor, without torch.compile's capture."""
+    import torch._inductor  # which takes a while
+
+    modes = torch._inductor.list_mode_options(mode) if mode else {}
+    return torch._inductor.compile(graph, arguments, options={**modes, **options})
+
+
+def unseen_by_dynamo(function: Any) -> None:
+    """Let Dynamo pass over this function's frame, and trace those that it calls."""
+    frames = internal("torch._C._dynamo.eval_frame")
+    action = frames._FrameAction
+    frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(action.SKIP, action.DEFAULT))
+
+
+def recurrence_allowed() -> contextlib.AbstractContextManager:
+    """Inside, Dynamo looks into a torch.nn.RNN, LSTM or GRU, where it is at work."""
+    if torch.compiler.is_compiling() or not internal("torch._C._dynamo.eval_frame").get_eval_frame_callback():
+        return contextlib.nullcontext()
+    return torch._dynamo.config.patch(allow_rnn=True)
+
+
+unseen_by_dynamo(recurrence_allowed)  # traced, it would take itself for a part of what is compiled
+
+
+def not_compilable() -> type[Exception]:
+    """What torch.compile raises of what it cannot compile, once it has been called."""
+    return torch._dynamo.exc.TorchDynamoException
+
+
+def fake_tensor_mode() -> Any:
+    """A mode in which tensors have shapes and no values."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode
+
+
 @contextlib.contextmanager
 def databases() -> Iterator[None]:
     """Round an import of PyTorch's databases, torch.testing._internal, which warns of torch.jit and freezes the flags of
@@ -92,3 +216,34 @@ def databases() -> Iterator[None]:
 def flags_free() -> contextlib.AbstractContextManager[None]:
     """Inside, flags of torch.backends can be set also where somebody has frozen them."""
     return getattr(torch.backends, "__allow_nonbracketed_mutation")()
+
+
+def op_db() -> list:
+    """PyTorch's database of operations; ImportError where expecttest is not installed. So too the next two."""
+    with databases():
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that there is no compiler for CUDA
+        from torch.testing._internal.common_methods_invocations import op_db
+    return op_db
+
+
+def module_db() -> list:
+    with databases():
+        from torch.testing._internal.common_modules import module_db
+    return module_db
+
+
+def optim_db() -> list:
+    with databases():
+        from torch.testing._internal.common_optimizers import optim_db
+    return optim_db
+
+
+@contextlib.contextmanager
+def of_no_unittest() -> Iterator[None]:
+    """Inside, PyTorch's databases do not look through the stack for a unittest that they would draw samples for."""
+    with contextlib.ExitStack() as nameless:
+        for place in ("common_utils", "opinfo.core"):
+            module = sys.modules.get(f"torch.testing._internal.{place}")
+            if hasattr(module, "extract_test_fn"):
+                nameless.enter_context(mock.patch.object(module, "extract_test_fn", lambda: None))
+        yield

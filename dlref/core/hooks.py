@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules import module as torch_module
 
+from .compat import maybe_current_level
 from .in_place import overwrite, shares_memory, unwrapped
 from .modes import without_graph
 from .pullback import Pullback, made_of
@@ -107,7 +108,7 @@ def _fresh(value: Any, seen: tuple) -> bool:
 
 def _identical(copy: Tensor, value: Tensor) -> bool:
     """Whether a copy still is one; where nobody may look at the values, whether it was written to."""
-    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+    if torch.compiler.is_compiling() or maybe_current_level() is not None:
         return unwrapped(copy)._version == 0
     bare = lambda t: t.nan_to_num(0.0, math.inf, -math.inf)  # noqa: E731
     return copy.equal(value) or (copy.isnan().equal(value.isnan()) and bare(copy).equal(bare(value)))

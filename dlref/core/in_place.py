@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .compat import get_unwrapped, is_functorch_wrapped_tensor, maybe_current_level
+
 
 class Held:
     """What a pullback reads, and the version of each tensor when it was kept: autograd counts them, and so must we.
@@ -33,7 +35,7 @@ class Held:
             self.versions = self.count()
 
     def count(self) -> list[int]:
-        if torch._C._functorch.maybe_current_level() is not None:
+        if maybe_current_level() is not None:
             return [unwrapped(t)._version for part in self.parts for t in part if isinstance(t, Tensor)]
         return [t._version for part in self.parts for t in part if isinstance(t, Tensor)]
 
@@ -162,8 +164,8 @@ def overwrite(tensor: Tensor, new: Tensor) -> list[Tensor]:
 
 def unwrapped(t: Tensor) -> Tensor:
     """The tensor in the wrappers of torch.func: it counts the versions, and has the memory."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(t):
-        t = torch._C._functorch.get_unwrapped(t)
+    while is_functorch_wrapped_tensor(t):
+        t = get_unwrapped(t)
     return t
 
 

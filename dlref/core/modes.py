@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-FUNCTORCH = torch._C._functorch
-
+from .compat import in_dual_level, is_tracing, maybe_current_level
 
 _definitions: ContextVar[bool] = ContextVar("definitions", default=False)
 
@@ -20,8 +18,8 @@ _definitions: ContextVar[bool] = ContextVar("definitions", default=False)
 def kernels_run() -> bool:
     """Whether kernels compute: one by one, on tensors that stand for themselves; not in a transform, nor for a compiler, nor
     where tensors may carry tangents."""
-    return not (_definitions.get() or torch.compiler.is_compiling() or torch._C._is_tracing()) and (
-        FUNCTORCH.maybe_current_level() is None and forward_ad._current_level < 0
+    return not (_definitions.get() or torch.compiler.is_compiling() or is_tracing()) and (
+        maybe_current_level() is None and not in_dual_level()
     )
 
 
@@ -55,7 +53,7 @@ def values_hidden() -> bool:
 def concrete(tensor: Tensor) -> bool:
     """Whether its values can be looked at: not while it is compiled, recorded, faked, or inside a transform of torch.func."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and not values_hidden()
-    return plain and FUNCTORCH.maybe_current_level() is None
+    return plain and maybe_current_level() is None
 
 
 def graphless(function: Callable) -> Callable:

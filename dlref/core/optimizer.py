@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd import profiler
 from torch.optim import optimizer as torch_optimizer
 
+from .compat import device_dtype_check_for_fused, get_capturable_supported_devices, get_scalar_dtype, set_grad_enabled
 from .flat import Member, Plan, Run, State, runs
 from .modes import concrete
 
@@ -78,7 +79,7 @@ class Manual(torch.optim.Optimizer):
         """A number of the state: on the CPU, but where the step is captured in a graph."""
         fused = group.get("fused")
         device = p.device if fused or group.get("capturable") else "cpu"
-        return torch.tensor(value, dtype=torch_optimizer._get_scalar_dtype(fused), device=device)
+        return torch.tensor(value, dtype=get_scalar_dtype(fused), device=device)
 
     @staticmethod
     def number(scalar: Tensor, group: Group) -> Any:
@@ -157,7 +158,7 @@ class Manual(torch.optim.Optimizer):
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
         previous = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(self.defaults["differentiable"])
+        set_grad_enabled(self.defaults["differentiable"])
         try:
             if "capturable" in self.defaults and not self.param_groups[0]["params"][0].is_cpu:
                 self._accelerator_graph_capture_health_check()
@@ -180,7 +181,7 @@ class Manual(torch.optim.Optimizer):
                     plan.mark()
             return loss
         finally:
-            torch._C._set_grad_enabled(previous)
+            set_grad_enabled(previous)
 
     def _update(self, run: Run, group: Group) -> None:
         p, g, state = run.p, run.g, run.state
@@ -242,9 +243,9 @@ class Manual(torch.optim.Optimizer):
         if g.is_sparse and not self.sparse:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         if group.get("fused"):
-            torch_optimizer._device_dtype_check_for_fused(p)
+            device_dtype_check_for_fused(p)
         if group.get("capturable") and not torch.compiler.is_compiling():
-            supported = torch_optimizer._get_capturable_supported_devices()
+            supported = get_capturable_supported_devices()
             if p.device.type not in supported:
                 raise AssertionError(
                     f"If capturable=True, params must be on supported devices: {supported}, not on {p.device.type}."

@@ -44,10 +44,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import _get_overloaded_args, handle_torch_function, has_torch_function
+from torch.overrides import handle_torch_function, has_torch_function
 
 from .bridge import Bridge, BridgeWithJvp, Sequence, forward_over_forward, like_number, likes, ones, upstream
 from .call import TENSORS, binder, define, name_function, signature_of, tensor_arguments
+from .compat import get_overloaded_args, is_any_autocast_enabled, is_tracing, maybe_current_level
 from .in_place import Held, any_inference, inference_mode, overwrite
 from .modes import graphless, kernels_run
 
@@ -125,7 +126,7 @@ class Form:
     def gradients(self, dy, outputs, saved, wants, values, like, place=None) -> list[Tensor | None]:
         """The gradients of the forward's arguments, each in its argument's shape and dtype."""
         op, definition = self.op, self.op.definition
-        if _is_any_autocast_enabled():
+        if is_any_autocast_enabled():
             device = (dy if op.single else next(d for d in dy if d is not None)).device.type
             if torch.is_autocast_enabled(device):
                 with torch.autocast(device, enabled=False):
@@ -271,7 +272,7 @@ class Op:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         public, inplace = self.bind(*args, **kwargs)
-        if not torch.compiler.is_compiling() and has_torch_function(public) and _get_overloaded_args(public):
+        if not torch.compiler.is_compiling() and has_torch_function(public) and get_overloaded_args(public):
             return handle_torch_function(self, public, *args, **kwargs)
         values, original = public, public[0]
         if inplace:  # what is overwritten below must not be what the gradient reads
@@ -280,7 +281,7 @@ class Op:
             values = self.prepared(*values)
             if values is None:
                 return original
-        if _is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
+        if is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
                 results = self.apply(self.cast(values, device))
         else:
@@ -291,7 +292,7 @@ class Op:
     def apply(self, values: tuple) -> tuple[Tensor, ...]:
         """The outputs, then what was saved."""
         compiling = torch.compiler.is_compiling()
-        if self.view or not torch.is_grad_enabled() or (not compiling and torch._C._is_tracing()):
+        if self.view or not torch.is_grad_enabled() or (not compiling and is_tracing()):
             # a traced graph can hold no Python function
             return (self.definition if torch.is_grad_enabled() else self.form(values)).evaluate(values)
         if compiling:
@@ -363,7 +364,7 @@ class Op:
             if values is None:
                 return original, functools.partial(_identity_pull, like_number(original), len(self.names))
         like = likes(values)
-        if _is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
+        if is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
                 values = self.cast(values, device)
                 form = self.form(values)
@@ -435,7 +436,7 @@ def laid_out(forward: Callable, layout: Callable[..., torch.memory_format]) -> C
     @functools.wraps(forward)
     def formatted(*values: Any) -> Any:
         result = forward(*values)
-        if torch._C._functorch.maybe_current_level() is not None:
+        if maybe_current_level() is not None:
             return result
         outputs, *saved = result if type(result) is tuple else (result,)
         form = layout(*values)
@@ -453,9 +454,6 @@ def _contiguous(t: Tensor, form: torch.memory_format) -> Tensor:
 
 def _registered(name: str) -> Op:
     return OPS[name]
-
-
-_is_any_autocast_enabled = torch._C._is_any_autocast_enabled
 
 
 def _identity_pull(

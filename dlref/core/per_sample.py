@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .compat import maybe_current_level
 from .in_place import Held
 from .modes import said, values_hidden
 from .pullback import Pullback, _again, collecting
@@ -24,7 +25,7 @@ def _check_separate(module: Any) -> None:
 
 def _check_same(alone: Tensor, output: Tensor) -> None:
     """ValueError where the samples' outputs, each alone, are not those of the batch, by more than rounding explains."""
-    if values_hidden() or torch._C._functorch.maybe_current_level() is not None or not output.is_floating_point():
+    if values_hidden() or maybe_current_level() is not None or not output.is_floating_point():
         return
     size = torch.nan_to_num(output).abs().amax() if output.numel() else 0
     if not torch.allclose(alone, output, 0, float(torch.finfo(output.dtype).eps ** 0.5 * size), equal_nan=True):

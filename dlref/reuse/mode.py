@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._contextlib import context_decorator
 
+from ..core.compat import networks_in_c, schemas
 from ..manual import functional as M
 
 # The library, whose own steps are what the operations are made of, and a mode that has left a call to torch.
@@ -66,7 +67,7 @@ def _table() -> dict[Any, Callable]:
     ours = {name: f for name, f in vars(M).items() if callable(f) and not isinstance(f, type) and name[-1] != "_"}
     found: dict[Any, Callable] = {getattr(F, name): f for name, f in ours.items() if hasattr(F, name)}
     for name, function in ours.items():
-        for space in (F, torch, torch.special, torch._C._nn, Tensor):
+        for space in (F, torch, torch.special, networks_in_c, Tensor):
             for theirs in _written_in_c(space, name) if name not in OTHERS else ():
                 found[theirs] = _of_schema(theirs, function)
         if "max_pool" in name:
@@ -98,7 +99,7 @@ def _of_schema(theirs: Any, function: Callable) -> Callable:
     A call that fits not, or has an argument that the manual function lacks, is torch's to answer.
     """
     name, known = theirs.__name__, inspect.signature(function).parameters
-    arguments = torch._C._jit_get_schemas_for_operator(f"aten::{name}")[0].arguments
+    arguments = schemas(f"aten::{name}")[0].arguments
     first = next(iter(known))
 
     def renamed(theirs: str) -> str | None:

@@ -8,9 +8,7 @@ import functools
 import gc
 import inspect
 import itertools
-import logging
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ..builtin import composed
-from ..core.compat import databases
+from ..core.compat import of_no_unittest, op_db
 from ..core.pair import OPS
 from .hard import SAMPLES
 
@@ -99,15 +97,12 @@ def database() -> list:
     collects = gc.isenabled()
     gc.disable()  # a third of the import's time
     try:
-        with databases():
-            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that there is no compiler for CUDA
-            from torch.testing._internal.common_methods_invocations import op_db
+        return op_db()
     except ImportError:
         return []
     finally:
         if collects:
             gc.enable()
-    return op_db
 
 
 @functools.cache
@@ -190,11 +185,7 @@ def seeded(device: str) -> Iterator[None]:
     """Inside, random numbers from one seed, and PyTorch's databases, which seed before each sample, do so by `seed`; they look
     through the stack, which is deep under pytest, for no unittest that they would name."""
     quick = mock.patch.object(torch, "manual_seed", seed) if device == "cpu" else contextlib.nullcontext()
-    with torch.random.fork_rng(devices=[]), quick, contextlib.ExitStack() as nameless:
-        for place in ("common_utils", "opinfo.core"):
-            module = sys.modules.get(f"torch.testing._internal.{place}")
-            if hasattr(module, "extract_test_fn"):
-                nameless.enter_context(mock.patch.object(module, "extract_test_fn", lambda: None))
+    with torch.random.fork_rng(devices=[]), quick, of_no_unittest():
         torch.manual_seed(0)
         yield
 

@@ -14,6 +14,7 @@ from torch.autograd.graph import increment_version
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..core import optimizer as manual_optimizer
+from ..core.compat import compile_graph, is_any_autocast_enabled
 from ..core.flat import coalesce, flatten, lay
 from ..core.hooks import has_hooks
 from ..core.modes import definitions
@@ -59,7 +60,7 @@ def compile_step(
         raise TypeError(f"the optimizer must be one of dlref.manual.optim, as its update is part of the graph; it is "
                         f"{type(optimizer).__module__}.{type(optimizer).__name__}")  # fmt: skip
     if isinstance(backend, str) and backend not in ("eager", "inductor"):
-        one_of("backend", backend, ("eager", *torch._dynamo.list_backends(None)))
+        one_of("backend", backend, ("eager", *torch.compiler.list_backends(None)))
     compiler = None if backend == "eager" else functools.partial(compiled, backend=backend, mode=mode, options=options)
     return CompiledStep(network, criterion, optimizer, max_norm, compiler)
 
@@ -148,7 +149,7 @@ class CompiledStep:
         settings += [(m.training, has_hooks(m)) for m in self.modules]
         for group in self.optimizer.param_groups:
             settings += [p.requires_grad for p in group["params"]]
-        if torch._C._is_any_autocast_enabled():
+        if is_any_autocast_enabled():
             settings.append(torch.get_autocast_dtype(batch[0].device.type))
         # A replay ends before the update, which sees the numbers as they are.
         fixed = [v for place, v in numbers(self.optimizer) if place not in self.varying] if self.compiler else ()
@@ -230,7 +231,7 @@ class Replay:
         self.taken = z, error
 
     def __call__(self, batch: list) -> tuple[Any, Tensor]:
-        if torch._C._is_any_autocast_enabled():  # the operations have cast what they wanted cast
+        if is_any_autocast_enabled():  # the operations have cast what they wanted cast
             with torch.autocast(batch[self.leaves[0]].device.type, enabled=False):
                 results = self.player([batch[i] for i in self.leaves])
         else:
@@ -409,11 +410,6 @@ def compiled(
 ) -> Callable:
     """The graph by a compiler. What guards would look at at every call is looked at in `CompiledStep.key`."""
     if backend == "inductor":  # without torch.compile's capture, as the graph is there
-        chosen = {
-            "fallback_random": True,
-            **(torch._inductor.list_mode_options(mode) if mode else {}),
-            **(options or {}),
-        }
-        return torch._inductor.compile(graph, arguments, options=chosen)
+        return compile_graph(graph, arguments, mode, {"fallback_random": True, **(options or {})})
     options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **(options or {})}
     return torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options=options)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.compat import is_amx_tile_supported
 from ..core.names import one_of
 
 PRODUCTS = ("auto", "default", "onednn")
@@ -120,14 +121,14 @@ _NOTHING = contextlib.nullcontext()
 
 
 def _check() -> None:
-    if torch.cpu._is_amx_tile_supported():
+    if is_amx_tile_supported():
         raise ValueError("products must be default on this CPU: it has AMX, and oneDNN would compute in bfloat16")
 
 
 @functools.cache
 def onednn_rounds_as_float32() -> bool:
     """Whether oneDNN's products are float32 in full on this CPU, which is seen at a sum that bfloat16 has not."""
-    if torch.cpu._is_amx_tile_supported() or not torch.backends.mkldnn.is_available():
+    if is_amx_tile_supported() or not torch.backends.mkldnn.is_available():
         return False
     x = torch.full((256, 256), 1 + 2**-12, dtype=torch.float32)
     with by_onednn(), torch.autocast("cpu", enabled=False):

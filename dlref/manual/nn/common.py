@@ -8,10 +8,9 @@ from collections.abc import Callable
 from types import FunctionType
 
 import torch
-import torch._prims_common
 from torch import Tensor
 
-from ...core.compat import CLAMP_AT_ITS_BOUND
+from ...core.compat import CLAMP_AT_ITS_BOUND, suggest_memory_format
 from ...core.modes import concrete as concrete
 
 HALF = (torch.float16, torch.bfloat16)
@@ -65,7 +64,7 @@ def channels_last(t: Tensor, *_) -> torch.memory_format:
     """The memory format of what torch makes of a tensor whose channels stand last: theirs too; else contiguous."""
     if t.dim() not in (4, 5) or (t.stride(1) != 1 and t.is_contiguous()):
         return torch.contiguous_format
-    return torch._prims_common.suggest_memory_format(t)
+    return suggest_memory_format(t)
 
 
 def contiguous(*_) -> torch.memory_format:

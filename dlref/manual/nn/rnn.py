@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils.rnn import PackedSequence
 
+from ...core.compat import recurrence_allowed, unseen_by_dynamo
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import accumulate, made_of
@@ -135,10 +136,8 @@ class Recurrent(Manual):
     def forward(self, input, hx=None):
         # Dynamo refuses to look into a torch.nn.RNN, LSTM or GRU, whose kernels it does not know; these are made of steps it
         # knows. It passes over this frame (see below), and traces the next.
-        if not torch.compiler.is_compiling() and torch._C._dynamo.eval_frame.get_eval_frame_callback():
-            with torch._dynamo.config.patch(allow_rnn=True):
-                return self._layers(input, hx)
-        return self._layers(input, hx)
+        with recurrence_allowed():
+            return self._layers(input, hx)
 
     def _layers(self, input, hx):
         rows, sizes, states, packing = self._opened(input, hx)
@@ -192,10 +191,7 @@ class Recurrent(Manual):
         return (packing.sequences(output), self._as_given([packing.sort(s, back=True) for s in last])), pullback
 
 
-_dynamo = torch._C._dynamo.eval_frame
-_dynamo.set_code_exec_strategy(
-    Recurrent.forward.__code__, _dynamo._FrameExecStrategy(_dynamo._FrameAction.SKIP, _dynamo._FrameAction.DEFAULT)
-)
+unseen_by_dynamo(Recurrent.forward)
 
 
 # --- Elman ------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 
+from ...core.compat import detect_is_causal_mask, get_seq_len
 from ...core.containers import through
 from ...core.counterpart import adopt
 from ...core.in_place import Reread
@@ -153,7 +153,7 @@ class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
 
     def _prepared(self, src, mask, src_key_padding_mask, is_causal):
         padding, mask = _mask(src_key_padding_mask, "src_key_padding_mask", src), _mask(mask, "mask", src)
-        causal = _detect_is_causal_mask(mask, is_causal, _get_seq_len(src, self.layers[0].self_attn.batch_first))
+        causal = detect_is_causal_mask(mask, is_causal, get_seq_len(src, self.layers[0].self_attn.batch_first))
         return {"src_mask": mask, "is_causal": causal, "src_key_padding_mask": padding}
 
     def forward(self, src, mask=None, src_key_padding_mask=None, is_causal=None):
@@ -178,9 +178,7 @@ class TransformerDecoder(Adopting, torch.nn.TransformerDecoder):
     @by_name
     def explicit(self, tgt, memory, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None,
                  memory_key_padding_mask=None, tgt_is_causal=None, memory_is_causal=False):  # fmt: skip
-        causal = _detect_is_causal_mask(
-            tgt_mask, tgt_is_causal, _get_seq_len(tgt, self.layers[0].self_attn.batch_first)
-        )
+        causal = detect_is_causal_mask(tgt_mask, tgt_is_causal, get_seq_len(tgt, self.layers[0].self_attn.batch_first))
         pulls, pull_norm = [], None
         for layer in self.layers:
             tgt, pull = vjp_of(layer)(

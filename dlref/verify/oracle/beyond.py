@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.compat import fake_tensor_mode
 from ...samples import RANDOM, Sample, flat, layouts, run
 from ...samples.edges import FIXED, distinct
 from ..crossing import EDGE
@@ -220,10 +221,10 @@ def vmap(subject: Subject, sample: Sample) -> Answer:
 
 def compiled(subject: Subject, sample: Sample) -> Answer:
     candidate = subject.candidate(sample)
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
     answers = ask(lambda: eager(torch.compile(candidate, backend="aot_eager"), sample))
-    torch._dynamo.reset()
+    torch.compiler.reset()
     expected, rough = eager(sample.builtin, sample), tolerance(sample.learning()[0].dtype)
     if agree(answers[0], expected[0], rough) and (
         not answers[1] or not expected[1] or agree(answers[1], expected[1], rough)
@@ -259,7 +260,7 @@ def autocast(subject: Subject, sample: Sample) -> Answer:
 
 
 def fake(subject: Subject, sample: Sample) -> Answer:
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    FakeTensorMode = fake_tensor_mode()
 
     theirs = flat(run(sample.builtin, sample))
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._prims_common
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...core.compat import flags_free
+from ...core.compat import flags_free, len_torch_function_stack, make_contiguous_strides_for, pop_torch_function_stack
 from ...samples.edges import poisoned
 
 ZONE = 64  # elements before and after
@@ -69,8 +68,8 @@ def set_deterministic(mode: tuple[bool, bool]) -> None:
 
 
 def set_modes(number: int) -> None:
-    while torch._C._len_torch_function_stack() > number:
-        torch._C._pop_torch_function_stack()
+    while len_torch_function_stack() > number:
+        pop_torch_function_stack()
 
 
 # Where torch keeps how float32 products may be rounded, in its newer way: the general, which the special ones inherit, first.
@@ -138,7 +137,7 @@ SURROUNDINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     ),
     PRODUCTS: (precision, set_precision),
     "anomaly detection": (torch.is_anomaly_enabled, lambda on: torch.autograd.set_detect_anomaly(on)),
-    "the modes of torch functions": (torch._C._len_torch_function_stack, set_modes),
+    "the modes of torch functions": (len_torch_function_stack, set_modes),
     "the state of Python's random numbers": (random.getstate, random.setstate),
     RANDOM_NUMBERS: (lambda: torch.get_rng_state().numpy().tobytes(), lambda state: None),  # every run seeds them
 }
@@ -183,9 +182,7 @@ class Zones:
         if t.layout != torch.strided or not t.numel():
             return t
         shared = any(n > 1 and s == 0 for n, s in zip(t.shape, t.stride(), strict=True))
-        view = self.room(
-            t, tuple(t.shape), torch._prims_common.make_contiguous_strides_for(t.shape) if shared else t.stride()
-        )
+        view = self.room(t, tuple(t.shape), make_contiguous_strides_for(t.shape) if shared else t.stride())
         with torch.no_grad():
             view.copy_(t)
         return view.requires_grad_(t.requires_grad)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.compat import databases
+from ...core.compat import optim_db
 from ...samples import database
 from ..crossing import NO_OPTIONS
 from ..domain import Where
@@ -242,9 +242,7 @@ def configurations(name: str) -> list[dict[str, Any]]:
     """The options that PyTorch tests the optimizer with, and ours."""
     found: list[dict[str, Any]] = [{}]
     if database():
-        with databases():
-            from torch.testing._internal.common_optimizers import optim_db
-        info = next(i for i in optim_db if i.optim_cls.__name__ == name)  # type: ignore[attr-defined]
+        info = next(i for i in optim_db() if i.optim_cls.__name__ == name)  # type: ignore[attr-defined]
         found = [c.kwargs for c in info.optim_inputs_func("cpu") if not SPEED & set(c.kwargs)]
     return [*found, *OPTIONS.get(name, [])]
 

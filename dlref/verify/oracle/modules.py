@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from ... import manual
 from ...builtin import nn as builtin_nn
-from ...core.compat import databases
+from ...core.compat import module_db
 from ...samples import NAMES, Sample, database, samples, seed, seeded, supported
 from ...samples.edges import accepted, edges, like
 from ..crossing import NO_OPTIONS, REFUSED, Options, crossed, usable
@@ -75,9 +75,7 @@ def infos(name: str) -> list:
     """PyTorch's database entries of a module; none where its package is not installed."""
     if not database():
         return []
-    with databases():
-        from torch.testing._internal.common_modules import module_db
-    return [info for info in module_db if info.module_cls is getattr(builtin_nn, name)]
+    return [info for info in module_db() if info.module_cls is getattr(builtin_nn, name)]
 
 
 def constructor(cls: type) -> inspect.Signature:

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from ...core.compat import dump_table, functions_in_c, methods_in_c, registered_kernels
+
 ABSENT = object()
 ROOT = str(Path(torch.__file__).parent)
 NAMESPACES = ("", "Tensor", "nn.functional", "nn.init", "_C._nn", "_C._linalg", "_C._special", "_C._fft", "linalg",
@@ -39,7 +41,7 @@ def spaces() -> Iterator[tuple[str, Any]]:
 def torch_has(space: Any, name: str) -> bool:
     """Whether it is a name of torch's that computes."""
     if space is torch:
-        return hasattr(torch._C._VariableFunctions, name)
+        return hasattr(functions_in_c, name)
     return not isinstance(space, types.ModuleType) or not name.startswith("_")
 
 
@@ -67,7 +69,7 @@ def noted() -> Iterator[Noted]:
     for where, space in dict(spaces()).items():
         own = {n: v for n, v in list(vars(space).items()) if torch_has(space, n)
                and (callable(v) or isinstance(v, (staticmethod, classmethod, property)))}  # fmt: skip
-        inherited = frozenset(dir(torch._C.TensorBase)) - set(vars(space)) if space is torch.Tensor else frozenset()
+        inherited = frozenset(dir(methods_in_c)) - set(vars(space)) if space is torch.Tensor else frozenset()
         if len(own) > 1:
             yield Noted(where, space, own, inherited, operator.itemgetter(*own), tuple(own.values()))
 
@@ -85,7 +87,7 @@ def foreign(space: Any, name: str, value: Any) -> bool:
     """Whether the value was defined outside of torch and of Python, or is torch's under another name."""
     if value is ABSENT:
         return False
-    c_function = getattr(torch._C._VariableFunctions, name, None) if space is torch else None
+    c_function = getattr(functions_in_c, name, None) if space is torch else None
     if c_function is not None and isinstance(value, types.BuiltinFunctionType):
         return value is not c_function
     top = module_of(value).partition(".")[0]
@@ -120,17 +122,17 @@ def changes(every: bool = True) -> Iterator[tuple[str, Any, str, Any]]:
 def replaced(every: bool = True) -> dict[str, Any]:
     """What is no longer, or never was, torch's own, by its full name: what stands there now."""
     found = {f"{where}.{name}": vars(space).get(name) for where, space, name, _ in changes(every)}
-    return {**FOREIGN, **found, **kernels(len(torch.library._impls))}
+    return {**FOREIGN, **found, **kernels(len(registered_kernels()))}
 
 
 @functools.lru_cache(1)
 def kernels(number: int) -> dict[str, str]:
     """The kernels of torch's operators that somebody has registered by torch.library, of which there are so many in all."""
     found = {}
-    for entry in torch.library._impls:
+    for entry in registered_kernels():
         space, name, key = entry.split("/")
         if space == "aten" and key != "Meta":
-            lines = torch._C._dispatch_dump_table(f"aten::{name}").splitlines()
+            lines = dump_table(f"aten::{name}").splitlines()
             place = next((line for line in lines if line.startswith(f"{key}: registered at ")), "")
             if place and ROOT not in place and "pytorch/build" not in place:
                 found[f"aten::{name}"] = f"the kernel {place.partition('registered at ')[2].partition(' ')[0]}"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.compat import single_level_function
 from ...core.names import one_of
 from ..crossing import same
 from .report import Finding
@@ -216,7 +217,7 @@ def parameters_of(function: Any) -> list[inspect.Parameter] | None:
     except (TypeError, ValueError):
         return None
     if apply:
-        if owner.setup_context is torch.autograd.function._SingleLevelFunction.setup_context:  # type: ignore[union-attr]
+        if owner.setup_context is single_level_function.setup_context:  # type: ignore[union-attr]
             found = found[1:]  # ctx
         found = [p.replace(kind=p.POSITIONAL_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p for p in found]
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in found):
