@@ -143,6 +143,12 @@ SURROUNDINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 }
 
 
+def finished(device: str) -> None:
+    """Wait for what was launched on a device, so that its errors are raised here, and not by whoever asks next."""
+    if not device.startswith("cpu"):
+        torch.accelerator.synchronize(device)
+
+
 def surroundings() -> dict[str, Any]:
     """What a function must leave as it is, by name."""
     return {name: read() for name, (read, _) in SURROUNDINGS.items()}

@@ -16,7 +16,7 @@ from ...samples import RANDOM, Sample, exact, flat, gradients, layouts, run, see
 from ...samples.edges import accepted, renamed, resize
 from ..judge import Measure, natural, slopes
 from . import origin
-from .care import RANDOM_NUMBERS, Snapshot, Trace, copier, equal_bits, refusal, restored, surroundings
+from .care import RANDOM_NUMBERS, Snapshot, Trace, copier, equal_bits, finished, refusal, restored, surroundings
 from .diagnosis import diagnose, upstreams
 from .memory import Memory, similar
 from .report import word
@@ -62,7 +62,9 @@ class Trial(Memory):
         """The action's answer; what it raises, or leaves changed around it, is a finding, and the former ends the trial."""
         before = surroundings()
         try:
-            return action()
+            answer = action()
+            finished(self.trials.report.device)
+            return answer
         except Mismatch as error:
             self.found("parameters", what, diagnosis=str(error))
         except SystemExit as error:
