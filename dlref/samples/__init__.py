@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ..builtin import composed
-from ..core.compat import of_no_unittest, op_db
+from ..core import compat
 from ..core.pair import OPS
 from .hard import SAMPLES
 
@@ -97,7 +97,7 @@ def database() -> list:
     collects = gc.isenabled()
     gc.disable()  # a third of the import's time
     try:
-        return op_db()
+        return compat.op_db()
     except ImportError:
         return []
     finally:
@@ -185,7 +185,7 @@ def seeded(device: str) -> Iterator[None]:
     """Inside, random numbers from one seed, and PyTorch's databases, which seed before each sample, do so by `seed`; they look
     through the stack, which is deep under pytest, for no unittest that they would name."""
     quick = mock.patch.object(torch, "manual_seed", seed) if device == "cpu" else contextlib.nullcontext()
-    with torch.random.fork_rng(devices=[]), quick, of_no_unittest():
+    with torch.random.fork_rng(devices=[]), quick, compat.of_no_unittest():
         torch.manual_seed(0)
         yield
 
