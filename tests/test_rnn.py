@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils._pytree import tree_flatten, tree_map
 
+from dlref.core.modes import definitions
 from dlref.manual import nn as manual
 from dlref.manual.nn import rnn, rnn_cell
 from dlref.manual.nn.rnn import gru_layer, lstm_layer, rnn_layer
@@ -103,12 +105,15 @@ def test_options(kind, more, layers, bidirectional, batch_first, bias):
     compare(theirs, ours, (x,))
     compare(theirs, ours, (x, states(kind, options, n)))
     compare(theirs, ours, (x[0], states(kind, options, None)))
+    with definitions():  # without the kernels
+        compare(theirs, ours, (x, states(kind, options, n)))
     sequences = [torch.randn(length, 3, dtype=torch.float64) for length in (2, 4, 1, 4)]
     for enforce in (True, False):
         parts = sorted(sequences, key=len, reverse=True) if enforce else sequences
         packed = pack_sequence(parts, enforce_sorted=enforce)
         packed = PackedSequence(packed.data.detach(), *packed[1:])
-        compare(theirs, ours, (packed, states(kind, options, 4)))
+        with definitions() if enforce else contextlib.nullcontext():
+            compare(theirs, ours, (packed, states(kind, options, 4)))
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])

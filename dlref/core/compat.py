@@ -78,6 +78,12 @@ INTERMEDIATE_RESULTS = Change(
     "it hands out both, so that an output that is what was computed, as after `to` its own dtype, gets a gradient of 0",
     "outputs are views of what was computed",
 )
+CONTEXT_IN_GRAPHS = Change(
+    (2, 15),
+    "Dynamo reads context variables",
+    "it stops there",
+    "while it traces they are not read: per_sample=True then renormalises an embedding again, which changes nothing",
+)
 LANCZOS = Change((2, 15), "interpolate has the mode lanczos", "it does not", "as torch")
 
 

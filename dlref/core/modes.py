@@ -18,7 +18,7 @@ _definitions: ContextVar[bool] = ContextVar("definitions", default=False)
 def kernels_run() -> bool:
     """Whether kernels compute: one by one, on tensors that stand for themselves; not in a transform, nor for a compiler, nor
     where tensors may carry tangents."""
-    return not (_definitions.get() or torch.compiler.is_compiling() or is_tracing()) and (
+    return not (torch.compiler.is_compiling() or is_tracing() or _definitions.get()) and (
         maybe_current_level() is None and not in_dual_level()
     )
 
@@ -47,7 +47,7 @@ def recorded() -> contextlib.AbstractContextManager:
 
 def values_hidden() -> bool:
     """Whether nobody may look at the values, as what is computed now stands for what is computed of others."""
-    return _recorded.get() or torch.compiler.is_compiling()
+    return torch.compiler.is_compiling() or _recorded.get()
 
 
 def concrete(tensor: Tensor) -> bool:

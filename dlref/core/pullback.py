@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .compat import CONTEXT_IN_GRAPHS
 from .in_place import inference_mode
 
 Pullback = Callable[..., tuple]
@@ -42,7 +43,7 @@ _again: ContextVar[bool] = ContextVar("again", default=False)
 
 def again() -> bool:
     """Whether a call is computed a second time: what it changed beside its output, it has changed already."""
-    return _again.get()
+    return (CONTEXT_IN_GRAPHS or not torch.compiler.is_compiling()) and _again.get()
 
 
 _spending: ContextVar[bool] = ContextVar("spending", default=False)

@@ -122,7 +122,8 @@ class CosineEmbeddingLoss(Manual, torch.nn.CosineEmbeddingLoss):
 
 def _directions(x1, x2, dim):
     r"""$x / \sqrt q$ of both, and both $\sqrt q$, with the dimension kept."""
-    r1, r2 = (torch.hypot(n := norm(x, 2, dim), n.new_full((), 1e-6)) for x in (x1, x2))
+    n1, n2 = norm(x1, 2, dim), norm(x2, 2, dim)
+    r1, r2 = (torch.hypot(n, n.new_full((), 1e-6)) for n in (n1, n2))
     return x1 / r1, x2 / r2, r1, r2
 
 

@@ -45,7 +45,7 @@ def adaptive_span(length: int, o: int, device: torch.device) -> tuple[Tensor, Te
     which those after the end stand for the last within, and which lie within."""
     i = torch.arange(o, device=device).unsqueeze(1)
     begin, end = i * length // o, -(-(i + 1) * length // o)
-    longest = max((-(-(j + 1) * length // o) - j * length // o for j in range(o)), default=1)
+    longest = max([-(-(j + 1) * length // o) - j * length // o for j in range(o)] or [1])
     at = begin + torch.arange(longest, device=device)
     return torch.minimum(at, end - 1), at < end
 
