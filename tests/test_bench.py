@@ -20,6 +20,7 @@ from dlref.bench.operations import operation_variants
 from dlref.bench.steps import SGD, Network, step_variants
 from dlref.cli import main
 from dlref.samples import flat
+from dlref.step import products
 
 ROOT = Path(__file__).parent.parent
 BRIEF = ("--rounds", "2", "--seconds", "0.01")
@@ -103,13 +104,13 @@ def test_growth_is_measured_and_drawn(tmp_path):
 def test_products_by_onednn_are_set_for_a_while_and_refused_with_amx(monkeypatch):
     setting = torch.backends.mkldnn.matmul
     before = setting.fp32_precision
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(products, "is_amx_tile_supported", lambda: False)
     with bench.by_onednn():
         assert setting.fp32_precision == "bf16"
         a = torch.rand(64, 64)
         torch.testing.assert_close(a @ a, (a.double() @ a.double()).float(), rtol=1e-5, atol=1e-4)  # not rounded
     assert setting.fp32_precision == before
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr(products, "is_amx_tile_supported", lambda: True)
     with pytest.raises(ValueError, match="AMX"), bench.by_onednn():
         pass
 
