@@ -136,7 +136,7 @@ def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample
                 raise
             continue
         if judged:
-            upstream = [d if d is None else d.to(exact(dtype)) for d in dy]
+            upstream = [d if d is None else d.to(exact(dtype)).contiguous() for d in dy]
             best = gradients(truth, wide, upstream)
         by_hand = pullback(tuple(dy) if len(dy) > 1 else dy[0])
         by_hand = [g for g, a in zip(by_hand, passed, strict=True) if isinstance(a, Tensor) and a.requires_grad]

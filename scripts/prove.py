@@ -1,0 +1,269 @@
+"""Prove dlref on a device: the most telling part first, in the time that there is, and a page of what was found.
+
+It needs torch and expecttest. Both sides compute on the device; TF32 and sums in half precision are off while they are held to
+each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import platform
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dlref
+from dlref import builtin, manual
+from dlref.bench import NETWORKS, OPTIMIZERS
+from dlref.bench.steps import step_parts, time_steps
+from dlref.samples import NAMES, supported
+from dlref.verify.oracle.care import finished, usual
+from dlref.verify.oracle.courses import configurations
+from dlref.verify.oracle.modules import infos
+
+STEPS = 20
+MODULES = sorted(
+    name for name, value in vars(manual.nn).items()
+    if isinstance(value, type) and issubclass(value, torch.nn.Module) and hasattr(builtin.nn, name) and infos(name)
+)  # fmt: skip
+MARK = "<!-- written by scripts/prove.py -->"
+FASTEST = ("mlp", "cnn", "transformer", "lstm", "mlp_large", "language_model")  # whose steps are timed, in this order
+
+
+@dataclass
+class Part:
+    """What one part of the proof found: how many things were tried, numbers compared, and failures in a line each."""
+
+    title: str
+    planned: int = 0
+    tried: int = 0
+    numbers: int = 0
+    failures: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def operations(dtype: torch.dtype, device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
+    """Values and gradients of every operation, under autograd and by vjp, every layout of the upstream gradient."""
+    for name in NAMES:
+        if dtype in supported(name, backward=True):
+
+            def tried(name: str = name) -> tuple[int, list[str]]:
+                found = dlref.compare(name, device, dtype)
+                return found.values, list(map(str, found.departures[:3]))
+
+            yield f"{name}, {dtype}", tried
+
+
+def checked(candidate: Any, name: str, device: str, **options: Any) -> tuple[int, list[str]]:
+    report = dlref.check(candidate, name, device=device, **options)
+    return report.values, [] if report.ok else [" ".join(str(report).split())[:400]]
+
+
+def modules(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
+    for name in MODULES:
+        candidate = getattr(manual.nn, name)
+        yield name, functools.partial(checked, candidate, name, device, dtypes=["float32"], beyond=False)
+
+
+def beyond(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
+    """Second derivatives, forward mode, vmap, torch.compile, autocast, fake tensors."""
+    for name in NAMES:
+        candidate = getattr(manual.functional, name)
+        yield name, functools.partial(checked, candidate, name, device, dtypes=["float32"])
+
+
+def optimizers(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
+    """Every optimizer with every option of torch's tests: the parameters after some steps, laid into one tensor and apart."""
+    for name in OPTIMIZERS:
+        for kwargs in configurations(name):
+            for flat in (True, False):
+                yield f"{name} {kwargs}", functools.partial(stepped, name, kwargs, flat, device)
+
+
+def stepped(name: str, kwargs: dict[str, Any], flat: bool, device: str) -> tuple[int, list[str]]:
+    dtype = torch.float32 if device.startswith("mps") else torch.float64  # which has no float64
+    ends = []
+    for space in (manual, builtin):
+        generator = torch.Generator().manual_seed(0)
+        draw = lambda *s: torch.randn(s, generator=generator, dtype=dtype).to(device)  # noqa: E731, B023
+        held = torch.nn.ParameterList(torch.nn.Parameter(draw(*shape)) for shape in ((5, 3), (7,), (2, 2, 2)))
+        if flat and space is manual:
+            from dlref.core.flat import flatten
+
+            flatten(held)
+        rule = getattr(space.optim, name)(held.parameters(), **kwargs)
+        for _ in range(10):
+            for p in held:
+                g = draw(*p.shape)
+                p.grad = g if getattr(p, "grad_slot", None) is None else p.grad_slot.copy_(g)
+            rule.step()
+        ends.append([p.detach().clone() for p in held])
+    allowed = 1e-10 if dtype == torch.float64 else 1e-4
+    worst = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*ends, strict=True))
+    return sum(p.numel() for p in ends[0]), [] if worst <= allowed else [
+        f"parameters {worst:.2g} off, allowed {allowed}"
+    ]
+
+
+def networks(device: str, compiled: bool) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
+    """Steps of every network by hand, played back and compiled, the errors next to the built-in's."""
+    for name in NETWORKS:
+        for way in ("inductor", "reduce-overhead") if compiled else ("by hand", "eager"):
+            yield f"{name}, {way}", functools.partial(trained, name, way, device)
+
+
+def trained(name: str, way: str, device: str) -> tuple[int, list[str]]:
+    case, errors = NETWORKS[name], []
+    x, y = case.data(case.batches[0], device)
+    for space in (manual, builtin):
+        parts = step_parts(case, space, case.optimizers[0], device)
+        if space is builtin or way == "by hand":
+            take: Callable = functools.partial(space.training.step, *parts)
+        else:
+            graph: dict[str, Any] = {"mode": way} if way == "reduce-overhead" else {"backend": way}
+            take = dlref.compile_step(*parts, **graph)
+        torch.manual_seed(1)
+        errors.append([float(take(x, y).detach()) for _ in range(STEPS)])
+    if case.loss == "VariationalLoss" and way != "by hand":
+        return STEPS, []  # it draws other numbers
+    worst = max(abs(a - b) / abs(b) for a, b in zip(*errors, strict=True))
+    return STEPS, [] if worst <= 1e-3 else [
+        f"losses {worst:.2g} off: {errors[0][-1]:.6g}, built-in {errors[1][-1]:.6g}"
+    ]
+
+
+def run(part: Part, items: list, device: str, until: float) -> None:
+    begun = time.perf_counter()
+    part.planned += len(items)
+    for number, (label, tried) in enumerate(items, 1):
+        if time.monotonic() > until:
+            break
+        if sys.stderr.isatty():
+            print(f"\r\033[K{part.title}: {number} of {len(items)}, {label}"[:110], end="", file=sys.stderr, flush=True)
+        try:
+            with usual():
+                numbers, failures = tried()
+                finished(device)
+        except Exception as error:  # what fails is what is looked for
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            numbers, failures = 0, [f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({place.name})"]
+        part.tried += 1
+        part.numbers += numbers
+        part.failures += [f"{label}: {failure}" for failure in failures]
+    gc.collect()
+    part.seconds += time.perf_counter() - begun
+
+
+def name_of(device: str) -> tuple[str, str]:
+    """The device in words, and its driver."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        driver = f"CUDA {torch.version.cuda}"
+        if torch.version.hip:
+            driver = f"ROCm {torch.version.hip}"
+        return torch.cuda.get_device_name(device), driver
+    if kind == "xpu":
+        return torch.xpu.get_device_name(device), str(torch.xpu.get_device_properties(device).driver_version)
+    if kind == "cpu":
+        with Path("/proc/cpuinfo").open() if Path("/proc/cpuinfo").exists() else open(platform.__file__) as told:
+            found = re.search(r"model name\s*: (.*)", told.read())
+        return (found[1].strip() if found else platform.processor() or "cpu"), platform.platform()
+    return f"{kind} {platform.processor()}", platform.platform()
+
+
+def table(parts: list[Part]) -> list[str]:
+    lines = [
+        "| part | tried | of | numbers compared | failures | seconds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    return lines + [
+        f"| {p.title} | {p.tried} | {p.planned} | {p.numbers:,} | {len(p.failures)} | {p.seconds:.0f} |" for p in parts
+    ]
+
+
+def timed(device: str, until: float) -> list[str]:
+    """The steps' ratios to the fastest built-in way; those that there is time for."""
+    lines = []
+    for name in FASTEST:
+        if time.monotonic() > until:
+            break
+        try:
+            for record in time_steps(name, device=device, compile=device != "cpu", seconds=2.0):
+                ratios = ", ".join(f"{key} {value['value']:.2f}" for key, value in record["ratios"].items())
+                lines.append(f"| {name}, batch {record['batch']}, {record['optimizer']} | {ratios} |")
+        except Exception as error:  # what cannot be timed is said
+            lines.append(f"| {name} | {type(error).__name__}: {' '.join(str(error).split())[:120]} |")
+    return ["| training step | over the fastest built-in way |", "| --- | --- |", *lines] if lines else []
+
+
+def available(device: str) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.zeros((), device=found).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        sys.exit(f"prove.py: error: --device must be one that this machine has, it is {device!r}: {reason}")
+    return found
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--device", default="cpu", help="as cpu, cuda, cuda:1, mps or xpu")
+    options.add_argument("--minutes", type=float, default=8.0, help="that it may take; a fifth of them for timing")
+    options.add_argument(
+        "--out", type=Path, default=Path(__file__).parent.parent / "docs" / "devices", help="the page's folder"
+    )
+    chosen = options.parse_args()
+    if not chosen.minutes > 0:
+        sys.exit(f"prove.py: error: --minutes must be greater than 0, it is {chosen.minutes}")
+    available(device := chosen.device)
+    (card, driver), begun = name_of(device), time.monotonic()
+    path = chosen.out / (re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-") + ".md")
+    if path.exists() and MARK not in path.read_text():
+        sys.exit(
+            f"prove.py: error: {path} must be a page of this script's to be written anew: move it, or choose --out"
+        )
+    until = begun + 60 * chosen.minutes * 0.8
+    float32 = list(operations(torch.float32, device))
+    plan: list[tuple[str, list]] = [
+        ("operations, float32", float32),
+        ("modules", list(modules(device))),
+        ("optimizers", list(optimizers(device))),
+        (f"{STEPS} steps of networks", list(networks(device, False))),
+        ("operations, float64", list(operations(torch.float64, device)) if not device.startswith("mps") else []),
+        ("operations, bfloat16", list(operations(torch.bfloat16, device))),
+        (f"{STEPS} steps compiled", list(networks(device, True)) if torch.device(device).type != "cpu" else []),
+        ("beyond the first derivative", list(beyond(device))),
+    ]
+    parts = []
+    for title, items in plan:
+        run(part := Part(title), items, device, until)
+        parts.append(part)
+        begin = "\r\033[K" if sys.stderr.isatty() else ""
+        told = f"{part.title}: {part.tried} of {part.planned}, {part.numbers:,} numbers, {len(part.failures)} failures"
+        print(begin + told, flush=True)
+    failures = [f"{p.title}: {failure}" for p in parts for failure in p.failures]
+    ratios = timed(device, begun + 60 * chosen.minutes)
+    page = [
+        MARK, f"# {card}", "",
+        f"{driver}, torch {torch.__version__}, Python {platform.python_version()}, dlref {dlref.__version__}, "
+        f"{time.strftime('%Y-%m-%d')}: `python scripts/prove.py --device {device} --minutes {chosen.minutes:g}`.", "",
+        *table(parts), "", *(["## Failures", "", *(f"- {f}" for f in failures), ""] if failures else []), *ratios, "",
+    ]  # fmt: skip
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(page))
+    print("\n".join(page[3:]) + f"\n{path}")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The device's proof: a page of what was tried, each failure in a line, a device that is not there in one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlref.bench import NETWORKS
+from dlref.core.pair import OPS
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+@pytest.fixture
+def prove(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import prove
+
+    for name, value in {"NAMES": ["linear", "silu"], "MODULES": ["SiLU"], "OPTIMIZERS": ["SGD"], "FASTEST": ("mlp",),
+                        "NETWORKS": {"mlp": NETWORKS["mlp"]}, "STEPS": 3}.items():  # fmt: skip
+        monkeypatch.setattr(prove, name, value)
+    return prove
+
+
+def page(prove, monkeypatch, capsys, folder: Path) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["prove.py", "--minutes", "3", "--out", str(folder)])
+    monkeypatch.setattr(prove, "timed", lambda device, until: ["ratios"])
+    with pytest.raises(SystemExit) as ended:
+        prove.main()
+    (path,) = folder.iterdir()
+    assert str(path) in capsys.readouterr().out
+    return ended.value.code, path.read_text()
+
+
+def test_what_is_right(prove, monkeypatch, capsys, tmp_path):
+    code, text = page(prove, monkeypatch, capsys, tmp_path / "new")
+    assert code == 0 and "Failures" not in text and torch.__version__ in text and "ratios" in text
+    rows = {cells[1].strip(): cells for line in text.splitlines() if len(cells := line.split("|")) == 8}
+    for part in ("operations, float32", "operations, bfloat16", "modules", "optimizers", "3 steps of networks"):
+        _, _, tried, planned, numbers, failures, *_ = rows[part]
+        assert int(tried) == int(planned) > 0 and int(numbers.replace(",", "")) > 0 and int(failures) == 0, part
+    page(prove, monkeypatch, capsys, tmp_path / "new")  # a page of its own is written anew
+
+
+def test_a_planted_error_is_a_failure(prove, monkeypatch, capsys, tmp_path):
+    form = OPS["silu"].fast or OPS["silu"].definition
+    right = form.pull
+    monkeypatch.setattr(form, "pull", lambda *args, **kwargs: 1.01 * right(*args, **kwargs))
+    code, text = page(prove, monkeypatch, capsys, tmp_path / "new")
+    assert code == 1
+    assert "operations, float32: silu" in text
+    assert "modules: SiLU" in text, text
+
+
+def test_nobody_elses_page_is_overwritten(prove, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["prove.py", "--out", str(tmp_path)])
+    monkeypatch.setattr(prove, "name_of", lambda device: ("A Card", "a driver"))
+    (theirs := tmp_path / "a-card.md").write_text("mine")
+    with pytest.raises(SystemExit, match=r"a-card\.md must be a page of this script's"):
+        prove.main()
+    assert theirs.read_text() == "mine"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+@pytest.mark.parametrize("options, told", [
+    (["--device", "cuda"], "--device must be one that this machine has, it is 'cuda'"),
+    (["--device", "nothing"], "--device must be one that this machine has, it is 'nothing'"),
+    (["--minutes", "0"], "--minutes must be greater than 0"),
+])  # fmt: skip
+def test_wrong_use_is_one_line(options, told):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "prove.py"), *options], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0 and told in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
