@@ -49,23 +49,23 @@ class Change:
 
 
 LINEAR_CROSS_ENTROPY = Change(
-    (2, 15),
+    (2, 13),
     "torch.nn.functional.linear_cross_entropy, torch.nn.LinearCrossEntropyLoss and LinearCrossEntropyOptions",
     "are not there",
     "composed from linear and cross_entropy, under the same names in dlref.builtin",
 )
 
 CLAMP_AT_ITS_BOUND = Change(
-    (2, 15),
+    (2, 14),
     "clamp, and what is made of it (the losses with a hinge, second derivatives of elu, celu, selu and huber), has no gradient "
     "at its bound",
     "all of it",
     "as torch: both are subgradients",
 )
 LP_POOL_OF_INFINITE_NORM = Change(
-    (2, 15), "lp_pool of an infinite norm is the largest or the least", "1", "the largest or the least"
+    (2, 13), "lp_pool of an infinite norm is the largest or the least", "1", "the largest or the least"
 )
-LBFGS_MAXIMIZE = Change((2, 15), "LBFGS takes maximize", "it does not", "as torch")
+LBFGS_MAXIMIZE = Change((2, 14), "LBFGS takes maximize", "it does not", "as torch")
 ADAGRAD_STATE = Change(
     (2, 15),
     "Adagrad makes a parameter's state at its first step where the constructor made none",
@@ -84,7 +84,7 @@ CONTEXT_IN_GRAPHS = Change(
     "it stops there",
     "while it traces they are not read: per_sample=True then renormalises an embedding again, which changes nothing",
 )
-LANCZOS = Change((2, 15), "interpolate has the mode lanczos", "it does not", "as torch")
+LANCZOS = Change((2, 13), "interpolate has the mode lanczos", "it does not", "as torch")
 
 
 # --- torch's internals ------------------------------------------------------------------------------------------------
