@@ -23,8 +23,10 @@ import torch
 
 import dlref
 from dlref import builtin, manual
-from dlref.bench import NETWORKS, OPTIMIZERS
+from dlref.bench import NETWORKS, OPTIMIZERS, environment
 from dlref.bench.steps import step_parts, time_steps
+from dlref.core.flat import flatten
+from dlref.core.names import device_named
 from dlref.samples import NAMES, supported
 from dlref.verify.oracle.care import finished, usual
 from dlref.verify.oracle.courses import configurations
@@ -97,8 +99,6 @@ def stepped(name: str, kwargs: dict[str, Any], flat: bool, device: str) -> tuple
         draw = lambda *s: torch.randn(s, generator=generator, dtype=dtype).to(device)  # noqa: E731, B023
         held = torch.nn.ParameterList(torch.nn.Parameter(draw(*shape)) for shape in ((5, 3), (7,), (2, 2, 2)))
         if flat and space is manual:
-            from dlref.core.flat import flatten
-
             flatten(held)
         rule = getattr(space.optim, name)(held.parameters(), **kwargs)
         for _ in range(10):
@@ -163,21 +163,14 @@ def run(part: Part, items: list, device: str, until: float) -> None:
     part.seconds += time.perf_counter() - begun
 
 
-def name_of(device: str) -> tuple[str, str]:
-    """The device in words, and its driver."""
-    kind = torch.device(device).type
-    if kind == "cuda":
-        driver = f"CUDA {torch.version.cuda}"
-        if torch.version.hip:
-            driver = f"ROCm {torch.version.hip}"
-        return torch.cuda.get_device_name(device), driver
-    if kind == "xpu":
-        return torch.xpu.get_device_name(device), str(torch.xpu.get_device_properties(device).driver_version)
-    if kind == "cpu":
-        with Path("/proc/cpuinfo").open() if Path("/proc/cpuinfo").exists() else open(platform.__file__) as told:
-            found = re.search(r"model name\s*: (.*)", told.read())
-        return (found[1].strip() if found else platform.processor() or "cpu"), platform.platform()
-    return f"{kind} {platform.processor()}", platform.platform()
+def driver_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+    return (
+        f"driver {torch.xpu.get_device_properties(device).driver_version}"
+        if device.type == "xpu"
+        else platform.platform()
+    )
 
 
 def table(parts: list[Part]) -> list[str]:
@@ -205,16 +198,6 @@ def timed(device: str, until: float) -> list[str]:
     return ["| training step | over the fastest built-in way |", "| --- | --- |", *lines] if lines else []
 
 
-def available(device: str) -> torch.device:
-    try:
-        found = torch.device(device)
-        torch.zeros((), device=found).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        sys.exit(f"prove.py: error: --device must be one that this machine has, it is {device!r}: {reason}")
-    return found
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--device", default="cpu", help="as cpu, cuda, cuda:1, mps or xpu")
@@ -225,9 +208,12 @@ def main() -> None:
     chosen = options.parse_args()
     if not chosen.minutes > 0:
         sys.exit(f"prove.py: error: --minutes must be greater than 0, it is {chosen.minutes}")
-    available(device := chosen.device)
-    (card, driver), begun = name_of(device), time.monotonic()
-    path = chosen.out / (re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-") + ".md")
+    try:
+        where = device_named(chosen.device)
+    except ValueError as error:
+        sys.exit(f"prove.py: error: {error}")
+    at, device, begun = environment(where, torch.get_num_threads()), str(where), time.monotonic()
+    path = chosen.out / (re.sub(r"[^a-z0-9]+", "-", at["machine"].lower()).strip("-") + ".md")
     if path.exists() and MARK not in path.read_text():
         sys.exit(
             f"prove.py: error: {path} must be a page of this script's to be written anew: move it, or choose --out"
@@ -254,9 +240,9 @@ def main() -> None:
     failures = [f"{p.title}: {failure}" for p in parts for failure in p.failures]
     ratios = timed(device, begun + 60 * chosen.minutes)
     page = [
-        MARK, f"# {card}", "",
-        f"{driver}, torch {torch.__version__}, Python {platform.python_version()}, dlref {dlref.__version__}, "
-        f"{time.strftime('%Y-%m-%d')}: `python scripts/prove.py --device {device} --minutes {chosen.minutes:g}`.", "",
+        MARK, f"# {at['machine']}", "",
+        f"{driver_of(where)}, torch {at['torch']}, Python {at['python']}, dlref {at['dlref']}, {at['date']}: "
+        f"`python scripts/prove.py --device {device} --minutes {chosen.minutes:g}`.", "",
         *table(parts), "", *(["## Failures", "", *(f"- {f}" for f in failures), ""] if failures else []), *ratios, "",
     ]  # fmt: skip
     chosen.out.mkdir(parents=True, exist_ok=True)

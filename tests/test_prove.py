@@ -58,7 +58,7 @@ def test_a_planted_error_is_a_failure(prove, monkeypatch, capsys, tmp_path):
 
 def test_nobody_elses_page_is_overwritten(prove, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["prove.py", "--out", str(tmp_path)])
-    monkeypatch.setattr(prove, "name_of", lambda device: ("A Card", "a driver"))
+    monkeypatch.setattr(prove, "environment", lambda device, threads: {"machine": "A Card"})
     (theirs := tmp_path / "a-card.md").write_text("mine")
     with pytest.raises(SystemExit, match=r"a-card\.md must be a page of this script's"):
         prove.main()
@@ -67,8 +67,8 @@ def test_nobody_elses_page_is_overwritten(prove, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 @pytest.mark.parametrize("options, told", [
-    (["--device", "cuda"], "--device must be one that this machine has, it is 'cuda'"),
-    (["--device", "nothing"], "--device must be one that this machine has, it is 'nothing'"),
+    (["--device", "cuda"], "device must be one that this machine has, as cpu or auto; it is 'cuda': "),
+    (["--device", "nothing"], "device must be one that this machine has, as cpu or auto; it is 'nothing': "),
     (["--minutes", "0"], "--minutes must be greater than 0"),
 ])  # fmt: skip
 def test_wrong_use_is_one_line(options, told):

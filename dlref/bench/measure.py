@@ -111,7 +111,8 @@ def environment(device: torch.device, threads: int, **settings: Any) -> dict[str
     """Where and how it was measured: machine, versions, date."""
     from .. import __version__
 
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    card = device.type in ("cuda", "xpu")
+    machine = getattr(torch, device.type).get_device_name(device) if card else _processor()
     return {"machine": machine, "device": str(device), "threads": threads, "torch": torch.__version__, "dlref": __version__,
             "python": platform.python_version(), "system": platform.system(),
             "date": datetime.now(timezone.utc).date().isoformat(), **settings}  # fmt: skip

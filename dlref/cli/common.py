@@ -7,14 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import jsonargparse
 
 from ..core.extras import lacking
-
-if TYPE_CHECKING:
-    import torch
+from ..core.names import device_named as device_named
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
 
@@ -50,9 +48,9 @@ def told_in_one_line() -> Iterator[None]:
             raise
         fail(error)
     except ModuleNotFoundError as error:
-        if os.environ.get(DEBUG) or not lacking(error):
+        if os.environ.get(DEBUG) or (told := lacking(error)) is None:
             raise
-        fail(lacking(error))
+        fail(told)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -77,20 +75,3 @@ def new_run(parent: str | Path, name: str) -> Path:
         raise ValueError(
             f"the run folder must be writable, {parent} is not ({error.strerror}): choose another"
         ) from None
-
-
-def device_named(name: str) -> torch.device:
-    """The device of that name, or "auto": the GPU where there is one. ValueError where it can't be had."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros((), device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"device must be one that this machine has, as cpu or auto; it is {name!r}: {reason}"
-        ) from None
-    return device

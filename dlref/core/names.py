@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 def find(what: str, name: Any, known: Iterable[str]) -> str:
@@ -37,3 +40,20 @@ def called(what: str, function: Any, first: Any, **arguments: Any) -> Any:
         return function(first, **arguments)
     except TypeError as error:
         raise ValueError(f"{what}_args must be what {name} takes, they are {arguments}: {error}") from None
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name, or "auto": the GPU where there is one. ValueError where it can't be had."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"device must be one that this machine has, as cpu or auto; it is {name!r}: {reason}"
+        ) from None
+    return device

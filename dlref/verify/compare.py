@@ -21,7 +21,6 @@ from ..samples import (
     Sample,
     draws,
     error,
-    exact,
     flat,
     gradients,
     layouts,
@@ -30,6 +29,7 @@ from ..samples import (
     supported,
     widened,
 )
+from .judge import true_upstream
 from .oracle.care import usual
 
 
@@ -104,7 +104,7 @@ def compare(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) 
 
 def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample: Sample) -> None:
     """Compare one call; what is found is added to the comparison."""
-    name, dtype = comparison.name, comparison.dtype
+    name = comparison.name
     exactly = comparison.dtype in (torch.float64, torch.complex128)
     judged = not exactly and name not in RANDOM - {"scaled_dot_product_attention"}  # the others draw other numbers
     if name in RANDOM and torch.device(comparison.device).type != "cpu" and draws(sample):
@@ -136,8 +136,7 @@ def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample
                 raise
             continue
         if judged:
-            upstream = [d if d is None else d.to(exact(dtype)).contiguous() for d in dy]
-            best = gradients(truth, wide, upstream)
+            best = gradients(truth, wide, true_upstream(dy))
         by_hand = pullback(tuple(dy) if len(dy) > 1 else dy[0])
         by_hand = [g for g, a in zip(by_hand, passed, strict=True) if isinstance(a, Tensor) and a.requires_grad]
         for side, grads in (("autograd", gradients(ours, sample, dy)), ("vjp", by_hand)):

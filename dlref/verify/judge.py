@@ -15,7 +15,7 @@ more than those, its largest error is a matter of chance, within the factor of 4
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,12 @@ def natural(argument: Tensor, dy: list[Tensor | None], outputs: list[Tensor]) ->
     largest = _largest(argument)
     smallest = max(float(x[x > 0].min()), 1e-3 * largest) if largest else 0.0
     return size / smallest / max(argument.numel(), *(o.numel() for o in outputs)) if largest else 0.0
+
+
+def true_upstream(dy: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The upstream gradients of the truth: in its dtype, and contiguous, as torch's batch norm is wrong for some transposed
+    ones."""
+    return [d if d is None else d.to(exact(d.dtype)).contiguous() for d in dy]
 
 
 class Measure:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ...core.modes import definitions
-from ...samples import RANDOM, Sample, exact, flat, gradients, layouts, run, seed, widened
+from ...samples import RANDOM, Sample, flat, gradients, layouts, run, seed, widened
 from ...samples.edges import accepted, renamed, resize
-from ..judge import Measure, natural, slopes
+from ..judge import Measure, natural, slopes, true_upstream
 from . import origin
 from .care import RANDOM_NUMBERS, Snapshot, Trace, copier, equal_bits, finished, refusal, restored, surroundings
 from .diagnosis import diagnose, upstreams
@@ -275,14 +275,14 @@ class Trial(Memory):
             for text, variant in self.subject.variants(sample):
                 yield text, lambda variant=variant: (
                     flat(run(variant.builtin, variant))[index] if index is not None else
-                    self.gradient_under(variant, self.wide_dy(dy), dy[0])  # type: ignore[arg-type, index]
+                    self.gradient_under(variant, true_upstream(dy[1]), dy[0])  # type: ignore[arg-type, index]
                 )  # fmt: skip
             if dy is not None:
                 for i, name in enumerate(self.learning_names):
                     if i != dy[0]:
                         yield (
                             f"it is the gradient of {name}",
-                            lambda i=i: self.gradient_of(self.truth_sample, self.wide_dy(dy), i),
+                            lambda i=i: self.gradient_of(self.truth_sample, true_upstream(dy[1]), i),
                         )
 
         if dy is not None and any(
@@ -300,9 +300,6 @@ class Trial(Memory):
 
     def gradient_of(self, wide: Sample, dy: list, index: int) -> Tensor | None:
         return gradients(self.truth_of(wide), wide, dy)[index]
-
-    def wide_dy(self, dy: tuple) -> list:
-        return [d if d is None else d.to(exact(d.dtype)).contiguous() for d in dy[1]]
 
     # --- random numbers ---------------------------------------------------------------------------------------------
 
@@ -380,8 +377,7 @@ class Trial(Memory):
             grads = self.attempt("raises", what, lambda sent=sent: gradients(self.ours, self.part, sent))
             if not self.alive:
                 return
-            # Contiguous in the truth: torch's batch norm is wrong for some transposed ones, in every dtype.
-            wide = self.wide_dy((0, dy)) if self.judged else dy
+            wide = true_upstream(dy) if self.judged else dy
             best = gradients(self.truth, self.truth_sample, wide)
             if kappa is None:
                 kappa = self.gradient_slopes(wide, best)
@@ -440,7 +436,7 @@ class Trial(Memory):
         if measured is not None and measure.error(a).departs:
             measure = Measure(b, t, measured(), length, size)
         self.value("gradient", name, layout, (a, b, t), measure,
-                   lambda s: self.gradient_of(s, self.wide_dy((i, dy)), i), (i, dy))  # fmt: skip
+                   lambda s: self.gradient_of(s, true_upstream(dy), i), (i, dy))  # fmt: skip
 
     def gradient_slopes(self, dy: list, values: tuple) -> list:
         wide = self.truth_sample
