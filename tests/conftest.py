@@ -69,6 +69,7 @@ SLOW = {
         "test_scores_of_0_to_the_last_bit test_tools"
     ),
     "test_init": "test_the_same_numbers",
+    "test_kernels": "test_judged_as_a_strangers",
     "test_lbfgs": "test_the_path_is_that_of_scipy",
     "test_lightning": "test_autoencoders test_backends_agree_on_every_network test_compiled test_configurations",
     "test_memory": (

@@ -33,22 +33,22 @@ from ..windows import overlap_add, padded
 
 
 def _largest(x: Tensor, by: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Comparisons are numbers: bools and `where` would take ten times as long."""
+    """Comparisons are numbers: bools and `where` would take ten times as long. The index is one for the batch at first."""
     n = len(by)
     number = math.prod(x.shape[-n:])
     small = torch.int32 if number < 2**31 else torch.int64
-    index = torch.arange(number, dtype=small, device=x.device).view(x.shape[-n:]).expand(x.shape)
+    index = torch.arange(number, dtype=small, device=x.device).view(x.shape[-n:])
     for dim, at in zip(range(-1, -n - 1, -1), reversed(by), strict=True):
         best, chosen = x.index_select(dim, at[:, 0]), index.index_select(dim, at[:, 0])
         for k in range(1, at.shape[1]):
             candidate, other = x.index_select(dim, at[:, k]), index.index_select(dim, at[:, k])
-            better = torch.gt(candidate, best, out=torch.empty_like(chosen))
+            better = torch.gt(candidate, best, out=torch.empty_like(best, dtype=small))
             if x.is_floating_point():
-                better += torch.ne(candidate, candidate, out=torch.empty_like(chosen))  # then it is not larger
-            chosen += other.sub_(chosen).mul_(better)
+                better += torch.ne(candidate, candidate, out=torch.empty_like(best, dtype=small))  # then it is not larger
+            chosen = better.mul_(other - chosen).add_(chosen)
             best = torch.maximum(best, candidate)
         x, index = best, chosen
-    return x, index.long()
+    return x, index.long().expand(x.shape).contiguous()
 
 
 @max_pool1d.kernel
