@@ -14,7 +14,7 @@ from torch import Tensor
 from dlref import builtin, data, manual, models
 from dlref.cli import checkpoint
 from dlref.cli.common import device_named, new_run, script
-from dlref.lightning.pictures import draw_rows
+from dlref.pictures.images import draw_rows
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 

@@ -24,6 +24,7 @@ from dlref.core.flat import flatten
 from dlref.manual import training as manual_training
 from dlref.manual.optim.named import optimizer_named
 from dlref.models import mlp
+from dlref.pictures.classifier import draw_classifier
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 TRAINING: dict[str, Any] = {"manual": manual_training, "builtin": builtin_training}
@@ -181,7 +182,11 @@ def compare_digits(
     draw(
         history, folder / "curves.png", f"Digits: hand-derived gradients and autograd ({optimizer}, {dtype} on {where})"
     )
-    console.print(f"wrote {folder}/: curves.png, metrics.csv, summary.json, last.pt", soft_wrap=True, highlight=False)
+    networks["manual"].eval()
+    with torch.no_grad():
+        scores = networks["manual"](test[0])
+    pictures = ", ".join(["curves.png", *draw_classifier(folder, networks["manual"], test[0], test[1], scores, "test")])
+    console.print(f"wrote {folder}/: {pictures}, metrics.csv, summary.json, last.pt", soft_wrap=True, highlight=False)
 
 
 def synchronize(device: torch.device) -> None:

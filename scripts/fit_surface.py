@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,10 +15,11 @@ from rich.table import Table
 from torch import Tensor
 
 from dlref import builtin, manual
-from dlref.cli.common import script
+from dlref.cli.common import new_run, script
 from dlref.models import least_squares, mlp, rbf_network
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
+WAYS = ("RBF, least squares", "RBF, then gradients", "MLP, gradients")
 
 
 def franke(x: Tensor) -> Tensor:
@@ -37,8 +40,9 @@ def fit_surface(
     samples: PositiveInt = 1000,
     epochs: PositiveInt = 300,
     seed: NonNegativeInt = 0,
+    runs: str = "runs",
 ) -> None:
-    """Print the test error of both kinds of network for a growing number of units.
+    """Print and draw the test error of both kinds of network for a growing number of units.
 
     A network of M radial units of two variables has 4 M + 1 parameters, and so has a perceptron of M hidden units.
 
@@ -49,6 +53,7 @@ def fit_surface(
         samples: Points to train on, drawn from the unit square; twice as many to test.
         epochs: Passes over them, for what is trained by gradients.
         seed: Of the points and the initial weights.
+        runs: Where the new folder of this run is made.
     """
     ns, console = SIDES[side], Console()
     generator = torch.Generator().manual_seed(seed)
@@ -69,8 +74,9 @@ def fit_surface(
         )  # fmt: skip
         return network
 
+    folder, errors = new_run(runs, f"surface-{side}"), {}
     table = Table(
-        "units", "parameters", "RBF, least squares", "RBF, then gradients", "MLP, gradients",
+        "units", "parameters", *WAYS,
         title=f"Root mean square error on the test points; the surface's deviation is {y_test.std():.3f}",
     )  # fmt: skip
     for column in table.columns:
@@ -85,8 +91,28 @@ def fit_surface(
         parameters = sum(p.numel() for p in radial.parameters())
         assert parameters == sum(p.numel() for p in perceptron.parameters())
         found = (solved, error(descend(radial, 1e-3)), error(descend(perceptron, 1e-2)))
+        errors[number] = dict(zip(WAYS, found, strict=True))
         table.add_row(str(number), str(parameters), *(f"{value:.2e}" for value in found))
     console.print(table)
+    draw(folder / "errors.png", errors, f"Franke's function, {samples} points, {kernel} units, {side}")
+    (folder / "errors.json").write_text(json.dumps(errors, indent=2) + "\n")
+    console.print(f"wrote {folder}/: errors.png, errors.json", soft_wrap=True, highlight=False)
+
+
+def draw(path: Path, errors: dict[int, dict[str, float]], title: str) -> None:
+    """The errors over the number of units, both on logarithmic scales."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for way in WAYS:
+        axis.plot(list(errors), [found[way] for found in errors.values()], label=way, marker="o")
+    axis.set(xscale="log", yscale="log", xlabel="units", ylabel="root mean square error, test points", title=title)
+    axis.set_xticks(list(errors), [str(number) for number in errors], minor=False)
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

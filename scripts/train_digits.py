@@ -19,6 +19,8 @@ from dlref.core.flat import flatten
 from dlref.manual import training as manual_training
 from dlref.manual.optim.named import optimizer_named, schedule_named
 from dlref.models import mlp
+from dlref.pictures.classifier import draw_classifier
+from dlref.pictures.training import draw_curves
 
 # Backend: namespace of the modules and the optimizer, and whose step. "bridged": manual modules under autograd.
 BACKENDS: dict[str, tuple[Any, Any]] = {
@@ -100,7 +102,7 @@ def train_digits(
         history = state["history"]
         if len(history) >= epochs:
             raise ValueError(f"epochs must be more than the {len(history)} of the checkpoint, it is {epochs}")
-    folder = new_run(runs, f"train-{backend}")
+    folder = new_run(runs, f"mlp-{backend}")
     saved = folder / "last.pt"
 
     def save() -> None:
@@ -138,8 +140,15 @@ def train_digits(
         writer.writeheader()
         writer.writerows(history)
     (folder / "test.json").write_text(json.dumps(result, indent=2) + "\n")
+    network.eval()
+    with torch.no_grad():
+        scores = network(test[0])
+    draw_curves(folder / "curves.png", history, f"Digits, {backend}, {optimizer}")
+    pictures = ["curves.png", *draw_classifier(folder, network, test[0], test[1], scores, "test")]
     console.print(f"test: loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f} of {len(test[0])} images")
-    console.print(f"wrote {folder}/: metrics.csv, test.json, last.pt", soft_wrap=True, highlight=False)
+    console.print(
+        f"wrote {folder}/: metrics.csv, test.json, {', '.join(pictures)}, last.pt", soft_wrap=True, highlight=False
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from dlref.cli import main
 
 ROOT = Path(__file__).parent.parent
+DRAWN = ("metrics.csv", "curves.png", "confusion.png", "mistakes.png", "weights.png")
 BRIEF = ("--trainer.accelerator", "cpu", "--trainer.max_epochs", "1")
 FIT = ("fit", "--config", str(ROOT / "configs/digits_mlp.yaml"), *BRIEF)
 TEXT = ("fit", "--config", str(ROOT / "configs/text_lstm.yaml"), *BRIEF, "--data.limit", "5000")
@@ -30,17 +32,35 @@ def test_fit_then_test_and_predict(tmp_path, capfd):
     """The fit as a user starts it, in a process of its own, which takes longer than what it does."""
     runs = ("--runs", str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-m", "dlref", *FIT, *runs], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "dlref", *FIT, *runs, "--trainer.max_epochs", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
-    checkpoint = tmp_path / "001-fit/checkpoints/last.ckpt"
+    checkpoint = tmp_path / "001-mlp-manual/checkpoints/last.ckpt"
     assert all(
-        (tmp_path / "001-fit" / name).exists() for name in ("metrics.csv", "config.yaml", "checkpoints/best.ckpt")
+        (tmp_path / "001-mlp-manual" / name).exists() for name in ("config.yaml", "checkpoints/best.ckpt", *DRAWN)
     )
+    assert done.stdout.splitlines()[-1] == (
+        f"wrote {tmp_path}/001-mlp-manual/: checkpoints/best.ckpt, checkpoints/last.ckpt, config.yaml, "
+        "confusion.png, curves.png, metrics.csv, mistakes.png, weights.png"
+    )
+    with (tmp_path / "001-mlp-manual/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"] and all("" not in row.values() for row in rows)
     for command in ("test", "predict"):
         main([command, *FIT[1:], *runs, "--ckpt_path", str(checkpoint)])
-    assert len((tmp_path / "003-predict/predictions.csv").read_text().splitlines()) == 361
-    capfd.readouterr()
+    assert (tmp_path / "002-test-mlp-manual/mistakes.png").exists()
+    with (tmp_path / "003-predict-mlp-manual/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["true"] == row["predicted"] for row in rows)
+    assert len(rows) == 360
+    output = capfd.readouterr().out
+    assert f"{right / 360:.8f}"[:7] in output, "the test's accuracy"
+    main(["plot", str(tmp_path / "001-mlp-manual")])
+    assert capfd.readouterr().out.endswith("001-mlp-manual/: activations.png, boundaries.png, of best.ckpt\n")
     with pytest.raises(SystemExit) as ended:
         main([*FIT, *runs, "--model.hidden", "[64]", "--ckpt_path", str(checkpoint)])
     errors = capfd.readouterr().err
@@ -53,12 +73,15 @@ def test_a_language_model_and_an_autoencoder_leave_what_they_made(tmp_path, capf
     for command in (TEXT, CODE):
         main([*command, *runs])
     assert "Warning" not in capfd.readouterr().err
-    assert (tmp_path / "001-fit/sample.txt").read_text().startswith("Return ")
-    assert (tmp_path / "002-fit/reconstructions.png").exists()
-    for number, (command, file) in enumerate(((TEXT, "sample.txt"), (CODE, "reconstructions.png")), 1):
-        checkpoint = tmp_path / f"{number:03d}-fit/checkpoints/last.ckpt"
+    assert (tmp_path / "001-lstm-manual/sample.txt").read_text().startswith("Return ")
+    assert (tmp_path / "002-autoencoder-manual/reconstructions.png").exists()
+    made = ((TEXT, "lstm", "sample.txt"), (CODE, "autoencoder", "reconstructions.png"))
+    for number, (command, network, file) in enumerate(made, 1):
+        checkpoint = tmp_path / f"{number:03d}-{network}-manual/checkpoints/last.ckpt"
         main(["predict", *command[1:], *runs, "--ckpt_path", str(checkpoint)])
-        assert (tmp_path / f"{number + 2:03d}-predict" / file).exists()
+        assert (tmp_path / f"{number + 2:03d}-predict-{network}-manual" / file).exists()
+    main(["plot", str(tmp_path / "002-autoencoder-manual"), "--checkpoint", "last"])
+    assert (tmp_path / "002-autoencoder-manual/codes.png").exists()
 
 
 @LIGHTNING
@@ -70,7 +93,7 @@ def test_images_by_name(model, directory, tmp_path):
     if model == "rbf_network":
         arguments += ("--model.model_args", '{"units": 20}')
     main([*FIT, *arguments, "--runs", str(tmp_path / "runs"), "--trainer.enable_progress_bar", "false"])
-    assert (tmp_path / "runs/001-fit/checkpoints/best.ckpt").exists()
+    assert (tmp_path / f"runs/001-{model}-manual/checkpoints/best.ckpt").exists()
 
 
 WRONG = {
@@ -108,3 +131,23 @@ def test_wrong_use_is_told_in_one_line(case, tmp_path, capfd):
     errors = capfd.readouterr().err
     assert ended.value.code == 2
     assert errors.count("\n") == 1 and "error:" in errors and told in errors and len(errors) < 250, errors
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ((), "the run must be a folder that dlref fit made"),
+        (("--checkpoint", "third"), "the run must be a folder"),
+    ],
+)
+def test_plot_of_what_is_no_run(wrong, told, tmp_path, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(["plot", str(tmp_path), *wrong])
+    assert ended.value.code == 2 and told in capfd.readouterr().err
+    data = "data: {class_path: dlref.lightning.DigitsDataModule}"
+    (tmp_path / "config.yaml").write_text(f"model: {{class_path: os.system}}\n{data}\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/best.ckpt").touch()
+    with pytest.raises(SystemExit) as ended:
+        main(["plot", str(tmp_path)])
+    assert ended.value.code == 2 and "must be one of dlref.lightning, it is os.system" in capfd.readouterr().err

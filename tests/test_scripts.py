@@ -58,13 +58,13 @@ def test_compare_leaves_a_table_a_picture_and_two_equal_networks(tmp_path, run):
 
 
 def test_train_continues_a_checkpoint_exactly(tmp_path, run):
-    for options in (("--epochs", "4"), ("--epochs", "2"), ("--epochs", "4", "--resume", "002-train-manual/last.pt")):
+    for options in (("--epochs", "4"), ("--epochs", "2"), ("--epochs", "4", "--resume", "002-mlp-manual/last.pt")):
         options = [str(tmp_path / o) if o.endswith(".pt") else o for o in options]
         status, _, errors = run("train_digits", *options, "--runs", str(tmp_path), "--schedule", "ExponentialLR",
                    "--schedule_args", '{"gamma": 0.5}')  # fmt: skip
         assert status == 0, errors
     whole, continued = (
-        torch.load(tmp_path / folder / "last.pt")["network"] for folder in ("001-train-manual", "003-train-manual")
+        torch.load(tmp_path / folder / "last.pt")["network"] for folder in ("001-mlp-manual", "003-mlp-manual")
     )
     for name, parameter in whole.items():
         torch.testing.assert_close(parameter, continued[name], rtol=0, atol=0)
@@ -198,7 +198,7 @@ def test_wrong_use_is_told_in_one_line(case, tmp_path, run):
 
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, run):
     assert run("train_digits", "--epochs", "1", "--runs", str(tmp_path))[0] == 0
-    status, _, errors = run("train_digits", "--hidden", "[64]", "--resume", str(tmp_path / "001-train-manual/last.pt"),
+    status, _, errors = run("train_digits", "--hidden", "[64]", "--resume", str(tmp_path / "001-mlp-manual/last.pt"),
                "--runs", str(tmp_path))  # fmt: skip
     assert status == 2 and errors.count("\n") == 1 and "architecture" in errors
 

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from .. import data, models
 from .. import lightning as lightning_modules
 from ..core.names import one_of
-from ..lightning.runs import CheckpointIO, TellWhere, WritePredictions, loggers, quiet
+from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, tell
 from .common import OneLine, new_run
 
 MODULES = "dlref.lightning"
@@ -72,11 +72,24 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config[self.subcommand]
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            folder = new_run(config.runs, str(self.subcommand))
+            folder = new_run(config.runs, run_name(str(self.subcommand), config.model))
             kwargs |= {"default_root_dir": str(folder), "logger": loggers(folder)}
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]
         return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        tell(self.trainer)
+
+    after_test = after_predict = after_validate = after_fit
+
+
+def run_name(command: str, model: Any) -> str:
+    """network-backend of a training, command-network-backend of the rest; of somebody's own module the name of its class."""
+    options = model.get("init_args") or {}
+    network = options.get("model") or options.get("kind") or model.class_path.rpartition(".")[2]
+    parts = (network, *([options["backend"]] if "backend" in options else []))
+    return "-".join(str(part).lower() for part in (parts if command == "fit" else (command, *parts)))
 
 
 def by_name(arguments: Sequence[str]) -> list[str]:
@@ -118,7 +131,7 @@ def main(command: str, arguments: list[str]) -> None:
         TrainCLI(
             lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
             seed_everything_default=0, auto_configure_optimizers=False,
-            trainer_defaults={"callbacks": [TellWhere(), WritePredictions()]}, parser_class=Parser,
+            trainer_defaults={"callbacks": [Pictures(), TellHow(), WritePredictions()]}, parser_class=Parser,
             args=[command, *CLASSES, *by_name(arguments)],
             parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
         )  # fmt: skip

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .. import models
 from ..core.names import called, one_of
+from ..pictures.images import draw_rows
+from ..pictures.plane import draw_codes
 from .learner import Learner
-from .pictures import draw_rows
 from .runs import run_folder
 
 MODELS = ("autoencoder", "convolutional_autoencoder", "variational_autoencoder")
@@ -78,6 +79,11 @@ class Autoencoder(Learner):
 
     def save_predictions(self, folder: Path, predictions: list[Tensor]) -> Path:
         return self.picture(folder)
+
+    def plots(self, folder: Path) -> None:
+        """codes.png: the test images' codes by class."""
+        x, y = self.trainer.datamodule.split.test.tensors  # type: ignore[attr-defined]
+        draw_codes(folder / "codes.png", self.encode(x.to(self.device, self.dtype)), y, int(y.max()) + 1)
 
     def picture(self, folder: Path) -> Path:
         """Draw reconstructions.png of the data module's first test images."""

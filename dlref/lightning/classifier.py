@@ -13,6 +13,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .. import models
 from ..core.names import called, one_of
+from ..pictures.classifier import draw_classifier
+from ..pictures.plane import draw_boundaries
+from ..pictures.training import draw_activations
 from .learner import Learner
 
 # The models of dlref.models that end in one logit for each class.
@@ -96,12 +99,35 @@ class Classifier(Learner):
         """Probabilities (N, classes): the softmax of the scores."""
         return self.ns.functional.softmax(self.network(batch[0]), dim=1)
 
+    def pictures(self, folder: Path, stage: str) -> None:
+        """What was taken for what in the validation or test part, the mistakes, and what the first layer has learnt."""
+        x, y = self._part(stage)
+        draw_classifier(folder, self.network, x, y, self._scores(x), stage)
+
+    def plots(self, folder: Path) -> None:
+        """activations.png and boundaries.png: of the test part by layer, and in the plane."""
+        x, y = self._part("test")
+        draw_activations(folder / "activations.png", self.network, x.to(self.device))
+        draw_boundaries(folder / "boundaries.png", self._scores, x, y, self.hp.classes)
+
+    def _part(self, stage: str) -> tuple[Tensor, Tensor]:
+        return getattr(self.trainer.datamodule.split, stage).tensors  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def _scores(self, x: Tensor) -> Tensor:
+        """(N, classes) on the CPU, by parts, without dropout."""
+        training = self.training
+        self.eval()
+        found = [self.network(part.to(self.device, self.dtype)).cpu() for part in x.split(1000)]
+        self.train(training)
+        return torch.cat(found)
+
     def save_predictions(self, folder: Path, predictions: list[Tensor]) -> Path:
-        """predictions.csv: the class and the probability of each class, a line a sample."""
+        """predictions.csv: the true class, the predicted one and the probability of each class, a line a sample."""
         path = folder / "predictions.csv"
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["class", *(f"p{i}" for i in range(self.hp.classes))])
-            for batch in predictions:
-                writer.writerows([int(row.argmax()), *(f"{p:.6g}" for p in row.tolist())] for row in batch)
+            writer.writerow(["true", "predicted", *(f"p{i}" for i in range(self.hp.classes))])
+            for true, row in zip(self._part("test")[1].tolist(), torch.cat(predictions), strict=True):
+                writer.writerow([true, int(row.argmax()), *(f"{p:.6g}" for p in row.tolist())])
         return path

@@ -2,21 +2,70 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from ..pictures.training import draw_curves
+
+
+class Rows(ExperimentWriter):
+    """metrics.csv with a row an epoch: what is logged of an epoch later, as the training loss is, comes into its row."""
+
+    def __init__(self, log_dir: str):
+        super().__init__(log_dir)
+        self.whole = 0  # where in the file the last row begins, which may still grow
+
+    def log_metrics(self, metrics_dict: dict[str, Any], step: int | None = None) -> None:
+        super().log_metrics(metrics_dict, step)
+        *_, last, new = ({}, *self.metrics[-2:]) if len(self.metrics) > 1 else ({}, {}, *self.metrics)
+        if last.get("epoch") == new.get("epoch") and last.keys() & new.keys() == {"epoch", "step"}:
+            self.metrics[-2:] = [{**last, **new}]
+
+    def save(self) -> None:
+        if not self.metrics:
+            return
+        exists = os.path.exists(self.metrics_file_path)
+        if exists:
+            os.truncate(self.metrics_file_path, self.whole)
+        if self._record_new_keys() and exists:
+            self._rewrite_with_new_header(self.metrics_keys)
+        with open(self.metrics_file_path, "a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
+            if not exists:
+                writer.writeheader()
+            writer.writerows(self.metrics[:-1])
+            file.flush()
+            self.whole = os.path.getsize(self.metrics_file_path)
+            writer.writerow(self.metrics[-1])
+        self.metrics = self.metrics[-1:]
+
+
+class RowsLogger(CSVLogger):
+    """Lightning's CSVLogger, a row an epoch."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            self._experiment = Rows(log_dir=self.log_dir)
+        return self._experiment
 
 
 def loggers(folder: Path) -> list[Logger]:
     """metrics.csv and TensorBoard's events, in the folder itself."""
     where = {"save_dir": str(folder), "name": "", "version": ""}
-    return [CSVLogger(**where), TensorBoardLogger(**where)]  # type: ignore[arg-type]
+    return [RowsLogger(**where), TensorBoardLogger(**where)]  # type: ignore[arg-type]
 
 
 def quiet() -> None:
@@ -53,13 +102,47 @@ class CheckpointIO(TorchCheckpointIO):
         return checkpoint
 
 
-class TellWhere(lightning.Callback):
-    """Tell at the end where the run is, and after Ctrl-C which checkpoint continues it: the last whole epoch's."""
+def tell(trainer: lightning.Trainer) -> None:
+    """Say what is in the run's folder."""
+    if (folder := run_folder(trainer)) is not None and folder.is_dir() and trainer.is_global_zero:
+        found = [path for path in sorted(folder.rglob("*")) if path.is_file() and "tfevents" not in path.name]
+        print(
+            f"wrote {folder}/: {', '.join(str(path.relative_to(folder)) for path in found if path.name != 'hparams.yaml')}"
+        )
+
+
+class Pictures(lightning.Callback):
+    """The learning curves and what the module draws of itself, in the run's folder and on TensorBoard."""
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        if trainer.log_dir is not None and best:
-            print(f"\nwrote {trainer.log_dir}; the best checkpoint is {best}")
+        if (folder := run_folder(trainer)) is not None and (metrics := folder / "metrics.csv").exists():
+            with metrics.open(newline="") as file:
+                draw_curves(folder / "curves.png", list(csv.DictReader(file)), folder.name)
+        self._of_module(trainer, module, "validation")
+
+    def on_test_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._of_module(trainer, module, "test")
+
+    @staticmethod
+    def _of_module(trainer: Any, module: Any, stage: str) -> None:
+        folder = run_folder(trainer)
+        if folder is not None and hasattr(module, "pictures") and hasattr(trainer.datamodule, "split"):
+            module.pictures(folder, stage)
+
+    def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        """After the module's own end, where it may have drawn more."""
+        from matplotlib.image import imread
+
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for path in sorted(Path(logger.log_dir).glob("*.png")):
+                    logger.experiment.add_image(
+                        path.stem, imread(path)[..., :3], trainer.global_step, dataformats="HWC"
+                    )
+
+
+class TellHow(lightning.Callback):
+    """Tell after Ctrl-C which checkpoint continues the run: the last whole epoch's."""
 
     def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException) -> None:
         if not isinstance(error, KeyboardInterrupt) or not trainer.training:
@@ -80,4 +163,4 @@ class WritePredictions(BasePredictionWriter):
     def write_on_epoch_end(self, trainer: lightning.Trainer, module: Any, predictions: Any, batch_indices: Any) -> None:
         folder = run_folder(trainer)
         if folder is not None and hasattr(module, "save_predictions"):
-            print(f"wrote {module.save_predictions(folder, list(predictions))}")
+            module.save_predictions(folder, list(predictions))

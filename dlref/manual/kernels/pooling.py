@@ -44,7 +44,9 @@ def _largest(x: Tensor, by: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             candidate, other = x.index_select(dim, at[:, k]), index.index_select(dim, at[:, k])
             better = torch.gt(candidate, best, out=torch.empty_like(best, dtype=small))
             if x.is_floating_point():
-                better += torch.ne(candidate, candidate, out=torch.empty_like(best, dtype=small))  # then it is not larger
+                better += torch.ne(
+                    candidate, candidate, out=torch.empty_like(best, dtype=small)
+                )  # then it is not larger
             chosen = better.mul_(other - chosen).add_(chosen)
             best = torch.maximum(best, candidate)
         x, index = best, chosen

@@ -1,0 +1,1 @@
+"""What a training has learnt, in pictures: each function writes one PNG and returns its path."""
