@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import dlref
 from dlref.cli import main
+from dlref.cli.common import listed
 
 ROOT = Path(__file__).parent.parent
 DRAWN = ("metrics.csv", "curves.png", "confusion.png", "mistakes.png", "weights.png")
@@ -151,3 +154,31 @@ def test_plot_of_what_is_no_run(wrong, told, tmp_path, capfd):
     with pytest.raises(SystemExit) as ended:
         main(["plot", str(tmp_path)])
     assert ended.value.code == 2 and "must be one of dlref.lightning, it is os.system" in capfd.readouterr().err
+
+
+def test_the_help_has_our_options_first(capfd):
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    shown = capfd.readouterr().out
+    ours, checkpoints, theirs = (
+        shown.index(what) for what in ("--model.help=Classifier", "--checkpoint.dirpath", "--trainer.max_")
+    )
+    assert ours < shown.index("--runs") < shown.index("The data:") < checkpoints < theirs
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.help=Classifier"])
+    described = capfd.readouterr().out
+    assert "Sizes of its hidden layers" in described and "Its learning rate" in described
+    assert not re.search(r"^  --model\.\S+( \S+)*\n +\(type", described, re.M), "an option without a word"
+
+
+def test_the_version(capfd):
+    main(["--version"])
+    assert capfd.readouterr().out == f"dlref {dlref.__version__}\n"
+
+
+@pytest.mark.parametrize(("given", "taken"), [
+    ("128,64", "[128,64]"), ("--model.hidden=128,64", "--model.hidden=[128,64]"), ("128", "128"), ("[128,64]", "[128,64]"),
+    ("0.1,0.2", "0.1,0.2"), ("a,b", "a,b"), ("--data=1,2,", "--data=[1,2,]"),
+])  # fmt: skip
+def test_a_list_without_brackets(given, taken):
+    assert listed(given) == taken

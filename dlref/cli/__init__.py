@@ -39,7 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "usage: dlref COMMAND ...\n\nDeep learning twice: by hand-derived gradients, and by torch.nn and autograd.\n"
         )
         print("\n".join(f"  {name:10} {help}" for name, (_, help) in COMMANDS.items()))
-        print("\ndlref COMMAND --help lists the options of a command.")
+        print("\ndlref COMMAND --help lists the options of a command, dlref --version tells the version.")
+        return
+    if command == "--version":
+        from .. import __version__
+
+        print(f"dlref {__version__}")
         return
     from .common import fail, told_in_one_line
 

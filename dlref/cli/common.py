@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,7 +59,14 @@ def told_in_one_line() -> Iterator[None]:
 def script(function: Callable[..., Any]) -> None:
     """Run a script's function; its parameters are the command line's options, its docstring their help."""
     with told_in_one_line():
-        jsonargparse.auto_cli(function, as_positional=False, parser_class=Parser)
+        arguments = [listed(argument) for argument in sys.argv[1:]]
+        jsonargparse.auto_cli(function, args=arguments, as_positional=False, parser_class=Parser)
+
+
+def listed(argument: str) -> str:
+    """128,64 is the list [128,64]; everything else stays as it is."""
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}[{value}]" if re.fullmatch(r"\d+(,\d+)+,?", value) else argument
 
 
 def new_run(parent: str | Path, name: str) -> Path:

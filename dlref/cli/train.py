@@ -18,7 +18,7 @@ from .. import data, models
 from .. import lightning as lightning_modules
 from ..core.names import one_of
 from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, tell
-from .common import OneLine, new_run
+from .common import OneLine, listed, new_run
 
 MODULES = "dlref.lightning"
 # Before all arguments, so that a configuration or an option of another class takes their place.
@@ -48,6 +48,21 @@ class TrainCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         best = {"monitor": "validation_loss", "filename": "best", "save_last": True, "save_on_train_epoch_end": True}
         parser.set_defaults({f"checkpoint.{key}": value for key, value in best.items()})
+        parser.usage = (
+            "%(prog)s [--config FILE] [--model.OPTION VALUE ...] [--data.OPTION VALUE ...] [--trainer.OPTION VALUE ...]"
+        )
+        parser.description = (
+            "The options of a model and of data: --model.help=Classifier, Autoencoder, LanguageModel; "
+            "--data.help=DigitsDataModule, ImagesDataModule, TextDataModule."
+        )
+        groups: Any = parser.groups
+        titles = {"model": "The model", "data": "The data", "checkpoint": "Checkpoints, of Lightning's ModelCheckpoint",
+                  "trainer": "Lightning's Trainer"}  # fmt: skip
+        for name, title in titles.items():
+            groups[name].title = title
+        last = [groups["checkpoint"], groups["trainer"]]  # Lightning's own many options after ours
+        shown: Any = parser._action_groups
+        shown.sort(key=lambda group: last.index(group) + 1 if group in last else 0)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -95,6 +110,7 @@ def run_name(command: str, model: Any) -> str:
 def by_name(arguments: Sequence[str]) -> list[str]:
     """The arguments with --data digits, --data mnist, --data-dir DIR and --download as options of the data modules."""
     given: list[str] = []
+    arguments = [listed(argument) for argument in arguments]
     for argument in itertools.chain.from_iterable(
         a.split("=", 1) if a.startswith(("--data=", "--data-dir=")) else [a] for a in arguments
     ):

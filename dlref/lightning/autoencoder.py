@@ -21,13 +21,15 @@ MODELS = ("autoencoder", "convolutional_autoencoder", "variational_autoencoder")
 class Autoencoder(Learner):
     """A network that learns to give back its input through a narrow code.
 
-    model, model_args: the name of an autoencoder of dlref.models and its arguments. beta: the weight of the divergence in
-    the loss of the variational one; the others learn the mean squared error.
-    options: those of Learner: backend, optimizer, schedule.
-
     Input and output (N, features), or (N, C, H, W) for the convolutional one. A fit and a prediction leave
     reconstructions.png in the run's folder: test images, what the network makes of them, and images that it makes of drawn
     codes. ValueError where a name is unknown or a number out of its range.
+
+    Args:
+        model: autoencoder, convolutional_autoencoder or variational_autoencoder.
+        model_args: Arguments of the model's function in dlref.models, as {"code": 8}.
+        beta: Weight of the divergence in the loss of the variational one; the others learn the mean squared error.
+        options: Those of Learner: backend, optimizer, schedule.
     """
 
     def __init__(

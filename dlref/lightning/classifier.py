@@ -30,16 +30,23 @@ LOSSES: dict[str, tuple[float, float] | None] = {
 class Classifier(Learner):
     """A network that learns classes, a multilayer perceptron by cross entropy by default.
 
-    model, model_args: the name of a model of dlref.models and its arguments beside `classes`. in_features, hidden,
-    activation, dropout: those of the mlp, and of it alone.
-    loss: "CrossEntropyLoss", "MultiMarginLoss", or, each class against the rest, "MSELoss" or "PerceptronLoss", which with
-        SGD on single samples is the perceptron rule. label_smoothing: in [0, 1], of the cross entropy.
-    rbf_args: how an RBF network begins: arguments of RBF.fit_centers, and ridge, with which its output weights are had by
-        least_squares.
-    options: those of Learner: backend, optimizer, schedule.
-
     Input (N, in_features), or (N, C, H, W) where the model takes images; output (N, classes) scores. ValueError where a
     name is unknown or a number out of its range.
+
+    Args:
+        in_features: Numbers in an input of the mlp; as hidden, activation and dropout, of the mlp alone.
+        hidden: Sizes of its hidden layers, as [128] or 64,32.
+        classes: Number of classes.
+        activation: Name of an activation of torch.nn, in any case.
+        dropout: Probability with which a hidden unit is dropped.
+        label_smoothing: Share of the target that is spread over all classes, of the cross entropy.
+        model: mlp, perceptron, rbf_network, locally_connected, cnn, residual_network, row_classifier or vision_transformer.
+        model_args: Arguments of the model's function in dlref.models beside `classes`, as {"channels": [16, 32]}.
+        loss: CrossEntropyLoss, MultiMarginLoss, or, each class against the rest, MSELoss or PerceptronLoss, which with
+            SGD on single samples is the perceptron rule.
+        rbf_args: How an RBF network begins: arguments of RBF.fit_centers, and ridge, with which its output weights are had
+            by least_squares.
+        options: Those of Learner: backend, optimizer, schedule.
     """
 
     def __init__(

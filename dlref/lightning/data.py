@@ -85,11 +85,18 @@ class SplitDataModule(lightning.LightningDataModule):
 class DigitsDataModule(SplitDataModule):
     """scikit-learn's digits in stratified training, validation and test parts, standardised by the training part.
 
-    batch_size: of training. validation, test: fractions of the 1,797 images. scale: "global" (one mean and deviation),
-    "feature" (one a pixel) or None. seed: of the split and of the order of the training images.
-    images: x is (batch, 1, 8, 8), for convolutions and rows, instead of (batch, 64).
-    augment: turn, shift, scale and shear the training images at random; augment_args: those of data.augmentation.
     A batch is x float and y (batch,) class indices. ValueError where a number is out of its range.
+
+    Args:
+        batch_size: Images in a mini-batch of training.
+        validation: Share of the 1,797 images that validates.
+        test: Share of the 1,797 images that tests.
+        scale: What the pixels are standardised by: global (one mean and deviation), feature (one a pixel) or null.
+        seed: Of the split and of the order of the training images.
+        num_workers: Processes that load; the images lie in memory, so that 0 is the fastest.
+        images: x is (batch, 1, 8, 8), for convolutions and rows, instead of (batch, 64).
+        augment: Turn, shift, scale and shear the training images at random.
+        augment_args: Arguments of data.augmentation.
     """
 
     def __init__(
@@ -111,9 +118,20 @@ class DigitsDataModule(SplitDataModule):
 class ImagesDataModule(SplitDataModule):
     """torchvision's MNIST, FashionMNIST or CIFAR10: its test part, and a validation part of its training part.
 
-    name: "mnist", "fashion_mnist" or "cifar10". data_dir: where torchvision keeps its files; download: fetch them.
-    Else as DigitsDataModule; images: x is (batch, C, H, W) instead of (batch, C H W). ValueError where the files are not
-    there.
+    A batch is x float and y (batch,) class indices. ValueError where the files are not there.
+
+    Args:
+        name: mnist, fashion_mnist or cifar10.
+        data_dir: Where torchvision keeps its files.
+        download: Fetch them.
+        batch_size: Images in a mini-batch of training.
+        validation: Share of the training images that validates.
+        scale: What the pixels are standardised by: global (one mean and deviation), feature (one a pixel) or null.
+        seed: Of the split and of the order of the training images.
+        num_workers: Processes that load; the images lie in memory, so that 0 is the fastest.
+        images: x is (batch, C, H, W), for convolutions and rows, instead of (batch, C H W).
+        augment: Turn, shift, scale and shear the training images at random.
+        augment_args: Arguments of data.augmentation.
     """
 
     def __init__(

@@ -22,13 +22,21 @@ from .runs import run_folder
 class LanguageModel(Learner):
     r"""A recurrent model of the next character; logs bits per character, $-\frac{1}{n} \sum \log_2 p(x_t)$.
 
-    kind, embedding, hidden, layers: those of dlref.models.language_model. alphabet: the characters; by default those of the
-    data module, and kept in the checkpoint.
-    prompt, length, temperature, top_k: of the text that a fit and a prediction leave in the run's folder, sample.txt.
-    options: those of Learner: backend, optimizer, schedule.
-
     A batch is (N, T + 1) indices into the alphabet. Validation and test read the text from its beginning to its end with
-    the state carried on. ValueError where a name is unknown or a number out of its range.
+    the state carried on. A fit and a prediction leave a text of the model's own in the run's folder, sample.txt. ValueError
+    where a name is unknown or a number out of its range.
+
+    Args:
+        kind: RNN, LSTM or GRU.
+        embedding: Numbers that stand for a character.
+        hidden: Units of a recurrent layer.
+        layers: Recurrent layers.
+        alphabet: The characters; by default those of the data module, and kept in the checkpoint.
+        prompt: How the text begins that the model writes.
+        length: Its characters after the prompt.
+        temperature: What the logits are divided by before a character is drawn.
+        top_k: Draw among so many of the likeliest characters alone.
+        options: Those of Learner: backend, optimizer, schedule.
     """
 
     def __init__(
@@ -122,9 +130,16 @@ class LanguageModel(Learner):
 class TextDataModule(lightning.LightningDataModule):
     """A text of characters, from a file or a folder, by default the docstrings of Python's standard library.
 
-    path: the file or folder. batch_size: pieces in a mini-batch. length: characters in a piece. validation, test: shares of
-    the text, taken from its end. limit: characters taken in all. seed: of the order of the pieces.
     ValueError where there is no text or a number is out of its range.
+
+    Args:
+        path: The file or folder.
+        batch_size: Pieces in a mini-batch.
+        length: Characters in a piece.
+        validation: Share of the text that validates, taken from its end.
+        test: Share of the text that tests, its last.
+        limit: Characters taken in all.
+        seed: Of the order of the pieces.
     """
 
     def __init__(

@@ -29,17 +29,23 @@ class Learner(lightning.LightningModule):
     means: `task(batch)` gives the network's input and the criterion's target, `measures(stage, output, error, target)` what
     is logged beside the loss.
 
-    backend: "manual" (explicit gradients by vjp, no graph), "bridged" (the same operations under autograd) or "builtin"
-        (torch.nn and autograd).
-    optimizer, lr, optimizer_args: name, learning rate and further arguments of the backend's `optim`.
-    schedule, schedule_args: name and arguments of the backend's `optim.lr_scheduler`; schedule_every: "epoch" or "step".
-        ReduceLROnPlateau watches the validation loss, and the training loss where there is no validation; stepped at every
-        update it watches that of the batch, as nothing else is known there.
-    gradient_clip_val, accumulate_grad_batches: the largest norm of all gradients together, and the batches that make one
-        update. They stand here, since Lightning leaves both to the module where the module does the optimization.
-    compile: with "manual", make one graph of each step (dlref.compile_step); with the others, compile the network.
-
     ValueError where a name is unknown or a number out of its range.
+
+    Args:
+        backend: manual (explicit gradients by vjp, no graph), bridged (the same operations under autograd) or builtin
+            (torch.nn and autograd).
+        optimizer: Name of a class of the backend's `optim`, in any case.
+        lr: Its learning rate.
+        optimizer_args: Its further arguments, as {"momentum": 0.9}.
+        schedule: Name of a class of the backend's `optim.lr_scheduler`. ReduceLROnPlateau watches the validation loss, and
+            the training loss where there is no validation; stepped at every update it watches that of the batch, as nothing
+            else is known there.
+        schedule_args: Its arguments, as {"step_size": 30}.
+        schedule_every: When it is stepped: epoch or step.
+        gradient_clip_val: What the norm of all gradients together is clipped to. It stands here, as the next, since Lightning
+            leaves both to the module where the module does the optimization.
+        accumulate_grad_batches: Batches that make one update.
+        compile: With manual, make one graph of each step (dlref.compile_step); with the others, compile the network.
     """
 
     network: Any
