@@ -14,6 +14,7 @@ import torch
 import dlref
 from dlref.cli import main
 from dlref.cli.common import listed
+from dlref.cli.train import by_name
 
 ROOT = Path(__file__).parent.parent
 DRAWN = ("metrics.csv", "curves.png", "confusion.png", "mistakes.png", "weights.png")
@@ -169,6 +170,14 @@ def test_the_help_has_our_options_first(capfd):
     described = capfd.readouterr().out
     assert "Sizes of its hidden layers" in described and "Its learning rate" in described
     assert not re.search(r"^  --model\.\S+( \S+)*\n +\(type", described, re.M), "an option without a word"
+
+
+@pytest.mark.parametrize("given", [("--config", "digits_cnn"), ("--config=digits_cnn",), ("-c", "digits_cnn")])
+def test_own_configurations_by_name(given):
+    assert by_name(given)[-1].removeprefix("--config=") == str(ROOT / "configs/digits_cnn.yaml")
+    with pytest.raises(ValueError, match="digits_cnn"):
+        by_name(("--config", "digit_cnn"))
+    assert by_name(("--config", "mine.yaml")) == ["--config", "mine.yaml"]
 
 
 def test_the_version(capfd):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import itertools
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning
@@ -107,10 +109,34 @@ def run_name(command: str, model: Any) -> str:
     return "-".join(str(part).lower() for part in (parts if command == "fit" else (command, *parts)))
 
 
+def config_named(name: str) -> str:
+    """The file of that name, or this project's own configuration, as digits_cnn; ValueError where there is neither."""
+    if Path(name).exists() or "/" in name or name.endswith((".yaml", ".yml", ".json")) or not name.isidentifier():
+        return name
+    own = configs()
+    one_of("config", name, own)
+    return str(own[name])
+
+
+def configs() -> dict[str, Path]:
+    """The files of configs/, of the checkout or as the wheel has installed them."""
+    checkout = Path(__file__).parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        found: Any = (checkout / "configs").glob("*.yaml")
+    else:
+        found = (Path(str(f.locate())) for f in importlib.metadata.files("dlref") or () if f.parent.name == "configs")
+    return {file.stem: file for file in sorted(found)}
+
+
 def by_name(arguments: Sequence[str]) -> list[str]:
     """The arguments with --data digits, --data mnist, --data-dir DIR and --download as options of the data modules."""
     given: list[str] = []
     arguments = [listed(argument) for argument in arguments]
+    for i, argument in enumerate(arguments):
+        if arguments[max(i - 1, 0)] in ("-c", "--config"):
+            arguments[i] = config_named(argument)
+        elif argument.startswith("--config="):
+            arguments[i] = "--config=" + config_named(argument.removeprefix("--config="))
     for argument in itertools.chain.from_iterable(
         a.split("=", 1) if a.startswith(("--data=", "--data-dir=")) else [a] for a in arguments
     ):
