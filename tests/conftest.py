@@ -94,6 +94,10 @@ SLOW = {
         "test_a_surface_is_approximated_better_by_more_units test_after_ctrl_c_the_run_can_be_continued "
         "test_autoencoders_against_principal_components test_networks_on_splits"
     ),
+    "test_site": (
+        "test_equations_are_mathml test_every_pair_has_its_anchor "
+        "test_nothing_is_asked_of_a_network_and_no_link_is_broken"
+    ),
     "test_startup": "test_everything_with_torch_alone test_names_are_the_functions_whatever_is_imported_first",
     "test_training": "test_thirty_epochs_of_digits",
 }

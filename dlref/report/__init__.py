@@ -104,15 +104,20 @@ def highlighted(code: str) -> str:
     return highlight(code, PythonLexer(), HtmlFormatter(cssclass="code"))
 
 
-def rendered(text: str) -> str:
-    """A docstring as HTML, its equations as MathML."""
+def mathml(equation: str, display: str = "inline") -> str:
+    """An equation in LaTeX as MathML, a bar as wide as what is below it."""
     from latex2mathml.converter import convert
 
+    return convert(equation, display=display).replace('<mo accent="true">&#x02015;', '<mo stretchy="true">&#x000AF;')
+
+
+def rendered(text: str) -> str:
+    """A docstring as HTML, its equations as MathML."""
     parts = re.split(r"\$(.+?)\$", text, flags=re.DOTALL)
     out = []
     for i, part in enumerate(parts):
         if i % 2:
-            out.append(convert(" ".join(part.split())))
+            out.append(mathml(" ".join(part.split())))
         else:
             out.append(html.escape(part).replace("\n\n", "<br><br>"))
     return "".join(out)
