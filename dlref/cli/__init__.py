@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("dlref.cli.pairs", "manual against built-in over all samples, errors against float64"),
     "check": ("dlref.cli.check", "your own function, module, optimizer or schedule against the reference"),
     "bench": ("dlref.cli.bench", "times and memory of both sides: operations, optimizers, training steps"),
+    "experiment": ("dlref.cli.experiment", "the article's claims, put to the test over several seeds"),
     "report": ("dlref.cli.report", "one HTML page of all pairs, their errors, sources and training curves"),
 }
 
