@@ -9,6 +9,7 @@ from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
+from ..core.extras import optional
 from ..core.names import one_of
 from .common import Parser, new_run
 
@@ -55,6 +56,8 @@ def run(chosen: Any) -> None:
             raise ValueError(
                 f"the folder must not exist, so that nothing is overwritten; {Path(chosen.out, name)} does"
             )
+    with optional():
+        pass  # what draws is asked for before anything is measured
     import torch
 
     from ..experiments.experiment import AGREEMENT

@@ -7,49 +7,14 @@ import importlib
 from ..core.names import one_of
 from .experiment import Experiment
 
-NAMES = (
-    "learned_features",
-    "depth",
-    "weight_sharing",
-    "long_memory",
-    "gradients_through_time",
-    "code",
-    "training_size",
-    "fitting",
-    "leakage",
-    "three_sets",
-    "outliers",
-    "saturation",
-    "entropy_floor",
-    "calibration",
-    "kl_asymmetry",
-    "losses",
-    "loss_cost",
-    "steepest_descent",
-    "single_samples",
-    "momentum",
-    "valley",
-    "rosenbrock",
-    "adam_parts",
-    "optimizers",
-    "perceptron",
-    "xor",
-    "radial_units",
-    "where_training_ends",
-    "backpropagation",
-    "uphill",
-    "initialisation",
-    "learning_rate",
-    "learning_rate_decay",
-    "batch_size",
-    "gradient_noise",
-    "batch_memory",
-    "activation",
-    "activation_depth",
-    "dead_units",
-    "standardisation",
-    "digits_as_published",
-)
+NAMES = (  # in the article's order
+    "learned_features", "depth", "weight_sharing", "long_memory", "gradients_through_time", "code", "training_size",
+    "fitting", "leakage", "three_sets", "outliers", "saturation", "entropy_floor", "calibration", "kl_asymmetry",
+    "losses", "loss_cost", "steepest_descent", "single_samples", "momentum", "valley", "rosenbrock", "adam_parts",
+    "optimizers", "perceptron", "xor", "radial_units", "where_training_ends", "until_convergence", "backpropagation", "uphill",
+    "initialisation", "learning_rate", "learning_rate_decay", "batch_size", "gradient_noise", "batch_memory",
+    "activation", "activation_depth", "dead_units", "standardisation", "digits_as_published",
+)  # fmt: skip
 
 
 def experiment(name: str) -> Experiment:

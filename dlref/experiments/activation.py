@@ -32,11 +32,14 @@ class Activation(Experiment):
     """Which activation is taken matters a great deal for what is learnt; ReLU is quick to compute."""
 
     section = "4.7"
-    setup = ("Perceptrons of 3 hidden layers of 32 units on the digits, Adam at 0.002, 15 epochs, with ReLU, tanh, sigmoid or none: the loss "
-             "after 5 epochs, the test accuracy; and the time of the activation and its gradient by hand.")  # fmt: skip
-    rules = (Rule("loss after 5 epochs, sigmoid over ReLU", at_least=2),
-             Rule("test accuracy, ReLU less none", at_least=0.01),
-             Rule("time of the activation, tanh over ReLU", at_least=1.5))  # fmt: skip
+    setup = """Perceptrons of 3 hidden layers of 32 units on the digits, Adam at 0.002, 15 epochs, with ReLU, tanh,
+    sigmoid or none: the loss after 5 epochs, the test accuracy; and the time of the activation and its gradient by
+    hand."""
+    rules = (
+        Rule("loss after 5 epochs, sigmoid over ReLU", at_least=2),
+        Rule("test accuracy, ReLU less none", at_least=0.01),
+        Rule("time of the activation, tanh over ReLU", at_least=1.5),
+    )
     epochs = 15
 
     def measure(self, ns, seed, epochs):
@@ -48,8 +51,10 @@ class Activation(Experiment):
             accuracies[name] = accuracy(network, test)
             varying[f"microseconds of {name}"] = microseconds(ns, kind)
         early = min(4, epochs - 1)
-        numbers = {"loss after 5 epochs, sigmoid over ReLU": curves["sigmoid"][early] / curves["ReLU"][early],
-                   "test accuracy, ReLU less none": accuracies["ReLU"] - accuracies["none"]}  # fmt: skip
+        numbers = {
+            "loss after 5 epochs, sigmoid over ReLU": curves["sigmoid"][early] / curves["ReLU"][early],
+            "test accuracy, ReLU less none": accuracies["ReLU"] - accuracies["none"],
+        }
         varying["time of the activation, tanh over ReLU"] = (
             varying["microseconds of tanh"] / varying["microseconds of ReLU"]
         )

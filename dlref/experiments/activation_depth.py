@@ -18,10 +18,13 @@ class ActivationDepth(Experiment):
     """The drawback of ReLU is that gradients vanish or explode."""
 
     section = "4.7"
-    setup = ("Perceptrons of 20 hidden layers of 64 units on 200 digits, weights by Kaiming's rule for ReLU and Xavier's for the others: the "
-             "length of the first hidden layer's weights' gradient over the last one's (logarithm).")  # fmt: skip
-    rules = (Rule("log10 of first over last gradient, ReLU less sigmoid", at_most=-1),
-             Rule("size of log10 of first over last gradient, ReLU", at_least=2))  # fmt: skip
+    setup = """Perceptrons of 20 hidden layers of 64 units on 200 digits, weights by Kaiming's rule for ReLU and
+    Xavier's for the others: the length of the first hidden layer's weights' gradient over the last one's
+    (logarithm)."""
+    rules = (
+        Rule("log10 of first over last gradient, ReLU less sigmoid", at_most=-1),
+        Rule("size of log10 of first over last gradient, ReLU", at_least=2),
+    )
 
     def measure(self, ns, seed, epochs):
         (x, y), _, _ = digits(seed)
@@ -41,8 +44,10 @@ class ActivationDepth(Experiment):
             norms = [layer.weight.grad.norm().item() for layer in layers[:-1]]
             curves[name] = [math.log10(norm / norms[-1]) for norm in norms]
         relu, _, sigmoid = (line[0] for line in curves.values())
-        numbers = {"log10 of first over last gradient, ReLU less sigmoid": relu - sigmoid,
-                   "size of log10 of first over last gradient, ReLU": abs(relu)}  # fmt: skip
+        numbers = {
+            "log10 of first over last gradient, ReLU less sigmoid": relu - sigmoid,
+            "size of log10 of first over last gradient, ReLU": abs(relu),
+        }
         return Found(
             numbers | {f"log10 of first over last gradient, {name}": line[0] for name, line in curves.items()}, curves
         )

@@ -15,11 +15,13 @@ PROBES = 30
 
 
 class Backpropagation(Experiment):
-    """Backpropagation finds the derivative of the error by every weight, by the chain rule from the last layer to the first."""
+    """Backpropagation finds the derivative of the error by every weight, by the chain rule from the last layer to the
+    first."""
 
     section = "4.2"
-    setup = ("A perceptron 64-32-16-10 of tanh units on 50 digits: the gradient by backpropagation against (E(w + h) - E(w - h)) / 2h "
-             "for 30 random weights and h from 0.1 to 1e-11; the largest difference, as a share of the largest slope.")  # fmt: skip
+    setup = """A perceptron 64-32-16-10 of tanh units on 50 digits: the gradient by backpropagation against (E(w + h)
+    - E(w - h)) / 2h for 30 random weights and h from 0.1 to 1e-11; the largest difference, as a share of the largest
+    slope."""
     rules = (
         Rule("log10 of the difference at the best h", at_most=-8),
         Rule("log10 of the difference at h = 1e-05", at_most=-7),

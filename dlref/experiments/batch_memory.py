@@ -16,11 +16,13 @@ class BatchMemory(Experiment):
     """Large batches take so much memory that large networks cannot be trained."""
 
     section = "4.6"
-    setup = ("Bytes of the layers' outputs, which the gradient needs, for batches of 1 to 4,096 digits, over the bytes of parameters, "
-             "their gradients and Adam's two averages; float32.")  # fmt: skip
-    rules = (Rule("CNN, batch 512: outputs over parameters and the rest", at_least=1),
-             Rule("MLP, batch 512: outputs over parameters and the rest", at_least=1),
-             Rule("CNN, outputs at batch 512 over 64", at_least=7.9, at_most=8.1))  # fmt: skip
+    setup = """Bytes of the layers' outputs, which the gradient needs, for batches of 1 to 4,096 digits, over the
+    bytes of parameters, their gradients and Adam's two averages; float32."""
+    rules = (
+        Rule("CNN, batch 512: outputs over parameters and the rest", at_least=1),
+        Rule("MLP, batch 512: outputs over parameters and the rest", at_least=1),
+        Rule("CNN, outputs at batch 512 over 64", at_least=7.9, at_most=8.1),
+    )
 
     def measure(self, ns, seed, epochs):
         curves = {}
@@ -37,9 +39,11 @@ class BatchMemory(Experiment):
                         outputs += x.nbytes
                 curves[name].append(outputs / fixed)
         (dense, convolutional), at = curves.values(), SIZES.index(512)
-        numbers = {"CNN, batch 512: outputs over parameters and the rest": convolutional[at],
-                   "MLP, batch 512: outputs over parameters and the rest": dense[at],
-                   "CNN, outputs at batch 512 over 64": convolutional[at] / convolutional[at - 1]}  # fmt: skip
+        numbers = {
+            "CNN, batch 512: outputs over parameters and the rest": convolutional[at],
+            "MLP, batch 512: outputs over parameters and the rest": dense[at],
+            "CNN, outputs at batch 512 over 64": convolutional[at] / convolutional[at - 1],
+        }
         return Found(numbers, curves)
 
     def plot(self, figure, runs):

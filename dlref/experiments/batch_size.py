@@ -15,8 +15,8 @@ class BatchSize(Experiment):
     """Small batches make training take long."""
 
     section = "4.6"
-    setup = ("A perceptron of 64 hidden units on the digits, SGD at rate 0.05, batches of 4 to 1,257: seconds of 8 epochs, the training loss "
-             "after them, and the test accuracy.")  # fmt: skip
+    setup = """A perceptron of 64 hidden units on the digits, SGD at rate 0.05, batches of 4 to 1,257: seconds of 8
+    epochs, the training loss after them, and the test accuracy."""
     rules = (
         Rule("time of an epoch, batch 4 over 256", at_least=3),
         Rule("loss after 8 epochs, batch 4 over 256", at_least=1),

@@ -20,12 +20,13 @@ def miscalibration(p, y, bins=10):
 
 
 class Calibration(Experiment):
-    """Trained by cross entropy, the model's distribution comes to be the true one: what it calls likely at 70 % is so in 70 of
-    100 cases."""
+    """Trained by cross entropy, the model's distribution comes to be the true one: what it calls likely at 70 % is so
+    in 70 of 100 cases."""
 
     section = "3.3"
-    setup = ("Two overlapping classes in the plane, 300 samples to train on and 4,000 to try; a perceptron of 64 tanh units, Adam at "
-             "0.01. Mean distance of the claimed from the true frequency after 10 epochs and at the end of 300.")  # fmt: skip
+    setup = """Two overlapping classes in the plane, 300 samples to train on and 4,000 to try; a perceptron of 64 tanh
+    units, Adam at 0.01. Mean distance of the claimed from the true frequency after 10 epochs and at the end of
+    300."""
     rules = (Rule("miscalibration after 10 epochs", at_most=0.05), Rule("miscalibration at the end", at_most=0.05))
     epochs = 300
 
@@ -46,8 +47,10 @@ class Calibration(Experiment):
                 curves["loss on other data"].append(value(ns, network, (x[300:], y[300:]), loss))
 
         train(ns, network, (x[:300], y[:300]), "Adam", lr=0.01, epochs=epochs, seed=seed, loss=loss, callback=watch)
-        numbers = {"miscalibration after 10 epochs": curves["miscalibration"][0],
-                   "miscalibration at the end": curves["miscalibration"][-1]}  # fmt: skip
+        numbers = {
+            "miscalibration after 10 epochs": curves["miscalibration"][0],
+            "miscalibration at the end": curves["miscalibration"][-1],
+        }
         return Found(numbers, curves)
 
     def plot(self, figure, runs):

@@ -19,13 +19,17 @@ def principal_components(x, x_test, number):
 
 
 class Code(Experiment):
-    """An autoencoder learns a short code of its input; because it is not linear, a better one than principal components are."""
+    """An autoencoder learns a short code of its input; because it is not linear, a better one than principal
+    components are."""
 
     section = "2.1"
-    setup = ("Digits through 2, 8 and 16 numbers and back: 64-128-code-128-64 with rectifiers, the same without, and principal "
-             "components; Adam with a cosine, 25 epochs; mean square error of test images, in variances of all pixels.")  # fmt: skip
-    rules = (Rule("error of code 8, autoencoder over components", at_most=0.9),
-             Rule("error of code 8, components over linear autoencoder", at_least=0.9))  # fmt: skip
+    setup = """Digits through 2, 8 and 16 numbers and back: 64-128-code-128-64 with rectifiers, the same without, and
+    principal components; Adam with a cosine, 25 epochs; mean square error of test images, in variances of all
+    pixels."""
+    rules = (
+        Rule("error of code 8, autoencoder over components", at_most=0.9),
+        Rule("error of code 8, components over linear autoencoder", at_least=0.9),
+    )
     epochs = 25
 
     def measure(self, ns, seed, epochs):
@@ -34,15 +38,27 @@ class Code(Experiment):
         for code in CODES:
             for name, activation in (("autoencoder", "relu"), ("linear autoencoder", "Identity")):
                 network = made(seed, models.autoencoder, ns, code=code, activation=activation)
-                train(ns, network, (x, x), "Adam", lr=3e-3, epochs=epochs, batch_size=64, seed=seed, loss=ns.nn.MSELoss(),
-                      schedule=lambda rule: ns.optim.lr_scheduler.CosineAnnealingLR(rule, epochs))  # fmt: skip
+                train(
+                    ns,
+                    network,
+                    (x, x),
+                    "Adam",
+                    lr=3e-3,
+                    epochs=epochs,
+                    batch_size=64,
+                    seed=seed,
+                    loss=ns.nn.MSELoss(),
+                    schedule=lambda rule: ns.optim.lr_scheduler.CosineAnnealingLR(rule, epochs),
+                )
                 found[name].append(value(ns, network, (x_test, x_test), ns.nn.MSELoss()))
             found["principal components"].append(
                 (principal_components(x, x_test, code) - x_test).square().mean().item()
             )
         ours, linear, components = (values[1] for values in found.values())
-        numbers = {"error of code 8, autoencoder over components": ours / components,
-                   "error of code 8, components over linear autoencoder": components / linear}  # fmt: skip
+        numbers = {
+            "error of code 8, autoencoder over components": ours / components,
+            "error of code 8, components over linear autoencoder": components / linear,
+        }
         return Found(numbers, found)
 
     def plot(self, figure, runs):

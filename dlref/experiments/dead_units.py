@@ -22,8 +22,9 @@ class DeadUnits(Experiment):
     """Hidden layers should be of ReLU."""
 
     section = "4.7"
-    setup = ("A perceptron of 128 hidden units on the digits, SGD in batches of 32, 8 epochs at rates from 0.01 to 1: the share of hidden "
-             "units that are off for every training image and learn no more, beside leaky ReLU, whose are off but go on learning.")  # fmt: skip
+    setup = """A perceptron of 128 hidden units on the digits, SGD in batches of 32, 8 epochs at rates from 0.01 to 1:
+    the share of hidden units that are off for every training image and learn no more, beside leaky ReLU, whose are
+    off but go on learning."""
     rules = (Rule("share of dead units at rate 0.1", at_most=0.02), Rule("share of dead units at rate 1", at_most=0.02))
     epochs = 8
 
@@ -36,8 +37,11 @@ class DeadUnits(Experiment):
                 network = made(seed, models.mlp, ns, 64, 128, 10, kind)
                 losses.append(train(ns, network, data, lr=rate, epochs=epochs, seed=seed)[-1])
                 curves[name].append(dead(network, data[0]))
-        numbers = {"share of dead units at rate 0.1": curves["ReLU"][1], "share of dead units at rate 1": curves["ReLU"][-1],
-                   "share of leaky units that are off at rate 1": curves["leaky ReLU"][-1]}  # fmt: skip
+        numbers = {
+            "share of dead units at rate 0.1": curves["ReLU"][1],
+            "share of dead units at rate 1": curves["ReLU"][-1],
+            "share of leaky units that are off at rate 1": curves["leaky ReLU"][-1],
+        }
         return Found(numbers, curves | {"losses": losses})
 
     def plot(self, figure, runs):

@@ -13,8 +13,8 @@ class Depth(Experiment):
     """What makes a network good is that it is deep: more layers learn what is more abstract."""
 
     section = "2.2"
-    setup = ("Perceptrons of 1, 2 and 4 hidden layers and as many parameters (4,800) on the digits, Adam at 0.003, 30 epochs; "
-             "errors on the test part.")  # fmt: skip
+    setup = """Perceptrons of 1, 2 and 4 hidden layers and as many parameters (4,800) on the digits, Adam at 0.003, 30
+    epochs; errors on the test part."""
     rules = (Rule("errors, 1 layer over 2", at_least=1.2), Rule("errors, 1 layer over 4", at_least=1.2))
     epochs = 30
     compared = 10  # after more the differences of rounding have grown beyond the agreement

@@ -21,12 +21,15 @@ class DigitsAsPublished(Experiment):
     """The example's network scores 0.9634 on its test set, more than people do on average."""
 
     section = "5.3"
-    setup = ("One hidden layer of 128 rectifiers, SGD with Nesterov momentum 0.9 at 0.01 and weight decay 1e-4, batches of 200, 100 epochs, "
-             "as scikit-learn does it. As printed: fitted on all 1,797 images, scored on some of those. As it should be: 360 test "
-             "images kept apart, mean and deviation of the training part. Beside it, the nearest training image.")  # fmt: skip
-    rules = (Rule("accuracy as it should be run", at_least=PUBLISHED),
-             Rule("accuracy as printed, less as it should be", at_most=0.005),
-             Rule("accuracy as it should be, less the nearest image's", at_least=0.0))  # fmt: skip
+    setup = """One hidden layer of 128 rectifiers, SGD with Nesterov momentum 0.9 at 0.01 and weight decay 1e-4,
+    batches of 200, 100 epochs, as scikit-learn does it. As printed: fitted on all 1,797 images, scored on some of
+    those. As it should be: 360 test images kept apart, mean and deviation of the training part. Beside it, the
+    nearest training image."""
+    rules = (
+        Rule("accuracy as it should be run", at_least=PUBLISHED),
+        Rule("accuracy as printed, less as it should be", at_most=0.005),
+        Rule("accuracy as it should be, less the nearest image's", at_least=0.0),
+    )
     epochs = 100
 
     def measure(self, ns, seed, epochs):
@@ -37,14 +40,27 @@ class DigitsAsPublished(Experiment):
         found, losses = {}, {}
         for name, pair in (("as printed", everything), ("as it should be run", rest)):
             network = made(seed, models.mlp, ns, 64, 128, 10)
-            losses[name] = train(ns, network, pair, lr=0.01, epochs=epochs, batch_size=200, seed=seed, momentum=0.9, nesterov=True,
-                                 weight_decay=1e-4)  # fmt: skip
+            losses[name] = train(
+                ns,
+                network,
+                pair,
+                lr=0.01,
+                epochs=epochs,
+                batch_size=200,
+                seed=seed,
+                momentum=0.9,
+                nesterov=True,
+                weight_decay=1e-4,
+            )
             found[name] = accuracy(network, test)
         near = nearest(rest, test)
-        numbers = {"accuracy as printed": found["as printed"], "accuracy as it should be run": found["as it should be run"],
-                   "accuracy as printed, less as it should be": found["as printed"] - found["as it should be run"],
-                   "accuracy of the nearest training image": near,
-                   "accuracy as it should be, less the nearest image's": found["as it should be run"] - near}  # fmt: skip
+        numbers = {
+            "accuracy as printed": found["as printed"],
+            "accuracy as it should be run": found["as it should be run"],
+            "accuracy as printed, less as it should be": found["as printed"] - found["as it should be run"],
+            "accuracy of the nearest training image": near,
+            "accuracy as it should be, less the nearest image's": found["as it should be run"] - near,
+        }
         return Found(numbers, losses)
 
     def plot(self, figure, runs):

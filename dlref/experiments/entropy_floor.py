@@ -21,11 +21,14 @@ class EntropyFloor(Experiment):
     """Where the model's distribution is the true one, each product p q is 1 and the cross entropy is zero."""
 
     section = "3.3"
-    setup = ("The true distribution is the softmax of a linear map of the input, from nearly even to one-hot; a linear model "
-             "learns it by cross entropy (Adam, 100 epochs). What it ends at, beside the entropy of p and the KL "
-             "divergence.")  # fmt: skip
-    rules = (Rule("cross entropy in the end, soft targets", at_most=0.01), Rule("cross entropy in the end, one-hot targets", at_most=0.05),
-             Rule("largest p q, soft targets", at_least=0.99))  # fmt: skip
+    setup = """The true distribution is the softmax of a linear map of the input, from nearly even to one-hot; a
+    linear model learns it by cross entropy (Adam, 100 epochs). What it ends at, beside the entropy of p and the KL
+    divergence."""
+    rules = (
+        Rule("cross entropy in the end, soft targets", at_most=0.01),
+        Rule("cross entropy in the end, one-hot targets", at_most=0.05),
+        Rule("largest p q, soft targets", at_least=0.99),
+    )
     epochs = 100
 
     def measure(self, ns, seed, epochs):
@@ -45,10 +48,12 @@ class EntropyFloor(Experiment):
             curves["entropy of p"].append(-torch.where(p > 0, p * log_p, 0).sum(1).mean().item())
             curves["KL divergence in the end"].append(torch.where(p > 0, p * (log_p - log_q), 0).sum(1).mean().item())
             products.append((p * log_q.exp()).max().item())
-        numbers = {"cross entropy in the end, soft targets": curves["cross entropy in the end"][0],
-                   "cross entropy in the end, one-hot targets": curves["cross entropy in the end"][-1],
-                   "KL divergence in the end, soft targets": curves["KL divergence in the end"][0],
-                   "largest p q, soft targets": products[0]}  # fmt: skip
+        numbers = {
+            "cross entropy in the end, soft targets": curves["cross entropy in the end"][0],
+            "cross entropy in the end, one-hot targets": curves["cross entropy in the end"][-1],
+            "KL divergence in the end, soft targets": curves["KL divergence in the end"][0],
+            "largest p q, soft targets": products[0],
+        }
         return Found(numbers, curves)
 
     def plot(self, figure, runs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import statistics
@@ -75,7 +74,7 @@ class Experiment:
 
     @property
     def claim(self) -> str:
-        return " ".join(inspect.cleandoc(type(self).__doc__ or "").split())
+        return " ".join((type(self).__doc__ or "").split())
 
     def measure(self, ns: Any, seed: int, epochs: int) -> Found:
         raise NotImplementedError
@@ -89,7 +88,7 @@ class Experiment:
         return HOLDS if all(met) else IN_PART if any(met) else FAILS
 
     def run(self, folder: Path, seeds: int = 5, epochs: int | None = None) -> dict[str, Any]:
-        """Measure by hand for each seed and by the built-in side for the first; write result.json and NAME.png to the folder."""
+        """Measure by hand for each seed and by the built-in side for the first; result.json and NAME.png go to the folder."""
         epochs, start = epochs or self.epochs, time.perf_counter()
         runs = [self.measure(manual, seed, epochs) for seed in range(seeds)]
         values = {name: [run.all[name] for run in runs] for name in runs[0].all}
@@ -99,15 +98,16 @@ class Experiment:
         compared = min(epochs, self.compared or epochs)
         first = runs[0] if compared == epochs else self.measure(manual, 0, compared)
         means = {name: statistics.fmean(found) for name, found in values.items()}
-        result = {
-            "name": self.name, "section": self.section, "claim": self.claim, "setup": self.setup,
-            "verdict": self.verdict(means), "seeds": seeds, "epochs": epochs,
+        verdict = self.verdict(means)
+        result: dict[str, Any] = {
+            "name": self.name, "section": self.section, "claim": self.claim, "setup": " ".join(self.setup.split()),
+            "verdict": verdict, "seeds": seeds, "epochs": epochs,
             "rules": [{"number": r.number, "must be": r.bounds, "met": r(means[r.number])} for r in self.rules],
             "numbers": {name: {"mean": means[name], "deviation": statistics.pstdev(found), "values": found}
                         for name, found in values.items()},
             "built-in differs by": apart(first, self.measure(builtin, 0, compared)), "compared after": compared,
         }  # fmt: skip
-        self.draw(folder / f"{self.name}.png", runs, result["verdict"])
+        self.draw(folder / f"{self.name}.png", runs, verdict)
         result["seconds"] = time.perf_counter() - start
         (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         return result

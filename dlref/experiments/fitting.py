@@ -12,13 +12,16 @@ STARTS = 5
 
 
 class Fitting(Experiment):
-    """To fit a model is to make its error on the data least; step by step, gradient descent comes to the best parameters."""
+    """To fit a model is to make its error on the data least; step by step, gradient descent comes to the best
+    parameters."""
 
     section = "3.1"
-    setup = ("Least squares by gradient descent. First a linear model of 5 variables, against the solution of the normal equations; "
-             "then a network of 4 tanh units and a sine, from five starts: do they end at the same error?")  # fmt: skip
-    rules = (Rule("distance from the linear model's solution", at_most=1e-3),
-             Rule("spread of the network's five errors", at_most=0.01))  # fmt: skip
+    setup = """Least squares by gradient descent. First a linear model of 5 variables, against the solution of the
+    normal equations; then a network of 4 tanh units and a sine, from five starts: do they end at the same error?"""
+    rules = (
+        Rule("distance from the linear model's solution", at_most=1e-3),
+        Rule("spread of the network's five errors", at_most=0.01),
+    )
     epochs = 1000
 
     def measure(self, ns, seed, epochs):
@@ -36,8 +39,10 @@ class Fitting(Experiment):
             network = made(STARTS * seed + start, models.mlp, ns, 1, 4, 1, "tanh")
             curves[f"start {start}"] = train(ns, network, (z, torch.sin(2 * z)), epochs=epochs, **descent)
         ends = torch.tensor([curves[f"start {start}"][-1] for start in range(STARTS)])
-        numbers = {"distance from the linear model's solution": (found - solution).norm().item(),
-                   "spread of the network's five errors": (ends.std(correction=0) / ends.mean()).item()}  # fmt: skip
+        numbers = {
+            "distance from the linear model's solution": (found - solution).norm().item(),
+            "spread of the network's five errors": (ends.std(correction=0) / ends.mean()).item(),
+        }
         return Found(numbers, curves)
 
     def plot(self, figure, runs):

@@ -24,9 +24,9 @@ class GradientNoise(Experiment):
     """With small batches training swings: the smaller, the further its gradient is from that of all data."""
 
     section = "4.6"
-    setup = ("A perceptron of 32 hidden units after 2 epochs on the digits: gradients of 40 batches drawn with replacement, of 1 to 256 "
-             "images, less that of all data; root mean square length over the whole's. Theory: it falls as size to the "
-             "-1/2.")  # fmt: skip
+    setup = """A perceptron of 32 hidden units after 2 epochs on the digits: gradients of 40 batches drawn with
+    replacement, of 1 to 256 images, less that of all data; root mean square length over the whole's. Theory: it falls
+    as size to the -1/2."""
     rules = (
         Rule("noise of batch 1 over noise of batch 256", at_least=4),
         Rule("power of the size", at_least=-0.55, at_most=-0.45),

@@ -42,11 +42,13 @@ class GradientsThroughTime(Experiment):
     """In a recurrent network what came out before bears on what comes out later."""
 
     section = "2.2"
-    setup = ("The norm of dE/dx t steps before the error, for RNNs (rectifier) of recurrent weights of spectral radius 0.8 and 1.5 "
-             "and an LSTM whose forget gates begin open; 32 units, 100 steps, untrained. That gradient is how much the input of "
-             "then bears on the output of now.")  # fmt: skip
-    rules = (Rule("gradient 50 steps back over the last, RNN, radius 0.8", at_least=1e-3),
-             Rule("gradient 50 steps back over the last, LSTM, forget bias 5", at_least=1e-3))  # fmt: skip
+    setup = """The norm of dE/dx t steps before the error, for RNNs (rectifier) of recurrent weights of spectral
+    radius 0.8 and 1.5 and an LSTM whose forget gates begin open; 32 units, 100 steps, untrained. That gradient is how
+    much the input of then bears on the output of now."""
+    rules = (
+        Rule("gradient 50 steps back over the last, RNN, radius 0.8", at_least=1e-3),
+        Rule("gradient 50 steps back over the last, LSTM, forget bias 5", at_least=1e-3),
+    )
 
     def measure(self, ns, seed, epochs):
         generator = torch.Generator().manual_seed(seed)

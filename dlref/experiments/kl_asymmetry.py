@@ -23,13 +23,16 @@ def slopes(point):
 
 
 class KlAsymmetry(Experiment):
-    """KL divergence is a similarity of two distributions, a distance that does not ask which of them is the model's."""
+    """KL divergence is a similarity of two distributions, a distance that does not ask which of them is the
+    model's."""
 
     section = "3.3"
-    setup = ("A bell curve q is fitted to a p of two hills, by D(p || q) and by D(q || p), with Adam from a start near the middle "
-             "(seeds: at ± 1). Each direction's value for the same pair, and the two fits' deviations.")  # fmt: skip
-    rules = (Rule("difference of the two directions, as a share", at_most=0.05),
-             Rule("deviation of the fits, D(p || q) over D(q || p)", at_most=1.1))  # fmt: skip
+    setup = """A bell curve q is fitted to a p of two hills, by D(p || q) and by D(q || p), with Adam from a start
+    near the middle (seeds: at ± 1). Each direction's value for the same pair, and the two fits' deviations."""
+    rules = (
+        Rule("difference of the two directions, as a share", at_most=0.05),
+        Rule("deviation of the fits, D(p || q) over D(q || p)", at_most=1.1),
+    )
     epochs = 600
 
     def measure(self, ns, seed, epochs):
@@ -50,13 +53,23 @@ class KlAsymmetry(Experiment):
             return (log_q(point).exp() * (log_q(point) - log_p) * slopes(point)).sum(1)
 
         start = (2 * torch.rand(1, generator=torch.Generator().manual_seed(seed)).item() - 1, 0.5)
-        ends = [descend(ns, f, g, start, epochs, "Adam", lr=0.02)[-1]
-                for f, g in ((forwards, forwards_gradient), (backwards, backwards_gradient))]  # fmt: skip
+        ends = [
+            descend(ns, f, g, start, epochs, "Adam", lr=0.02)[-1]
+            for f, g in ((forwards, forwards_gradient), (backwards, backwards_gradient))
+        ]
         there, back = forwards(ends[0]).item(), backwards(ends[0]).item()
-        numbers = {"difference of the two directions, as a share": abs(there - back) / max(there, back),
-                   "deviation of the fits, D(p || q) over D(q || p)": (ends[0][1] - ends[1][1]).exp().item()}  # fmt: skip
-        return Found(numbers, {"p": p.tolist(), "D(p || q) least: covers both": log_q(ends[0]).exp().tolist(),
-                               "D(q || p) least: takes one": log_q(ends[1]).exp().tolist()})  # fmt: skip
+        numbers = {
+            "difference of the two directions, as a share": abs(there - back) / max(there, back),
+            "deviation of the fits, D(p || q) over D(q || p)": (ends[0][1] - ends[1][1]).exp().item(),
+        }
+        return Found(
+            numbers,
+            {
+                "p": p.tolist(),
+                "D(p || q) least: covers both": log_q(ends[0]).exp().tolist(),
+                "D(q || p) least: takes one": log_q(ends[1]).exp().tolist(),
+            },
+        )
 
     def plot(self, figure, runs):
         axis = figure.subplots()

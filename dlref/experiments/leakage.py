@@ -15,8 +15,9 @@ class Leakage(Experiment):
     """How good a model is may be read off its score on the data that it was fitted on, as the worked example does."""
 
     section = "5.3"
-    setup = ("A perceptron of 128 hidden units, Adam, 60 epochs, on the digits as they are and with half or all of the training "
-             "labels drawn anew; accuracy on the training part as it was labelled, and on the test part as it is.")  # fmt: skip
+    setup = """A perceptron of 128 hidden units, Adam, 60 epochs, on the digits as they are and with half or all of
+    the training labels drawn anew; accuracy on the training part as it was labelled, and on the test part as it
+    is."""
     rules = (
         Rule("gap of accuracies, true labels", at_most=0.01),
         Rule("gap of accuracies, half drawn anew", at_most=0.01),
@@ -34,9 +35,11 @@ class Leakage(Experiment):
             train(ns, network, (x, labels), "Adam", lr=3e-3, epochs=epochs, batch_size=64, seed=seed)
             accuracies += [accuracy(network, (x, labels)), accuracy(network, test)]
             losses.append(value(ns, network, test))
-        numbers = {"gap of accuracies, true labels": accuracies[0] - accuracies[1],
-                   "gap of accuracies, half drawn anew": accuracies[2] - accuracies[3],
-                   "training accuracy of labels without meaning": accuracies[4]}  # fmt: skip
+        numbers = {
+            "gap of accuracies, true labels": accuracies[0] - accuracies[1],
+            "gap of accuracies, half drawn anew": accuracies[2] - accuracies[3],
+            "training accuracy of labels without meaning": accuracies[4],
+        }
         return Found(numbers, {"accuracies": accuracies, "losses": losses})
 
     def plot(self, figure, runs):

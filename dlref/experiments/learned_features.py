@@ -10,11 +10,12 @@ HIDDEN = (8, 32)
 
 
 class LearnedFeatures(Experiment):
-    """Training finds the features of the data by itself; a hidden layer that learns is better than one that does not."""
+    """Training finds the features of the data by itself; a hidden layer that learns is better than one that does
+    not."""
 
     section = "2.2"
-    setup = ("Perceptrons of one hidden layer on the digits, Adam, 30 epochs: all layers learn, or the hidden layer stays as it "
-             "was drawn and the last layer alone learns.")  # fmt: skip
+    setup = """Perceptrons of one hidden layer on the digits, Adam, 30 epochs: all layers learn, or the hidden layer
+    stays as it was drawn and the last layer alone learns."""
     rules = (
         Rule("errors of 32 units, drawn over learnt", at_least=2),
         Rule("accuracy of 32 units, learnt", at_least=0.95),
@@ -32,8 +33,10 @@ class LearnedFeatures(Experiment):
                 found[hidden, kind] = accuracy(network, test)
                 losses.append(value(ns, network, test))
         errors = [1 - found[32, kind] for kind in ("drawn", "learnt")]
-        numbers = {"errors of 32 units, drawn over learnt": ratio(*errors, least=1 / 360),
-                   "accuracy of 32 units, learnt": found[32, "learnt"]}  # fmt: skip
+        numbers = {
+            "errors of 32 units, drawn over learnt": ratio(errors[0], errors[1], 1 / 360),
+            "accuracy of 32 units, learnt": found[32, "learnt"],
+        }
         return Found(numbers, {"errors": [1 - share for share in found.values()], "losses": losses})
 
     def plot(self, figure, runs):

@@ -10,11 +10,12 @@ RATES = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 class LearningRate(Experiment):
-    """A rate that is too large makes training swing and not converge; with one that is too small it does not arrive."""
+    """A rate that is too large makes training swing and not converge; with one that is too small it does not
+    arrive."""
 
     section = "4.5"
-    setup = ("A perceptron of 64 hidden units on the digits, plain SGD in batches of 32, 15 epochs, rates from 0.0001 to 10; the last "
-             "training loss, at most 1,000, over that of the best rate.")  # fmt: skip
+    setup = """A perceptron of 64 hidden units on the digits, plain SGD in batches of 32, 15 epochs, rates from 0.0001
+    to 10; the last training loss, at most 1,000, over that of the best rate."""
     rules = (
         Rule("loss at the largest rate over the best", at_least=10),
         Rule("loss at the smallest rate over the best", at_least=10),
@@ -27,8 +28,10 @@ class LearningRate(Experiment):
             train(ns, made(seed, models.mlp, ns, 64, 64, 10), data, lr=rate, epochs=epochs, seed=seed) for rate in RATES
         ]
         ends = [curve[-1] for curve in losses]
-        numbers = {"loss at the largest rate over the best": ends[-1] / min(ends),
-                   "loss at the smallest rate over the best": ends[0] / min(ends)}  # fmt: skip
+        numbers = {
+            "loss at the largest rate over the best": ends[-1] / min(ends),
+            "loss at the smallest rate over the best": ends[0] / min(ends),
+        }
         return Found(numbers, {f"{rate:g}": curve for rate, curve in zip(RATES, losses, strict=True)})
 
     def plot(self, figure, runs):

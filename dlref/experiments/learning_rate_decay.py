@@ -13,8 +13,9 @@ class LearningRateDecay(Experiment):
     """A rate that is made smaller step by step leads to the optimum in the end, where one that stays does not."""
 
     section = "4.5"
-    setup = ("Softmax regression with weight decay 0.01 on the digits, whose least loss is one; batches of 8, 20 epochs; rate 0.1 throughout, "
-             "0.1 falling to 0 as a cosine, and 0.002 throughout. The loss on all training data above the least.")  # fmt: skip
+    setup = """Softmax regression with weight decay 0.01 on the digits, whose least loss is one; batches of 8, 20
+    epochs; rate 0.1 throughout, 0.1 falling to 0 as a cosine, and 0.002 throughout. The loss on all training data
+    above the least."""
     rules = (
         Rule("excess loss, 0.1 throughout over falling", at_least=3),
         Rule("excess loss, 0.002 throughout over falling", at_least=1.5),
@@ -40,11 +41,23 @@ class LearningRateDecay(Experiment):
                 curves[name].append(max(objective(network) - least, 1e-9))
 
             cosine = lambda rule: ns.optim.lr_scheduler.CosineAnnealingLR(rule, epochs)  # noqa: E731
-            train(ns, network, data, lr=rate, epochs=epochs, batch_size=8, seed=seed, weight_decay=decay,
-                  schedule=cosine if falls else None, callback=watch)  # fmt: skip
+            train(
+                ns,
+                network,
+                data,
+                lr=rate,
+                epochs=epochs,
+                batch_size=8,
+                seed=seed,
+                weight_decay=decay,
+                schedule=cosine if falls else None,
+                callback=watch,
+            )
         stays, falls, small = (curve[-1] for curve in curves.values())
-        numbers = {"excess loss, 0.1 throughout over falling": stays / falls,
-                   "excess loss, 0.002 throughout over falling": small / falls}  # fmt: skip
+        numbers = {
+            "excess loss, 0.1 throughout over falling": stays / falls,
+            "excess loss, 0.002 throughout over falling": small / falls,
+        }
         return Found(numbers | {"test accuracy at the least loss": accuracy(best, test)}, curves)
 
     def plot(self, figure, runs):

@@ -31,12 +31,12 @@ def reader(ns, kind):
 
 
 class LongMemory(Experiment):
-    """In a recurrent network what came before bears on what comes after; recurrent networks, whichever their kind, are fit
-    for sequences."""
+    """In a recurrent network what came before bears on what comes after; recurrent networks, whichever their kind,
+    are fit for sequences."""
 
     section = "2.2"
-    setup = ("One of four symbols, then noise, for 5, 20 or 40 steps; which symbol was it? RNN and LSTM of 16 units, Adam at 0.01, "
-             "15 epochs of 640 sequences; accuracy on 640 others, where guessing gives 0.25.")  # fmt: skip
+    setup = """One of four symbols, then noise, for 5, 20 or 40 steps; which symbol was it? RNN and LSTM of 16 units,
+    Adam at 0.01, 15 epochs of 640 sequences; accuracy on 640 others, where guessing gives 0.25."""
     rules = (
         Rule("accuracy of the LSTM over 40 steps", at_least=0.95),
         Rule("accuracy of the RNN over 40 steps", at_least=0.95),

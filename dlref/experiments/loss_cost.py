@@ -34,11 +34,12 @@ def both_ways(ns, loss, z, y):
 
 
 class LossCost(Experiment):
-    """Cross entropy is dear to compute, and KL divergence dearer still, with probabilities that must be normalised first."""
+    """Cross entropy is dear to compute, and KL divergence dearer still, with probabilities that must be normalised
+    first."""
 
     section = "4.4"
-    setup = ("Loss and gradient of 256 rows of 10 outputs, by hand, and a step of a perceptron of 128 hidden units on them; medians of "
-             "200. The step's time is what the cost of a loss is measured by.")  # fmt: skip
+    setup = """Loss and gradient of 256 rows of 10 outputs, by hand, and a step of a perceptron of 128 hidden units on
+    them; medians of 200. The step's time is what the cost of a loss is measured by."""
     rules = (
         Rule("time of cross entropy over squared error", at_least=1.5),
         Rule("share of cross entropy in a step", at_least=0.25),
@@ -62,8 +63,11 @@ class LossCost(Experiment):
             log_q, back = normalise.vjp(z)
             return back(divergence.vjp(log_q, rows)[1]()[0])[0]
 
-        actions = {"squared error": lambda: both_ways(ns, ns.nn.MSELoss(), z, rows),
-                   "cross entropy": lambda: both_ways(ns, entropy, z, y), "KL divergence": kl}  # fmt: skip
+        actions = {
+            "squared error": lambda: both_ways(ns, ns.nn.MSELoss(), z, rows),
+            "cross entropy": lambda: both_ways(ns, entropy, z, y),
+            "KL divergence": kl,
+        }
         rule = ns.optim.SGD(network.parameters(), lr=0.0)
         varying = {name: seconds(action, epochs) for name, action in actions.items()}
         varying["a step"] = seconds(lambda: ns.training.step(network, entropy, rule, x, y), epochs)

@@ -10,14 +10,17 @@ from .experiment import Experiment, Found, Rule
 
 
 class Losses(Experiment):
-    """The choice of the loss matters much for training; KL divergence only compares distributions, cross entropy and squared
-    error are the ones to train with."""
+    """The choice of the loss matters much for training; KL divergence only compares distributions, cross entropy and
+    squared error are the ones to train with."""
 
     section = "4.4"
-    setup = ("A perceptron of 64 hidden units on the digits, SGD with momentum at 0.02, 30 epochs, from the same weights: by cross "
-             "entropy, by KL divergence of the log-softmax from one-hot rows, by squared error of the softmax.")  # fmt: skip
-    rules = (Rule("spread of the test accuracies", at_least=0.02),
-             Rule("difference of the losses of KL and cross entropy", at_least=1e-3))  # fmt: skip
+    setup = """A perceptron of 64 hidden units on the digits, SGD with momentum at 0.02, 30 epochs, from the same
+    weights: by cross entropy, by KL divergence of the log-softmax from one-hot rows, by squared error of the
+    softmax."""
+    rules = (
+        Rule("spread of the test accuracies", at_least=0.02),
+        Rule("difference of the losses of KL and cross entropy", at_least=1e-3),
+    )
     epochs = 30
 
     def measure(self, ns, seed, epochs):
@@ -34,8 +37,10 @@ class Losses(Experiment):
             curves[name] = train(ns, network, (x, target), lr=0.02, momentum=0.9, epochs=epochs, seed=seed, loss=loss)
             accuracies[name] = accuracy(network, test)
         apart = max(abs(a - b) for a, b in zip(curves["cross entropy"], curves["KL divergence"], strict=True))
-        numbers = {"spread of the test accuracies": max(accuracies.values()) - min(accuracies.values()),
-                   "difference of the losses of KL and cross entropy": apart}  # fmt: skip
+        numbers = {
+            "spread of the test accuracies": max(accuracies.values()) - min(accuracies.values()),
+            "difference of the losses of KL and cross entropy": apart,
+        }
         return Found(numbers | {f"test accuracy, {name}": share for name, share in accuracies.items()}, curves)
 
     def plot(self, figure, runs):

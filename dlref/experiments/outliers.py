@@ -16,10 +16,12 @@ class Outliers(Experiment):
     """Squared error is easily carried away by outliers; other losses are not."""
 
     section = "4.4"
-    setup = ("A line through 200 points with noise of deviation 0.3, of which 0 to 20 % are moved up by 10; Adam with a cosine, 80 "
-             "epochs; how far the fitted line is from the true one (root mean square over the inputs).")  # fmt: skip
-    rules = (Rule("distance with 10 % outliers, squared over Huber", at_least=3),
-             Rule("distance without outliers, Huber over squared", at_least=0.8))  # fmt: skip
+    setup = """A line through 200 points with noise of deviation 0.3, of which 0 to 20 % are moved up by 10; Adam with
+    a cosine, 80 epochs; how far the fitted line is from the true one (root mean square over the inputs)."""
+    rules = (
+        Rule("distance with 10 % outliers, squared over Huber", at_least=3),
+        Rule("distance without outliers, Huber over squared", at_least=0.8),
+    )
     epochs = 80
 
     def measure(self, ns, seed, epochs):
@@ -33,13 +35,25 @@ class Outliers(Experiment):
             y = torch.where(order < share, noisy + 10, noisy)
             for name, loss in LOSSES.items():
                 network = made(seed, models.linear_regression, ns, 1)
-                train(ns, network, (x, y), "Adam", lr=0.1, epochs=epochs, batch_size=50, seed=seed, loss=getattr(ns.nn, loss)(),
-                      schedule=lambda rule: ns.optim.lr_scheduler.CosineAnnealingLR(rule, epochs))  # fmt: skip
+                train(
+                    ns,
+                    network,
+                    (x, y),
+                    "Adam",
+                    lr=0.1,
+                    epochs=epochs,
+                    batch_size=50,
+                    seed=seed,
+                    loss=getattr(ns.nn, loss)(),
+                    schedule=lambda rule: ns.optim.lr_scheduler.CosineAnnealingLR(rule, epochs),
+                )
                 with torch.no_grad():
                     curves[name].append((network(x) - truth).square().mean().sqrt().item())
         squared, _, huber = curves.values()
-        numbers = {"distance with 10 % outliers, squared over Huber": squared[2] / huber[2],
-                   "distance without outliers, Huber over squared": huber[0] / squared[0]}  # fmt: skip
+        numbers = {
+            "distance with 10 % outliers, squared over Huber": squared[2] / huber[2],
+            "distance without outliers, Huber over squared": huber[0] / squared[0],
+        }
         return Found(numbers, curves)
 
     def plot(self, figure, runs):

@@ -22,12 +22,13 @@ def separable(seed, margin, number=200):
 
 
 class Perceptron(Experiment):
-    """Correcting its weights by each sample that it gets wrong, the perceptron comes to weights that get none wrong, where there
-    are such weights."""
+    """Correcting its weights by each sample that it gets wrong, the perceptron comes to weights that get none wrong,
+    where there are such weights."""
 
     section = "3.5.1"
-    setup = ("200 points of the unit disc on both sides of a line, none nearer to it than a margin of 0.05 to 0.4; the rule until a "
-             "pass is without a mistake. Novikoff's bound on the mistakes is (R / margin)^2, here 2 / margin^2.")  # fmt: skip
+    setup = """200 points of the unit disc on both sides of a line, none nearer to it than a margin of 0.05 to 0.4;
+    the rule until a pass is without a mistake. Novikoff's bound on the mistakes is (R / margin)^2, here 2 /
+    margin^2."""
     rules = (Rule("accuracy in the end", at_least=1), Rule("mistakes over Novikoff's bound, at most", at_most=1))
 
     def measure(self, ns, seed, epochs):
@@ -40,8 +41,10 @@ class Perceptron(Experiment):
             right.append((model.predict(x) == y).double().mean().item())
         bounds = [2 / margin**2 for margin in MARGINS]
         worst = max(m / bound for m, bound in zip(mistakes, bounds, strict=True))
-        return Found({"accuracy in the end": min(right), "mistakes over Novikoff's bound, at most": worst},
-                     {"mistakes": mistakes, "bounds": bounds})  # fmt: skip
+        return Found(
+            {"accuracy in the end": min(right), "mistakes over Novikoff's bound, at most": worst},
+            {"mistakes": mistakes, "bounds": bounds},
+        )
 
     def plot(self, figure, runs):
         axis = figure.subplots()

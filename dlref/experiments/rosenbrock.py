@@ -10,10 +10,12 @@ from .momentum import contours
 
 # Name: optimizer, its arguments and the rates that are tried.
 OPTIMIZERS = {
-    "SGD": ("SGD", {}, (3e-4, 1e-3, 2e-3)), "momentum": ("SGD", {"momentum": 0.9}, (1e-4, 3e-4, 1e-3)),
-    "Adagrad": ("Adagrad", {}, (0.03, 0.1, 0.3)), "RMSprop": ("RMSprop", {}, (0.001, 0.003, 0.01)),
+    "SGD": ("SGD", {}, (3e-4, 1e-3, 2e-3)),
+    "momentum": ("SGD", {"momentum": 0.9}, (1e-4, 3e-4, 1e-3)),
+    "Adagrad": ("Adagrad", {}, (0.03, 0.1, 0.3)),
+    "RMSprop": ("RMSprop", {}, (0.001, 0.003, 0.01)),
     "Adam": ("Adam", {}, (0.01, 0.03, 0.1)),
-}  # fmt: skip
+}
 
 
 def rosenbrock(point):
@@ -33,8 +35,8 @@ class Rosenbrock(Experiment):
     """Of the optimizers Adam, which joins the others' advantages, is the one that gets furthest."""
 
     section = "3.4"
-    setup = ("Rosenbrock's function (1 - x)^2 + 100 (y - x^2)^2 from about (-1.2, 1), 1,000 steps, each optimizer at the best of three "
-             "rates; the value that is reached.")  # fmt: skip
+    setup = """Rosenbrock's function (1 - x)^2 + 100 (y - x^2)^2 from about (-1.2, 1), 1,000 steps, each optimizer at
+    the best of three rates; the value that is reached."""
     rules = (
         Rule("log10 of the value, SGD less Adam", at_least=1),
         Rule("log10 of the value, best other less Adam", at_least=0),
@@ -53,8 +55,11 @@ class Rosenbrock(Experiment):
             values = torch.log10(surface(path[:, 0], path[:, 1]).clamp(1e-12, 1e6))
             reached[name] = values[-1].item()
             curves[name], curves[f"path of {name}"] = values[::10].tolist(), path[::5].tolist()
-        numbers = {"log10 of the value, SGD less Adam": reached["SGD"] - reached["Adam"],
-                   "log10 of the value, best other less Adam": min(v for n, v in reached.items() if n != "Adam") - reached["Adam"]}  # fmt: skip
+        numbers = {
+            "log10 of the value, SGD less Adam": reached["SGD"] - reached["Adam"],
+            "log10 of the value, best other less Adam": min(v for n, v in reached.items() if n != "Adam")
+            - reached["Adam"],
+        }
         return Found(numbers, curves)
 
     def plot(self, figure, runs):

@@ -11,13 +11,16 @@ LOGITS = tuple(range(-10, 11))
 
 
 class Saturation(Experiment):
-    """Cross entropy answers to wrong outputs as wrong as they are: the worse the output, the larger the loss and its pull."""
+    """Cross entropy answers to wrong outputs as wrong as they are: the worse the output, the larger the loss and its
+    pull."""
 
     section = "3.3"
-    setup = ("One sigmoid unit whose target is 1. The gradient of cross entropy and of squared error at logits from -10 to 10; and "
-             "how many steps of rate 1 lead out of -8 (seeds: ± 0.5) to an output above 0.9, 2,000 at most.")  # fmt: skip
-    rules = (Rule("gradient at logit -10, cross entropy over squared error", at_least=100),
-             Rule("steps out of -8, squared error over cross entropy", at_least=10))  # fmt: skip
+    setup = """One sigmoid unit whose target is 1. The gradient of cross entropy and of squared error at logits from
+    -10 to 10; and how many steps of rate 1 lead out of -8 (seeds: ± 0.5) to an output above 0.9, 2,000 at most."""
+    rules = (
+        Rule("gradient at logit -10, cross entropy over squared error", at_least=100),
+        Rule("steps out of -8, squared error over cross entropy", at_least=10),
+    )
     epochs = 2000
 
     def measure(self, ns, seed, epochs):
@@ -46,8 +49,10 @@ class Saturation(Experiment):
 
             train(ns, network, (one, one), lr=1.0, epochs=epochs, loss=loss, callback=arrived)
         entropy, squared = gradients.values()
-        numbers = {"gradient at logit -10, cross entropy over squared error": entropy[0] / squared[0],
-                   "steps out of -8, squared error over cross entropy": steps["squared error"] / steps["cross entropy"]}  # fmt: skip
+        numbers = {
+            "gradient at logit -10, cross entropy over squared error": entropy[0] / squared[0],
+            "steps out of -8, squared error over cross entropy": steps["squared error"] / steps["cross entropy"],
+        }
         return Found(numbers, gradients)
 
     def plot(self, figure, runs):

@@ -12,13 +12,17 @@ BATCHES = {"all (1,257)": (1257, 0.5), "some (32)": (32, 0.1), "one": (1, 0.01)}
 
 
 class SingleSamples(Experiment):
-    """Stochastic gradient descent, which takes one sample an update, suits large data better than all samples an update."""
+    """Stochastic gradient descent, which takes one sample an update, suits large data better than all samples an
+    update."""
 
     section = "3.4"
-    setup = ("A perceptron of 64 hidden units on the digits, plain SGD, 5 passes, with all samples, 32 or one in an update, each at a "
-             "rate that suits it (0.5, 0.1, 0.01). In practice some are taken: that is tried too.")  # fmt: skip
-    rules = (Rule("loss after 5 passes, all over one", at_least=2), Rule("loss after 5 passes, some over one", at_least=0.8),
-             Rule("time of a pass, one over some", at_most=2))  # fmt: skip
+    setup = """A perceptron of 64 hidden units on the digits, plain SGD, 5 passes, with all samples, 32 or one in an
+    update, each at a rate that suits it (0.5, 0.1, 0.01). In practice some are taken: that is tried too."""
+    rules = (
+        Rule("loss after 5 passes, all over one", at_least=2),
+        Rule("loss after 5 passes, some over one", at_least=0.8),
+        Rule("time of a pass, one over some", at_most=2),
+    )
     epochs = 5
 
     def measure(self, ns, seed, epochs):

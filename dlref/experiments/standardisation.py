@@ -15,12 +15,13 @@ def by_image(pair):
 
 
 class Standardisation(Experiment):
-    """Pixels are standardised so that training becomes easier; subtracting each row's mean and dividing by its deviation is what
-    the example does."""
+    """Pixels are standardised so that training becomes easier; subtracting each row's mean and dividing by its
+    deviation is what the example does."""
 
     section = "5.2"
-    setup = ("The example's network (128 hidden units, SGD with Nesterov momentum 0.9 at 0.01, batches of 200), 30 epochs, on pixels from 0 "
-             "to 16 as they are, standardised by one mean and deviation of all, by those of each pixel, or of each image.")  # fmt: skip
+    setup = """The example's network (128 hidden units, SGD with Nesterov momentum 0.9 at 0.01, batches of 200), 30
+    epochs, on pixels from 0 to 16 as they are, standardised by one mean and deviation of all, by those of each pixel,
+    or of each image."""
     rules = (
         Rule("test errors, nothing over all pixels", at_least=1.2),
         Rule("training loss, nothing over all pixels", at_least=1.2),
@@ -34,12 +35,24 @@ class Standardisation(Experiment):
             if name == "each image":
                 data, test = by_image(data), by_image(test)
             network = made(seed, models.mlp, ns, 64, 128, 10)
-            ends[name] = train(ns, network, data, lr=0.01, epochs=epochs, batch_size=200, seed=seed, momentum=0.9, nesterov=True,
-                               weight_decay=1e-4)[-1]  # fmt: skip
+            ends[name] = train(
+                ns,
+                network,
+                data,
+                lr=0.01,
+                epochs=epochs,
+                batch_size=200,
+                seed=seed,
+                momentum=0.9,
+                nesterov=True,
+                weight_decay=1e-4,
+            )[-1]
             errors[name] = 1 - accuracy(network, test)
             losses.append(value(ns, network, test))
-        numbers = {"test errors, nothing over all pixels": ratio(errors["nothing"], errors["all pixels"], 1 / 360),
-                   "training loss, nothing over all pixels": ends["nothing"] / ends["all pixels"]}  # fmt: skip
+        numbers = {
+            "test errors, nothing over all pixels": ratio(errors["nothing"], errors["all pixels"], 1 / 360),
+            "training loss, nothing over all pixels": ends["nothing"] / ends["all pixels"],
+        }
         return Found(numbers, {"errors": list(errors.values()), "losses": losses})
 
     def plot(self, figure, runs):

@@ -11,14 +11,17 @@ FEW = 60
 
 
 class ThreeSets(Experiment):
-    """A validation set serves to choose hyperparameters, and a test set of its own to judge what was chosen: the score by
-    which the best was chosen is too good."""
+    """A validation set serves to choose hyperparameters, and a test set of its own to judge what was chosen: the
+    score by which the best was chosen is too good."""
 
     section = "3.2"
-    setup = ("24 small networks (8 units, rates from 0.003 to 0.1, seeds) on 300 digits; the best on 60 validation images is chosen. "
-             "Its validation accuracy against its accuracy on the 360 test images, and that of a mean candidate.")  # fmt: skip
-    rules = (Rule("validation over test accuracy of the chosen", at_least=0.01),
-             Rule("test accuracy, chosen over mean candidate", at_least=0.0))  # fmt: skip
+    setup = """24 small networks (8 units, rates from 0.003 to 0.1, seeds) on 300 digits; the best on 60 validation
+    images is chosen. Its validation accuracy against its accuracy on the 360 test images, and that of a mean
+    candidate."""
+    rules = (
+        Rule("validation over test accuracy of the chosen", at_least=0.01),
+        Rule("test accuracy, chosen over mean candidate", at_least=0.0),
+    )
     epochs = 8
 
     def measure(self, ns, seed, epochs):
@@ -32,10 +35,18 @@ class ThreeSets(Experiment):
             scores.append((accuracy(network, validation), accuracy(network, test)))
             losses.append(value(ns, network, test))
         best = [max(scores[: n + 1]) for n in range(CANDIDATES)]
-        numbers = {"validation over test accuracy of the chosen": best[-1][0] - best[-1][1],
-                   "test accuracy, chosen over mean candidate": best[-1][1] - sum(b for _, b in scores) / CANDIDATES}  # fmt: skip
-        return Found(numbers, {"validation part, by which it is chosen": [a for a, _ in best],
-                               "test part": [b for _, b in best], "losses": losses})  # fmt: skip
+        numbers = {
+            "validation over test accuracy of the chosen": best[-1][0] - best[-1][1],
+            "test accuracy, chosen over mean candidate": best[-1][1] - sum(b for _, b in scores) / CANDIDATES,
+        }
+        return Found(
+            numbers,
+            {
+                "validation part, by which it is chosen": [a for a, _ in best],
+                "test part": [b for _, b in best],
+                "losses": losses,
+            },
+        )
 
     def plot(self, figure, runs):
         axis = figure.subplots()

@@ -13,8 +13,8 @@ class TrainingSize(Experiment):
     """A trained network generalises: on data that it has not seen it is as good as on those that it has."""
 
     section = "2.2"
-    setup = ("A perceptron of 64 hidden units on the first 40 to 1,257 training digits, Adam, 1,500 steps each; accuracy on what it "
-             "was trained on and on the test part.")  # fmt: skip
+    setup = """A perceptron of 64 hidden units on the first 40 to 1,257 training digits, Adam, 1,500 steps each;
+    accuracy on what it was trained on and on the test part."""
     rules = (
         Rule("gap of accuracies with 1,257 images", at_most=0.03),
         Rule("gap of accuracies with 40 images", at_most=0.03),

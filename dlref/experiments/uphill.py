@@ -12,11 +12,12 @@ RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 class Uphill(Experiment):
-    """What is passed back to a unit, the derivative of the error by its input, points down the error, where it falls fastest."""
+    """What is passed back to a unit, the derivative of the error by its input, points down the error, where it falls
+    fastest."""
 
     section = "4.2"
-    setup = ("A perceptron of 32 hidden units on 200 digits: the error after its weights have gone a step along the gradient and a step "
-             "against it, over the error before, at rates from 0.001 to 0.1.")  # fmt: skip
+    setup = """A perceptron of 32 hidden units on 200 digits: the error after its weights have gone a step along the
+    gradient and a step against it, over the error before, at rates from 0.001 to 0.1."""
     rules = (
         Rule("error after over before, along, rate 0.01", at_most=1),
         Rule("error after over before, along, rate 0.1", at_most=1),
@@ -34,8 +35,11 @@ class Uphill(Experiment):
                 before = ns.training.step(network, loss, rule, x, y).item()
                 with torch.no_grad():
                     curves[name].append(loss(network(x), y).item() / before)
-        numbers = {f"error after over before, {name}, rate {rate:g}": curves[name][RATES.index(rate)]
-                   for name in curves for rate in (0.01, 0.1)}  # fmt: skip
+        numbers = {
+            f"error after over before, {name}, rate {rate:g}": curves[name][RATES.index(rate)]
+            for name in curves
+            for rate in (0.01, 0.1)
+        }
         return Found(numbers, curves)
 
     def plot(self, figure, runs):

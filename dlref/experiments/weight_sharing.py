@@ -27,12 +27,12 @@ def shifted(pair, seed):
 
 
 class WeightSharing(Experiment):
-    """A convolutional network makes use of where things are in an image: sharing its weights over all places, it knows a
-    digit wherever it stands."""
+    """A convolutional network makes use of where things are in an image: sharing its weights over all places, it
+    knows a digit wherever it stands."""
 
     section = "2.1"
-    setup = ("Digits of 8 x 8, each at a random place of 12 x 12, to train and to test; a CNN, a network of the same kind of "
-             "windows whose weights are not shared, and a perceptron, of 4,000 to 7,000 parameters; Adam, 8 epochs.")  # fmt: skip
+    setup = """Digits of 8 x 8, each at a random place of 12 x 12, to train and to test; a CNN, a network of the same
+    kind of windows whose weights are not shared, and a perceptron, of 4,000 to 7,000 parameters; Adam, 8 epochs."""
     rules = (Rule("errors, MLP over CNN", at_least=2), Rule("errors, not shared over CNN", at_least=1.5))
     epochs = 8
 
@@ -47,8 +47,10 @@ class WeightSharing(Experiment):
             losses.append(value(ns, network, test))
             sizes.append(parameters(network))
         shared, local, dense = errors
-        numbers = {"errors, MLP over CNN": ratio(dense, shared, 1 / 360),
-                   "errors, not shared over CNN": ratio(local, shared, 1 / 360)}  # fmt: skip
+        numbers = {
+            "errors, MLP over CNN": ratio(dense, shared, 1 / 360),
+            "errors, not shared over CNN": ratio(local, shared, 1 / 360),
+        }
         return Found(numbers, {"errors": errors, "losses": losses, "parameters": sizes})
 
     def plot(self, figure, runs):

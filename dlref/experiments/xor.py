@@ -18,8 +18,8 @@ class Xor(Experiment):
     """How much a perceptron can represent is a matter of how long its weight vector is."""
 
     section = "3.5.1"
-    setup = ("AND and XOR of two signs. A perceptron of 2 weights, and one of 64 whose further inputs are linear maps of the two; for "
-             "XOR also a perceptron with a hidden layer of 8 tanh units (SGD, 500 epochs).")  # fmt: skip
+    setup = """AND and XOR of two signs. A perceptron of 2 weights, and one of 64 whose further inputs are linear maps
+    of the two; for XOR also a perceptron with a hidden layer of 8 tanh units (SGD, 500 epochs)."""
     rules = (Rule("AND, 2 weights", at_least=1), Rule("XOR, 64 weights", at_least=1))
     epochs = 500
 
@@ -28,8 +28,11 @@ class Xor(Experiment):
         generator = torch.Generator().manual_seed(seed)
         longer = CORNERS @ torch.randn(2, LONGER, generator=generator, dtype=torch.float64)
         found = {}
-        for name, x, y in (("AND, 2 weights", CORNERS, both), ("XOR, 2 weights", CORNERS, either),
-                           ("XOR, 64 weights", longer, either)):  # fmt: skip
+        for name, x, y in (
+            ("AND, 2 weights", CORNERS, both),
+            ("XOR, 2 weights", CORNERS, either),
+            ("XOR, 64 weights", longer, either),
+        ):
             model = ns.nn.Perceptron(x.shape[1], 2, dtype=torch.float64)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "the perceptron still made")
