@@ -56,6 +56,4 @@ class ActivationDepth(Experiment):
         axis = figure.subplots()
         for name in KINDS:
             band(axis, range(1, LAYERS + 1), [run.curves[name] for run in runs], name)
-        labelled(
-            axis, "hidden layer", "log10 of its gradient over the last hidden layer's", xticks=range(1, LAYERS + 1, 3)
-        )
+        labelled(axis, "hidden layer", "log10 of its gradient over the last one's", xticks=range(1, LAYERS + 1, 3))

@@ -60,4 +60,4 @@ class Backpropagation(Experiment):
         for seed, run in enumerate(runs):
             logs = [run.varying[f"log10 of the difference at h = {h:g}"] for h in STEPS]
             axis.plot(STEPS, logs, "o-", label=f"seed {seed}")
-        labelled(axis, "h", "log10 of the difference, as a share of the largest slope", xscale="log")
+        labelled(axis, "h", "log10 of the difference over the largest slope", xscale="log")

@@ -116,7 +116,9 @@ def bars(axis: Any, names: Sequence[str], runs: Iterable[Sequence[float]]) -> No
 
 def labelled(axis: Any, x: str, y: str, legend: bool = True, **options: Any) -> None:
     """Names of the axes, a grid, a legend; options: as those of axis.set."""
-    axis.set(xlabel=x, ylabel=y, **options)
+    axis.set_xlabel(x, fontsize=9)
+    axis.set_ylabel(y, fontsize=9)
+    axis.set(**options)
     axis.grid(alpha=0.3)
     if legend:
         axis.legend(fontsize=8)

@@ -41,7 +41,7 @@ class EntropyFloor(Experiment):
             log_p = torch.log_softmax(sharpness * scores, 1)
             p = log_p.exp()
             network = made(seed, models.softmax_regression, ns, 4, 3)
-            train(ns, network, (x, p), "Adam", lr=0.1, epochs=epochs, batch_size=100, seed=seed)
+            train(ns, network, (x, p), "Adam", lr=0.3, epochs=epochs, batch_size=100, seed=seed)
             with torch.no_grad():
                 log_q = torch.log_softmax(network(x), 1)
             curves["cross entropy in the end"].append(-(p * log_q).sum(1).mean().item())

@@ -60,5 +60,6 @@ class Initialisation(Experiment):
         axis = figure.subplots()
         for way in WAYS:
             lines = [run.curves[way] for run in runs]
-            band(axis, range(1, len(lines[0]) + 1), lines, way)
+            style = {"linestyle": "--", "zorder": 3} if way == "zeros" else {}
+            band(axis, range(1, len(lines[0]) + 1), lines, way, **style)
         labelled(axis, "epoch", "training loss (nats)", yscale="log")

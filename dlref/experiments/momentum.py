@@ -60,11 +60,12 @@ class Momentum(Experiment):
             "steps, plain over momentum at its best": plain / best,
             "steps, plain over momentum 0.9": plain / same,
             "way across the valley, momentum 0.9 over plain": ways[names[1]] / ways[names[0]],
+            "way across the valley, momentum at its best over plain": ways[names[2]] / ways[names[0]],
         }
         return Found(numbers, paths)
 
     def plot(self, figure, runs):
-        contours(figure, runs[0].curves, valley_of, (-1.6, 1.0), (-1.6, 1.6))
+        contours(figure, runs[0].curves, valley_of, (-1.6, 1.0), (-4.0, 4.0))
 
 
 def valley_of(x, y):

@@ -20,14 +20,14 @@ class Optimizers(Experiment):
     """Momentum and Adam are better than plain gradient descent."""
 
     section = "3.4"
-    setup = """A perceptron of 64 hidden units on the digits, batches of 32, 20 epochs, each optimizer at the one of
+    setup = """A perceptron of 64 hidden units on the digits, batches of 32, 10 epochs, each optimizer at the one of
     three rates whose validation loss is least; errors on the test part, and the training loss after 3 epochs."""
     rules = (
         Rule("loss after 3 epochs, SGD over Adam", at_least=1.2),
         Rule("loss after 3 epochs, SGD over momentum", at_least=1.2),
         Rule("test errors, SGD over Adam", at_least=1.2),
     )
-    epochs = 20
+    epochs = 10
 
     def measure(self, ns, seed, epochs):
         data, validation, test = digits(seed)

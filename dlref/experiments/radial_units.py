@@ -59,7 +59,7 @@ class RadialUnits(Experiment):
                 network,
                 (x, smooth(x)),
                 "Adam",
-                lr=0.02,
+                lr=0.1,
                 epochs=epochs,
                 batch_size=50,
                 seed=seed,
