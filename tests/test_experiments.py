@@ -12,10 +12,11 @@ import torch
 
 from dlref.cli import main
 from dlref.experiments import NAMES, experiment
+from dlref.experiments.base import AGREEMENT, FAILS, HOLDS, IN_PART, Experiment, Found, Rule, apart
 from dlref.experiments.common import CEILING, bounded, descend, steps_to
-from dlref.experiments.experiment import AGREEMENT, FAILS, HOLDS, IN_PART, Experiment, Found, Rule, apart
 
-ROOM = Path(__file__).parent.parent / "dlref/experiments"
+ROOT = Path(__file__).parent.parent
+ROOM = ROOT / "dlref/experiments"
 SECTIONS = "2.1 2.2 3.1 3.2 3.3 3.4 3.5.1 3.5.2 3.5.3 4.1 4.2 4.4 4.5 4.6 4.7 5.2 5.3".split()
 
 
@@ -26,7 +27,7 @@ def narrow(monkeypatch):
 
 
 def test_every_file_is_an_experiment_of_the_list():
-    files = {file.stem for file in ROOM.glob("*.py")} - {"__init__", "experiment", "common"}
+    files = {file.stem for file in ROOM.glob("*.py")} - {"__init__", "base", "common"}
     assert files == set(NAMES) and len(NAMES) == len(files)
 
 
@@ -138,8 +139,10 @@ def test_a_run_leaves_folders_and_overwrites_none(tmp_path, capfd):
     main(arguments)
     told = capfd.readouterr().out
     lines = [line for line in told.splitlines() if not line.startswith("wrote")]
-    assert max(map(len, lines)) <= 80 and "holds in part" in told and "†" in told
+    assert max(map(len, lines)) <= 80 and "holds in part" in told and "†" in told and "…" not in told
     assert {file.name for file in (tmp_path / "steepest_descent").iterdir()} == {"result.json", "steepest_descent.png"}
+    rule = json.loads((tmp_path / "steepest_descent/result.json").read_text())["rules"][0]
+    assert rule["met"] and rule["seeds that meet it"] == 2 and "met, 2 of 2 seeds" in " ".join(told.split())
     before = (tmp_path / "steepest_descent/result.json").read_text()
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -169,3 +172,35 @@ def test_a_walk_is_that_of_autograd():
     paths = [descend(ns, f, lambda p: 4 * p**3, (1.0, -0.5), 20, "Adam", lr=0.1) for ns in (manual, builtin)]
     torch.testing.assert_close(*paths, rtol=1e-12, atol=1e-12)
     assert paths[0].shape == (21, 2) and not torch.equal(paths[0][0], paths[0][-1])
+
+
+def test_what_the_corrections_name_is_there():
+    """docs/corrections.md: every line names what shows it, and that exists."""
+    rows = (ROOT / "docs/corrections.md").read_text().split("| --- |")[-1].splitlines()[1:]
+    assert len(rows) > 30
+    for row in rows:
+        section, _, _, shown = (cell.strip() for cell in row.strip("|").split("|"))
+        names = re.findall(r"`(.*?)`", shown)
+        assert re.fullmatch(r"\d(\.\d)+", section) and names, row
+        for name in names:
+            assert name in NAMES or name.startswith("dlref show ") or (ROOT / name).exists(), name
+
+
+def test_the_digits_are_as_many_as_the_corrections_say():
+    from sklearn.datasets import load_digits
+
+    counts = torch.bincount(torch.as_tensor(load_digits().target))
+    assert (int(counts.sum()), int(counts.min()), int(counts.max())) == (1797, 174, 183)
+
+
+def test_the_published_score_is_of_no_number_of_these_images():
+    published = 0.9633912052234828
+    assert all(round(published * n) / n != published for n in range(1, 1798))
+
+
+def test_sides_that_do_not_agree_end_in_an_error(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("dlref.experiments.base.AGREEMENT", -1.0)
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "run", "steepest_descent", "--seeds", "1", "--out", str(tmp_path)])
+    assert ended.value.code == 2 and "both sides must agree" in capfd.readouterr().err
+    assert (tmp_path / "steepest_descent/result.json").exists()  # what was found is kept

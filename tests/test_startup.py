@@ -68,6 +68,7 @@ def test_a_missing_package_names_its_extra(package, use, extra):
                           text=True, timeout=120)  # fmt: skip
     last = done.stderr.strip().splitlines()[-1]
     assert f'{package} must be installed for this, it is not: pip install "dlref[{extra}]"' in last
+    assert not (ROOT / "nowhere").exists()  # it is told before anything is made
     if "cli" in use:
         assert done.returncode == 2 and "Traceback" not in done.stderr and last == done.stderr.strip()
 

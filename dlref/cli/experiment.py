@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ def run(chosen: Any) -> None:
                 f"the folder must not exist, so that nothing is overwritten; {Path(chosen.out, name)} does"
             )
     with optional():
-        pass  # what draws is asked for before anything is measured
+        importlib.import_module("matplotlib.figure")  # asked for before anything is measured
     import torch
 
-    from ..experiments.experiment import AGREEMENT
+    from ..experiments.base import AGREEMENT
 
     torch.set_num_threads(1)  # the networks are small, and one thread gives the same bits everywhere
     console, results = Console(), []
@@ -69,7 +70,9 @@ def run(chosen: Any) -> None:
         (folder := parent / name).mkdir(parents=True)
         with console.status(f"{name}, {number} of {len(names)}"):
             results.append(experiment(name).run(folder, chosen.seeds))
-        console.print(f"{name}: {results[-1]['verdict']}, {results[-1]['seconds']:.0f} s", highlight=False)
+        found = results[-1]
+        apart = f"{found['built-in differs by']:.0e}"
+        console.print(f"{name}: {found['verdict']} ({found['seconds']:.0f} s, sides {apart} apart)", highlight=False)
     for result in results if len(results) < 4 else ():
         told(result, console)
     console.print(summary(results))
@@ -82,14 +85,13 @@ def run(chosen: Any) -> None:
 
 def summary(results: list[dict[str, Any]]) -> Table:
     """A row for each experiment: the first of its numbers that misses its bound, or the first."""
-    title = f"Means and deviations of {results[0]['seeds']} seeds; † of the numbers that miss their bounds the first"
-    table = Table("experiment", "verdict", "decided by", "must be", "sides", title=title)
+    title = f"Mean ± deviation of {results[0]['seeds']} seeds; † misses what the claim needs"
+    table = Table("experiment", "verdict", "decided by", "claim needs", title=title)
+    table.columns[0].min_width = max(len(result["name"]) for result in results)
     for result in results:
         rule = next((r for r in result["rules"] if not r["met"]), result["rules"][0])
         decided = f"{rule['number']}: {shown(result['numbers'][rule['number']])}{'' if rule['met'] else ' †'}"
-        table.add_row(
-            result["name"], result["verdict"], decided, rule["must be"], f"{result['built-in differs by']:.0e}"
-        )
+        table.add_row(result["name"], result["verdict"], decided, rule["must be"])
     return table
 
 
@@ -101,8 +103,11 @@ def told(result: dict[str, Any], console: Console) -> None:
     table = Table("number", "mean ± deviation", "the claim needs", "")
     bounds = {rule["number"]: rule for rule in result["rules"]}
     for name, number in result["numbers"].items():
-        rule = bounds.get(name, {"must be": "", "met": None})
-        table.add_row(name, shown(number), rule["must be"], {True: "met", False: "missed", None: ""}[rule["met"]])
+        if (rule := bounds.get(name)) is None:
+            table.add_row(name, shown(number))
+            continue
+        met = f"{'met' if rule['met'] else 'missed'}, {rule['seeds that meet it']} of {result['seeds']} seeds"
+        table.add_row(name, shown(number), rule["must be"], met)
     console.print(table)
 
 

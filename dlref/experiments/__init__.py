@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from ..core.names import one_of
-from .experiment import Experiment
+from .base import Experiment
 
 NAMES = (  # in the article's order
     "learned_features", "depth", "weight_sharing", "long_memory", "gradients_through_time", "code", "training_size",

@@ -7,8 +7,8 @@ import time
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, band, digits, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 KINDS = {"ReLU": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "none": "Identity"}
 

@@ -7,8 +7,8 @@ import math
 import torch
 
 from .. import models
-from .common import band, digits, labelled, made
-from .experiment import Experiment, Found, Rule
+from .base import Experiment, Found, Rule
+from .common import band, differentiate, digits, labelled, made
 
 LAYERS, WIDTH = 20, 64
 KINDS = {"ReLU": "relu", "tanh": "tanh", "sigmoid": "sigmoid"}
@@ -40,7 +40,7 @@ class ActivationDepth(Experiment):
                     ns.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 else:
                     ns.init.xavier_normal_(layer.weight)
-            ns.training.step(network, ns.nn.CrossEntropyLoss(), ns.optim.SGD(network.parameters(), lr=0.0), x, y)
+            differentiate(ns, network, (x, y))
             norms = [layer.weight.grad.norm().item() for layer in layers[:-1]]
             curves[name] = [math.log10(norm / norms[-1]) for norm in norms]
         relu, _, sigmoid = (line[0] for line in curves.values())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .base import Experiment, Found, Rule
 from .common import band, descend, labelled
-from .experiment import Experiment, Found, Rule
 
 RATE = 0.01
 

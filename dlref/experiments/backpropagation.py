@@ -7,8 +7,8 @@ import math
 import torch
 
 from .. import models
-from .common import digits, labelled, made
-from .experiment import Experiment, Found, Rule
+from .base import Experiment, Found, Rule
+from .common import differentiate, digits, labelled, made
 
 STEPS = tuple(10.0**-k for k in range(1, 12))
 PROBES = 30
@@ -31,7 +31,7 @@ class Backpropagation(Experiment):
         (x, y), _, _ = digits(seed)
         x, y = x[:50], y[:50]
         network, loss = made(seed, models.mlp, ns, 64, (32, 16), 10, "tanh"), ns.nn.CrossEntropyLoss()
-        ns.training.step(network, loss, ns.optim.SGD(network.parameters(), lr=0.0), x, y)
+        differentiate(ns, network, (x, y), loss)
         generator = torch.Generator().manual_seed(seed)
         weights = [layer.weight for layer in network if hasattr(layer, "weight")]
         slopes, estimates = [], {h: [] for h in STEPS}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import labelled, made
-from .experiment import Experiment, Found, Rule
 
 SIZES = (1, 8, 64, 512, 4096)
 NETWORKS = {"MLP 64-128-10": lambda ns: models.mlp(ns, 64, 128, 10), "CNN": lambda ns: models.cnn(ns)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, band, digits, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 SIZES = (4, 16, 64, 256, 1257)
 

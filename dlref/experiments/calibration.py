@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, labelled, made, train, value
-from .experiment import Experiment, Found, Rule
 
 EVERY = 10
 

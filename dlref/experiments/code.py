@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, digits, labelled, made, train, value
-from .experiment import Experiment, Found, Rule
 
 CODES = (2, 8, 16)
 

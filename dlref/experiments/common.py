@@ -52,6 +52,11 @@ def bounded(loss: float) -> float:
     return min(loss, CEILING) if math.isfinite(loss) else CEILING
 
 
+def differentiate(ns: Any, network: Any, pair: Pair, loss: Any = None) -> None:
+    """Put the gradient of the loss of the whole data into the parameters' .grad: a step of rate 0."""
+    ns.training.step(network, loss or ns.nn.CrossEntropyLoss(), ns.optim.SGD(network.parameters(), lr=0.0), *pair)
+
+
 @torch.no_grad()
 def accuracy(network: Any, pair: Pair) -> float:
     """Share of right answers."""
@@ -112,6 +117,27 @@ def bars(axis: Any, names: Sequence[str], runs: Iterable[Sequence[float]]) -> No
     for i in range(len(names)):
         axis.plot([i] * len(y), y[:, i], "k.", markersize=4)
     axis.grid(axis="y", alpha=0.3)
+
+
+def contours(
+    figure: Any, paths: dict[str, Any], function: Callable[[Tensor, Tensor], Tensor], xs: tuple[float, float],
+    ys: tuple[float, float], columns: int = 3,
+) -> None:  # fmt: skip
+    """A panel for each path, over the levels of the function."""
+    x, y = torch.meshgrid(torch.linspace(xs[0], xs[1], 120), torch.linspace(ys[0], ys[1], 120), indexing="xy")
+    values = torch.log10(function(x, y) + 1e-3)
+    rows = -(-len(paths) // columns)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axis in axes.flat[len(paths) :]:
+        axis.set_axis_off()
+    for axis, (name, path) in zip(axes.flat, paths.items(), strict=False):
+        axis.contour(x, y, values, levels=12, colors="#bbbbbb", linewidths=0.7)
+        axis.plot(*zip(*path, strict=True), ".-", markersize=3, linewidth=1)
+        axis.plot(*path[0], "go", markersize=5)
+        axis.set_title(name, fontsize=8)
+        axis.set(xlim=xs, ylim=ys)
+    figure.supxlabel("x (green: the start; levels of log f)", fontsize=9)
+    figure.supylabel("y", fontsize=9)
 
 
 def labelled(axis: Any, x: str, y: str, legend: bool = True, **options: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, digits, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 RATES = (0.01, 0.1, 0.3, 1.0)
 KINDS = {"ReLU": "relu", "leaky ReLU": "LeakyReLU"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, bars, digits, labelled, made, parameters, ratio, train, value
-from .experiment import Experiment, Found, Rule
 
 NETWORKS = {1: (64,), 2: (41, 41), 4: (29,) * 4}  # each of 4,795 to 4,810 parameters
 

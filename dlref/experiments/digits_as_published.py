@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, bars, digits, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 PUBLISHED = 0.9634
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 SHARPNESS = {
     "0.5": 0.5,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import data, models
+from .base import Experiment, Found, Rule
 from .common import band, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 STARTS = 5
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import builtin
+from .base import Experiment, Found, Rule
 from .common import band, labelled, made
-from .experiment import Experiment, Found, Rule
 
 STEPS, HIDDEN = 100, 32
 NETWORKS = ("RNN, radius 0.8", "RNN, radius 1.5", "LSTM, forget bias 5")

@@ -7,8 +7,8 @@ import math
 import torch
 
 from .. import models
-from .common import band, digits, labelled, made, train
-from .experiment import Experiment, Found, Rule
+from .base import Experiment, Found, Rule
+from .common import band, differentiate, digits, labelled, made, train
 
 LAYERS = 8
 WAYS = ("zeros", "normal, 0.01", "Xavier", "normal, 1")
@@ -43,12 +43,11 @@ class Initialisation(Experiment):
     def measure(self, ns, seed, epochs):
         data, _, _ = digits(seed)
         numbers, curves = {}, {}
-        loss = ns.nn.CrossEntropyLoss()
         for way in WAYS:
             network = made(seed, models.mlp, ns, 64, (32,) * LAYERS, 10, "tanh")
             torch.manual_seed(seed)
             start(ns, network, way)
-            ns.training.step(network, loss, ns.optim.SGD(network.parameters(), lr=0.0), data[0], data[1])
+            differentiate(ns, network, data)
             norms = [layer.bias.grad.norm().item() for layer in network if hasattr(layer, "weight")]
             numbers[f"log10 of first over last error, {way}"] = math.log10(max(norms[0], 1e-16) / norms[-1])
             curves[way] = train(ns, network, data, "Adam", lr=1e-3, epochs=epochs, batch_size=64, seed=seed)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .base import Experiment, Found, Rule
 from .common import band, descend, labelled
-from .experiment import Experiment, Found, Rule
 
 GRID = torch.linspace(-8, 8, 161, dtype=torch.float64)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, bars, digits, labelled, made, train, value
-from .experiment import Experiment, Found, Rule
 
 SHARES = (0.0, 0.5, 1.0)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, digits, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 RATES = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .base import Experiment, Found, Rule
 from .common import accuracy, band, labelled, made, train, value
-from .experiment import Experiment, Found, Rule
 
 LENGTHS = (5, 20, 40)
 SYMBOLS = 2

@@ -7,8 +7,8 @@ import time
 import torch
 
 from .. import builtin, models
+from .base import Experiment, Found, Rule
 from .common import bars, labelled, made
-from .experiment import Experiment, Found, Rule
 
 ROUNDS = 200
 NAMES = ("squared error", "cross entropy", "KL divergence")

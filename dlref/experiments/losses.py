@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, band, digits, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 
 class Losses(Experiment):

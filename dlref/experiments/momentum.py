@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor
 
-from .common import descend, steps_to
-from .experiment import Experiment, Found, Rule
+from .base import Experiment, Found, Rule
+from .common import contours, descend, steps_to
 
 CURVATURES = torch.tensor([1.0, 100.0], dtype=torch.float64)
 # Of the best rate and momentum for curvatures a < b (Polyak 1964): rate 4 / (sqrt a + sqrt b)^2, momentum ((sqrt b - sqrt a) /
@@ -65,29 +61,8 @@ class Momentum(Experiment):
         return Found(numbers, paths)
 
     def plot(self, figure, runs):
-        contours(figure, runs[0].curves, valley_of, (-1.6, 1.0), (-4.0, 4.0))
+        contours(figure, runs[0].curves, valley_of, (-1.6, 1.0), (-5.5, 5.5))
 
 
 def valley_of(x, y):
     return 0.5 * (x**2 + 100 * y**2)
-
-
-def contours(
-    figure: Any, paths: dict[str, Any], function: Callable[[Tensor, Tensor], Tensor], xs: tuple[float, float],
-    ys: tuple[float, float], columns: int = 3,
-) -> None:  # fmt: skip
-    """A panel for each path, over the levels of the function."""
-    x, y = torch.meshgrid(torch.linspace(xs[0], xs[1], 120), torch.linspace(ys[0], ys[1], 120), indexing="xy")
-    values = torch.log10(function(x, y) + 1e-3)
-    rows = -(-len(paths) // columns)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axis in axes.flat[len(paths) :]:
-        axis.set_axis_off()
-    for axis, (name, path) in zip(axes.flat, paths.items(), strict=False):
-        axis.contour(x, y, values, levels=12, colors="#bbbbbb", linewidths=0.7)
-        axis.plot(*zip(*path, strict=True), ".-", markersize=3, linewidth=1)
-        axis.plot(*path[0], "go", markersize=5)
-        axis.set_title(name, fontsize=8)
-        axis.set(xlim=xs, ylim=ys)
-    figure.supxlabel("x (green: the start; levels of log f)", fontsize=9)
-    figure.supylabel("y", fontsize=9)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, band, digits, labelled, made, ratio, train, value
-from .experiment import Experiment, Found, Rule
 
 # Name: optimizer, its arguments, and the rates among which the validation part chooses.
 OPTIMIZERS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 SHARES = (0.0, 0.05, 0.1, 0.2)
 LOSSES = {"squared": "MSELoss", "absolute": "L1Loss", "Huber": "HuberLoss"}

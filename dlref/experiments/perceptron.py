@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .base import Experiment, Found, Rule
 from .common import labelled
-from .experiment import Experiment, Found, Rule
 
 MARGINS = (0.05, 0.1, 0.2, 0.4)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .common import band, descend, labelled
-from .experiment import Experiment, Found, Rule
-from .momentum import contours
+from .base import Experiment, Found, Rule
+from .common import band, contours, descend, labelled
 
 # Name: optimizer, its arguments and the rates that are tried.
 OPTIMIZERS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .common import band, labelled, made, train
-from .experiment import Experiment, Found, Rule
+from .base import Experiment, Found, Rule
+from .common import band, differentiate, labelled, made, train
 
 LOGITS = tuple(range(-10, 11))
 
@@ -37,8 +37,7 @@ class Saturation(Experiment):
             gradients[name] = []
             for logit in LOGITS:
                 torch.nn.init.constant_(unit.weight, logit)
-                still = ns.optim.SGD(unit.parameters(), lr=0.0)
-                ns.training.step(network, loss, still, one, one)
+                differentiate(ns, network, (one, one), loss)
                 gradients[name].append(unit.weight.grad.abs().item())
             torch.nn.init.constant_(unit.weight, start)
             steps[name] = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, digits, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 BATCHES = {"all (1,257)": (1257, 0.5), "some (32)": (32, 0.1), "one": (1, 0.01)}  # batch size, rate
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, bars, digits, labelled, made, ratio, train, value
-from .experiment import Experiment, Found, Rule
 
 SCALES = {"nothing": None, "all pixels": "global", "each pixel": "feature", "each image": "global"}
 

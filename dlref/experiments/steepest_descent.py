@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .base import Experiment, Found, Rule
 from .common import descend, labelled
-from .experiment import Experiment, Found, Rule
 
 SIZES = (1e-3, 1e-2, 1e-1, 1.0)
 DIRECTIONS = 2000

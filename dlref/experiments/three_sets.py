@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, band, digits, labelled, made, train, value
-from .experiment import Experiment, Found, Rule
 
 CANDIDATES = 24
 FEW = 60

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, band, digits, labelled, made, train, value
-from .experiment import Experiment, Found, Rule
 
 SIZES = (40, 80, 160, 320, 640, 1257)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, digits, labelled, made, value
-from .experiment import Experiment, Found, Rule
 
 RATE, BATCH = 0.1, 32
 

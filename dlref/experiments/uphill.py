@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import band, digits, labelled, made
-from .experiment import Experiment, Found, Rule
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from .common import descend, steps_to
-from .experiment import Experiment, Found, Rule
-from .momentum import CURVATURES, contours, valley_of
+from .base import Experiment, Found, Rule
+from .common import contours, descend, steps_to
+from .momentum import CURVATURES, valley_of
 
 TURNS = {
     "along the axes": torch.eye(2, dtype=torch.float64),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, bars, digits, labelled, made, parameters, ratio, train, value
-from .experiment import Experiment, Found, Rule
 
 SIZE = 12
 NETWORKS = {

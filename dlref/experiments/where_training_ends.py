@@ -7,8 +7,8 @@ import math
 import torch
 
 from .. import models
-from .common import labelled, made, train
-from .experiment import Experiment, Found, Rule
+from .base import Experiment, Found, Rule
+from .common import differentiate, labelled, made, train
 
 X = torch.tensor([[-1, -1], [-1, 1], [1, -1], [1, 1]], dtype=torch.float64)
 Y = torch.tensor([[-1.0], [1.0], [1.0], [-1.0]], dtype=torch.float64)
@@ -39,7 +39,7 @@ class WhereTrainingEnds(Experiment):
                 curves[f"{units} units"].append(
                     train(ns, network, (X, Y), lr=0.3, epochs=epochs, batch_size=4, loss=loss)
                 )
-                ns.training.step(network, loss, ns.optim.SGD(network.parameters(), lr=0.0), X, Y)
+                differentiate(ns, network, (X, Y), loss)
                 square = sum(p.grad.square().sum().item() for p in network.parameters())
                 lengths[units].append(0.5 * math.log10(max(square, 1e-40)))
             highs[units] = sum(losses[-1] > 0.01 for losses in curves[f"{units} units"]) / STARTS

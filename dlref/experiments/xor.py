@@ -7,8 +7,8 @@ import warnings
 import torch
 
 from .. import models
+from .base import Experiment, Found, Rule
 from .common import accuracy, bars, labelled, made, train
-from .experiment import Experiment, Found, Rule
 
 CORNERS = torch.tensor([[-1, -1], [-1, 1], [1, -1], [1, 1]], dtype=torch.float64)
 LONGER = 64

@@ -102,7 +102,8 @@ class Experiment:
         result: dict[str, Any] = {
             "name": self.name, "section": self.section, "claim": self.claim, "setup": " ".join(self.setup.split()),
             "verdict": verdict, "seeds": seeds, "epochs": epochs,
-            "rules": [{"number": r.number, "must be": r.bounds, "met": r(means[r.number])} for r in self.rules],
+            "rules": [{"number": r.number, "must be": r.bounds, "met": r(means[r.number]),
+                       "seeds that meet it": sum(map(r, values[r.number]))} for r in self.rules],
             "numbers": {name: {"mean": means[name], "deviation": statistics.pstdev(found), "values": found}
                         for name, found in values.items()},
             "built-in differs by": apart(first, self.measure(builtin, 0, compared)), "compared after": compared,
