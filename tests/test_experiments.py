@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,6 +124,23 @@ def test_sides_that_differ_are_told_apart():
     assert apart(one, one) == 0
     assert apart(one, Found({"a": 2.0}, {"line": [1.0, 5.0]})) == 0.2
     assert apart(one, Found({"a": 4.0}, {"line": [1.0, 4.0]})) == 0.5
+
+
+class TooLarge(torch.nn.CrossEntropyLoss):
+    """Cross entropy, and its gradient, too large by a thousandth."""
+
+    def forward(self, input, target):
+        return 1.001 * super().forward(input, target)
+
+
+@pytest.mark.parametrize("name", ["depth", "training_size", "leakage", "losses", "standardisation", "backpropagation"])
+def test_a_side_that_is_wrong_by_a_thousandth_is_told_apart(name):
+    from dlref import builtin, manual
+
+    nn = SimpleNamespace(**{**vars(builtin.nn), "CrossEntropyLoss": TooLarge})
+    wrong = SimpleNamespace(nn=nn, optim=builtin.optim, training=builtin.training)
+    by_hand, right, other = (experiment(name).measure(ns, 0, 1) for ns in (manual, builtin, wrong))
+    assert apart(by_hand, right) < 1e-12 and apart(by_hand, other) > 100 * AGREEMENT
 
 
 def test_a_run_leaves_folders_and_overwrites_none(tmp_path, capfd):
