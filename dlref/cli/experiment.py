@@ -112,4 +112,4 @@ def told(result: dict[str, Any], console: Console) -> None:
 
 
 def shown(number: dict[str, Any]) -> str:
-    return f"{number['mean']:.3g} ± {number['deviation']:.2g}"
+    return f"{number['mean']:.4g} ± {number['deviation']:.2g}"

@@ -60,4 +60,4 @@ class Valley(Experiment):
         def slanting(x, y):
             return valley_of((x + y) / 2**0.5, (y - x) / 2**0.5)
 
-        contours(figure, paths, slanting, (-2.2, 1.2), (-1.6, 1.2), columns=2)
+        contours(figure, paths, slanting, (-2.2, 1.2), (-3.0, 1.2), columns=2)
