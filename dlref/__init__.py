@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import bench, builtin, data, estimators, lightning, manual, models
+    from . import bench, builtin, data, estimators, experiments, lightning, manual, models
     from .core.modes import definitions
     from .reuse.convert import convert
     from .reuse.mode import manual_mode
@@ -29,7 +29,7 @@ _DEFINED = {"Comparison": "verify.compare", "Finding": "verify.check", "ModelCom
             "compare_models": "verify.compare_models", "compile_step": "step.compile", "convert": "reuse.convert",
             "definitions": "core.modes", "manual_mode": "reuse.mode", "pairs": "verify.pairs",
             "products": "step.products"}  # fmt: skip
-_MODULES = ("bench", "builtin", "data", "estimators", "lightning", "manual", "models", "samples")
+_MODULES = ("bench", "builtin", "data", "estimators", "experiments", "lightning", "manual", "models", "samples")
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from rich.console import Console
+from torch import Tensor
 
 from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
@@ -28,7 +29,33 @@ BACKENDS: dict[str, tuple[Any, Any]] = {
     "bridged": (manual, builtin_training),
     "builtin": (builtin, builtin_training),
 }
+# A loss against rows of probabilities: what the network ends in for it, its module, and the module's arguments.
+OF_ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "kl_div": ("LogSoftmax", "KLDivLoss", {"reduction": "batchmean"}),
+    "mse": ("Softmax", "MSELoss", {}),
+}
 ARTICLE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+
+
+class AgainstRows(torch.nn.Module):
+    r"""A loss of outputs (N, C) against the rows of classes y (N,): $(1 - s)$ of their 1, and s spread over all classes."""
+
+    def __init__(self, loss: Any, smoothing: float):
+        super().__init__()
+        if not 0 <= smoothing <= 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1], it is {smoothing}")
+        self.loss, self.smoothing = loss, smoothing
+
+    def rows(self, output: Tensor, y: Tensor) -> Tensor:
+        classes = output.shape[1]
+        one = torch.eye(classes, dtype=output.dtype, device=output.device)[y]
+        return (1 - self.smoothing) * one + self.smoothing / classes
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        return self.loss(output, self.rows(output, y))
+
+    def vjp(self, output: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        return self.loss.vjp(output, self.rows(output, y))
 
 
 def train_digits(
@@ -36,6 +63,7 @@ def train_digits(
     hidden: Sequence[PositiveInt] = (128,),
     activation: str = "relu",
     dropout: float = 0.0,
+    loss: Literal["cross_entropy", "kl_div", "mse"] = "cross_entropy",
     label_smoothing: float = 0.0,
     optimizer: str = "SGD",
     lr: PositiveFloat = 0.01,
@@ -59,6 +87,8 @@ def train_digits(
         hidden: Sizes of the hidden layers, as [128] or [64,32].
         activation: Name of an activation of torch.nn, in any case.
         dropout: Probability with which a hidden unit is dropped.
+        loss: cross_entropy of the logits; kl_div, Kullback and Leibler's divergence of the log-softmax from rows of one 1;
+            or mse, the squared error of the softmax against such rows.
         label_smoothing: Share of the target that is spread over all classes.
         optimizer: Name of a class of dlref.manual.optim whose step needs no closure.
         lr: Learning rate.
@@ -87,7 +117,11 @@ def train_digits(
     network = mlp(ns, split.features, tuple(hidden), 10, activation, dropout).to(where, kind)
     if backend == "manual":
         flatten(network)  # one update runs for all parameters
-    criterion = ns.nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    criterion: Any = ns.nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    if loss in OF_ROWS:
+        last, of_rows, options = OF_ROWS[loss]
+        network.append(getattr(ns.nn, last)(1))
+        criterion = AgainstRows(getattr(ns.nn, of_rows)(**options), label_smoothing)
     arguments = ARTICLE if optimizer_args is None and optimizer == "SGD" else optimizer_args or {}
     optimize = optimizer_named(ns, optimizer, network.parameters(), **{"lr": lr, **arguments})
     rate = schedule_named(ns, schedule, optimize, **(schedule_args or {})) if schedule else None
@@ -143,6 +177,7 @@ def train_digits(
     network.eval()
     with torch.no_grad():
         scores = network(test[0])
+        scores = scores.log() if loss == "mse" else scores  # of which softmax makes the probabilities again
     draw_curves(folder / "curves.png", history, f"Digits, {backend}, {optimizer}")
     pictures = ["curves.png", *draw_classifier(folder, network, test[0], test[1], scores, "test")]
     console.print(f"test: loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f} of {len(test[0])} images")

@@ -68,6 +68,7 @@ SLOW = {
         "test_perceptron_l1_ratio_builtin test_rows_that_are_nearly_empty test_scikit_learns_numbers "
         "test_scores_of_0_to_the_last_bit test_tools"
     ),
+    "test_experiments": "test_each_runs_and_both_sides_agree",
     "test_init": "test_the_same_numbers",
     "test_kernels": "test_judged_as_a_strangers",
     "test_lbfgs": "test_the_path_is_that_of_scipy",

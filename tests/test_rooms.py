@@ -17,7 +17,7 @@ ROOT = Path(dlref.__file__).parents[1]
 FILES = sorted((ROOT / "dlref").rglob("*.py"))
 # A room may import those before it, and its own.
 ROOMS = ("core", "builtin", "manual", "models", "data", "pictures", "samples", "reuse", "verify", "step", "lightning",
-         "estimators", "bench", "report", "cli")  # fmt: skip
+         "estimators", "experiments", "bench", "report", "cli")  # fmt: skip
 # The loops over steps stand above the step that they take: dlref.manual.training and dlref.builtin.training.
 ABOVE = {("dlref.manual.training", "step"), ("dlref.builtin.training", "manual"), ("dlref.report", "cli")}
 TUNING = {"plain", "own", "fusing", "select", "where_zero", "zero_where", "kernels_run"}

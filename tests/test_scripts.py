@@ -70,6 +70,25 @@ def test_train_continues_a_checkpoint_exactly(tmp_path, run):
         torch.testing.assert_close(parameter, continued[name], rtol=0, atol=0)
 
 
+def test_kullback_and_leiblers_divergence_from_one_hot_rows_is_cross_entropy(tmp_path, run):
+    """So are their gradients, and what is learnt by hand and by autograd; squared error learns something else."""
+    found = []
+    for number, (backend, loss) in enumerate(
+        (("manual", "cross_entropy"), ("manual", "kl_div"), ("builtin", "kl_div"), ("manual", "mse")), 1
+    ):
+        status, _, errors = run("train_digits", "--backend", backend, "--loss", loss, "--epochs", "3", "--dtype", "float64",
+                                "--runs", str(tmp_path))  # fmt: skip
+        assert status == 0, errors
+        folder = tmp_path / f"{number:03d}-train-{backend}"
+        assert 0 <= json.loads((folder / "test.json").read_text())["accuracy"] <= 1
+        losses = [float(row["loss"]) for row in csv.DictReader((folder / "metrics.csv").read_text().splitlines())]
+        assert losses[2] < losses[1] < losses[0]
+        found.append(torch.load(folder / "last.pt")["network"]["0.weight"])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found[2], found[1], rtol=1e-10, atol=1e-12)
+    assert (found[3] - found[0]).abs().max() > 1e-3
+
+
 def test_splits_agree_in_float64(run):
     status, output, errors = run("splits_digits", "--splits", "2", "--epochs", "2")
     assert status == 0, errors
@@ -177,6 +196,8 @@ WRONG = {
     "activation": ("compare_digits", ["--activation", "rleu"], "ReLU"),
     "optimizer": ("train_digits", ["--optimizer", "Adamm"], "Adam"),
     "optimizer's argument": ("train_digits", ["--optimizer_args", '{"nonsense": 1}'], "nonsense"),
+    "loss": ("train_digits", ["--loss", "kl"], "kl_div"),
+    "smoothing": ("train_digits", ["--loss", "kl_div", "--label_smoothing", "2"], "label_smoothing"),
     "schedule": ("train_digits", ["--schedule", "StepLRR"], "StepLR"),
     "run folder": ("compare_digits", ["--runs", "/proc/x"], "/proc/x"),
     "checkpoint missing": ("train_digits", ["--resume", "nowhere.pt"], "nowhere.pt"),

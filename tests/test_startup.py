@@ -30,7 +30,7 @@ def imported(code: str) -> set[str]:
 @pytest.mark.parametrize("code", [
     "import dlref", "from dlref import cli; cli.main([])", "import dlref.verify.pytest_plugin", "import dlref.cli.common",
     *(f"import dlref.cli as cli\ntry: cli.main(['{command}', '--help'])\nexcept SystemExit: pass\npass"
-      for command in ("list", "show", "compare", "check", "report")),
+      for command in ("list", "show", "compare", "check", "report", "experiment")),
 ])  # fmt: skip
 def test_without_torch(code):
     assert not HEAVY & imported(code)
@@ -60,6 +60,7 @@ sys.meta_path.insert(0, Nothing())
     ("sklearn", "import dlref.estimators", "sklearn"), ("sklearn", "import dlref; dlref.data.digits()", "sklearn"),
     ("torchvision", "import dlref; dlref.data.augmentation()", "train"),
     ("jinja2", "from dlref import cli; cli.main(['report', 'relu', '--epochs', '0', '--out', 'nowhere'])", "report"),
+    ("matplotlib", "from dlref import cli; cli.main(['experiment', 'run', 'momentum', '--out', 'nowhere'])", "train"),
     ("matplotlib", "from dlref.bench.growth import draw_growth; draw_growth('x', [])", "train"),
 ], ids=lambda value: str(value)[:30])  # fmt: skip
 def test_a_missing_package_names_its_extra(package, use, extra):
@@ -67,6 +68,7 @@ def test_a_missing_package_names_its_extra(package, use, extra):
                           text=True, timeout=120)  # fmt: skip
     last = done.stderr.strip().splitlines()[-1]
     assert f'{package} must be installed for this, it is not: pip install "dlref[{extra}]"' in last
+    assert not (ROOT / "nowhere").exists()  # it is told before anything is made
     if "cli" in use:
         assert done.returncode == 2 and "Traceback" not in done.stderr and last == done.stderr.strip()
 

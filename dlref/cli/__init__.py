@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("dlref.cli.check", "your own function, module, optimizer or schedule against the reference"),
     "bench": ("dlref.cli.bench", "times and memory of both sides: operations, optimizers, training steps"),
     "plot": ("dlref.cli.plot", "activations, boundaries or codes of a run of dlref fit, into its folder"),
+    "experiment": ("dlref.cli.experiment", "the article's claims, put to the test over several seeds"),
     "report": ("dlref.cli.report", "one HTML page of all pairs, their errors, sources and training curves"),
 }
 
