@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import shutil
 from collections.abc import Iterable
@@ -18,9 +19,12 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from dlref.cli.pairs import at, by_hand, source, sources
+from dlref.experiments import NAMES as EXPERIMENTS
+from dlref.experiments import experiment
 from dlref.report import mathml
 from dlref.verify.pairs import Pair, others, pairs
 
+RESULTS = Path(__file__).parents[1] / "experiments"  # `dlref experiment run all --out docs/experiments`
 LOGGER = logging.getLogger(__name__)
 SPACES = ("dlref", "dlref.manual.functional", "dlref.manual.nn", "dlref.manual.nn.utils", "dlref.manual.optim",
           "dlref.manual.optim.lr_scheduler", "dlref.manual.init", "dlref.manual.training", "dlref.manual.amp",
@@ -124,6 +128,43 @@ def of_space(name: str) -> str:
     return "\n".join(out)
 
 
+def of_experiment(name: str) -> str:
+    """A claim, how it was tried, what came out, the picture and the code, from the results that are committed."""
+    tried = experiment(name)
+    found = json.loads((RESULTS / name / "result.json").read_text())
+    rules = [
+        f"| {prose(r['number'])} | {r['must be']} | {figure(found['numbers'][r['number']])} | "
+        f"{'yes' if r['met'] else 'no'}, {r['seeds that meet it']} of {found['seeds']} seeds |"
+        for r in found["rules"]
+    ]
+    more = [
+        f"| {prose(number)} | | {figure(value)} | |"
+        for number, value in found["numbers"].items() if number not in {r["number"] for r in found["rules"]}
+    ]  # fmt: skip
+    return "\n".join([
+        f"# {name.replace('_', ' ')}\n", f"Section {tried.section}. **{prose(tried.claim)}**\n",
+        f"The claim **{found['verdict']}**.\n", f"![{name}](../../experiments/{name}/{name}.png)\n",
+        prose(found["setup"]) + "\n", "| number | needed | mean and deviation | met |\n| --- | --- | --- | --- |",
+        *rules, *more,
+        f"\nBy hand and built-in differ by {found['built-in differs by']:.1g}, as a share of the largest value.\n",
+        f"    dlref experiment run {name} --seeds {found['seeds']}\n", code(source(type(tried)), at(type(tried))),
+    ])  # fmt: skip
+
+
+def figure(found: dict[str, Any]) -> str:
+    return f"{found['mean']:.3g} ± {found['deviation']:.2g}"
+
+
+def gallery() -> str:
+    """The table of all claims and verdicts."""
+    rows = ["| section | claim | verdict |", "| --- | --- | --- |"]
+    for name in EXPERIMENTS:
+        verdict = json.loads((RESULTS / name / "result.json").read_text())["verdict"]
+        tried = experiment(name)
+        rows.append(f"| {tried.section} | [{prose(tried.claim)}]({name}.md) | {verdict} |")
+    return "\n".join(rows)
+
+
 def written(folder: Path, pages: Iterable[tuple[str, str]]) -> None:
     for name, text in pages:
         path = folder / f"{name}.md"
@@ -145,10 +186,14 @@ def generate(app: Sphinx) -> None:
         page = "\n".join([f"# {kind}\n", *(of_class(*item) for item in sorted(found.items()))])
         written(folder / "pairs", [(kind, page)])
     written(folder / "api", ((name, of_space(name)) for name in SPACES))
+    written(folder / "experiments", ((name, of_experiment(name)) for name in EXPERIMENTS))
     toc = "```{{toctree}}\n:maxdepth: 1\n\n{}\n```\n"
     written(folder, [
         ("pairs/index", "# Pairs\n\nEvery concept by its family: definition, gradient, module, kernel, and torch's own.\n\n"
          + toc.format("\n".join([*sorted(families), *others()]))),
+        ("experiments/index", "# Experiments\n\nWhat the article claims, put to the test over several seeds, by hand and by the "
+         "built-in side. The rules were set before anything was measured.\n\n" + gallery() + "\n\n"
+         + toc.format("\n".join(EXPERIMENTS)).replace(":maxdepth: 1", ":maxdepth: 1\n:hidden:")),
         ("api/index", "# Names\n\nThe public names, from their docstrings.\n\n" + toc.format("\n".join(SPACES))),
     ])  # fmt: skip
 
