@@ -98,7 +98,31 @@ SLOW = {
 }
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", help="where the tests compute, both sides: cpu, cuda, cuda:1, mps, xpu")
+
+
+def pytest_configure(config):
+    if (name := config.getoption("device")) == "cpu":
+        return
+    import placed
+
+    from dlref.core.names import device_named
+
+    try:
+        placed.place(device_named(name))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("device") != "cpu":
+        from placed import CPU_ONLY
+
+        for item in items:
+            keys = (item.module.__name__, f"{item.module.__name__}::{getattr(item, 'originalname', item.name)}")
+            for reason in filter(None, map(CPU_ONLY.get, keys)):
+                item.add_marker(pytest.mark.skip(reason=reason))
     for item in items:
         name = getattr(item, "originalname", item.name)
         dtype = item.callspec.params.get("dtype") if hasattr(item, "callspec") else None
@@ -106,6 +130,23 @@ def pytest_collection_modifyitems(items):
             name == "test_value_and_gradients" and dtype is not torch.float64
         ):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """What asks for float64 on a device that has none is skipped."""
+    try:
+        return (yield)
+    except TypeError as error:
+        if item.config.getoption("device") == "cpu" or "float64" not in str(error):
+            raise
+        from placed import DEVICE
+
+        from dlref.core.modes import has_float64
+
+        if has_float64(DEVICE):
+            raise
+        pytest.skip("it asks for float64, which the device has not")
 
 
 def pytest_collection_finish():

@@ -29,7 +29,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from .compat import device_dtype_check_for_fused, get_capturable_supported_devices, get_scalar_dtype, set_grad_enabled
 from .flat import Member, Plan, Run, State, runs
-from .modes import concrete
+from .modes import concrete, finest
 
 Group = dict[str, Any]
 ORDINARY = {float, int, bool, type(None), list, tuple}  # types of settings that hold no tensor
@@ -86,7 +86,7 @@ class Manual(torch.optim.Optimizer):
         """The number itself; a tensor where it must not become a constant of a captured graph."""
         if group.get("capturable"):
             return scalar
-        return scalar.item() if concrete(scalar) else scalar.double()  # as exact as the number itself
+        return scalar.item() if concrete(scalar) else scalar.to(finest(scalar.device))  # as exact as the number itself
 
     @staticmethod
     def times(scalar: Tensor, factor: Any) -> Tensor:
