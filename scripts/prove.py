@@ -36,7 +36,7 @@ from dlref.samples import NAMES, supported
 from dlref.verify.compare import Comparison, compare_sample
 from dlref.verify.oracle.care import finished, usual
 from dlref.verify.oracle.courses import configurations
-from dlref.verify.oracle.modules import ModuleCall, ModuleSamples, infos
+from dlref.verify.oracle.modules import ModuleSamples, infos
 from dlref.verify.oracle.report import Report
 
 STEPS = 20
@@ -76,14 +76,15 @@ def operations(dtype: torch.dtype, device: str) -> Iterator[tuple[str, Callable[
 class ByHand:
     """A module by hand as `dlref.compare` takes an operation: its inputs and parameters are the arguments."""
 
-    def __init__(self, call: ModuleCall):
+    def __init__(self, call: Any):
         self.call = call
 
     def __call__(self, *values: Any) -> Any:
         return self.call(*values)
 
     def vjp(self, *values: Any) -> tuple[Any, Callable]:
-        module, keys, named = copy.deepcopy(self.call.module), self.call.keys, self.call.named
+        module: Any = copy.deepcopy(self.call.module)
+        keys, named = self.call.keys, self.call.named
         inputs, parameters = values[: len(values) - len(keys)], values[len(values) - len(keys) :]
         positional, held = len(inputs) - len(named), dict(module.named_parameters())
         with torch.no_grad():
