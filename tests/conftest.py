@@ -50,6 +50,7 @@ SLOW = {
     "test_compare": "test_pairs_agree test_what_is_wrong_departs",
     "test_compile_step": "test_compiled test_every_model test_every_optimizer test_modes_and_versions test_schedules",
     "test_crossing": "test_options_meet test_options_of_modules_meet",
+    "test_device": "test_compare_and_check",
     "test_domain": (
         "test_a_function_says_where test_a_wrong_expression_is_told_in_one_line "
         "test_modules_optimizers_and_schedules test_the_command_line test_the_pytest_plug_in"
@@ -85,6 +86,7 @@ SLOW = {
     "test_optim": ("test_copies_go_on test_state_is_exchanged test_ten_steps"),
     "test_overwritten": "test_chains_of_layers_in_place test_compiled test_modules test_operations test_steps",
     "test_parameters": "test_no_gradient_of_what_is_no_number test_operation",
+    "test_pretended": "test_steps_of_models test_steps_without_float64 test_updates",
     "test_proof": "test_fifty_digits",
     "test_reuse": "test_manual_mode test_there_and_back",
     "test_rnn": "test_compiled test_options",
