@@ -35,7 +35,7 @@ from .compat import (
     set_grad_enabled,
 )
 from .flat import Member, Plan, Run, State, runs
-from .modes import concrete
+from .modes import concrete, finest
 
 Group = dict[str, Any]
 ORDINARY = {float, int, bool, type(None), list, tuple}  # types of settings that hold no tensor
@@ -92,7 +92,7 @@ class Manual(torch.optim.Optimizer):
         """The number itself; a tensor where it must not become a constant of a captured graph."""
         if group.get("capturable"):
             return scalar
-        return scalar.item() if concrete(scalar) else scalar.double()  # as exact as the number itself
+        return scalar.item() if concrete(scalar) else scalar.to(finest(scalar.device))  # as exact as the number itself
 
     @staticmethod
     def times(scalar: Tensor, factor: Any) -> Tensor:
