@@ -164,8 +164,8 @@ def _spread(y: Tensor, weight: Tensor, size: Ints, stride: Ints, pads: Pads, dil
             x = terms.new_zeros((*terms.shape[:dim], grown[i], *terms.shape[dim + 1 : 2 + n], *terms.shape[3 + n :]))
             for k in range(kernel[i]) if places[i] else ():
                 first = k * dilation[i]
-                met = slice(first, first + stride[i] * (places[i] - 1) + 1, stride[i])
-                x[(*(slice(None),) * dim, met)] += terms.select(2 + n, k)
+                met = (slice(None),) * dim + (slice(first, first + stride[i] * (places[i] - 1) + 1, stride[i]),)
+                x[met] += terms.select(2 + n, k)
         del terms
         return padded(x, 2, inner).movedim((0, -1), (1, 2)).flatten(1, 2).to(y.dtype)  # (N, C, *L)
 
