@@ -50,12 +50,13 @@ def unreduced_classes(dy, dim, reduction, weight, index, counted):
 
 
 def _smooth(target, label_smoothing, classes):
+    target = widened(target)
     return target * (1 - label_smoothing) + label_smoothing / max(classes, 1) if label_smoothing else target
 
 
 def _weighted(q, weight):
     """q of the classes (C) or (N, C, ...), times their weights (C,)."""
-    return q if weight is None else times(weight.view(-1, *(1 for _ in q.shape[2:])), q)
+    return q if weight is None else times(widened(weight).view(-1, *(1 for _ in q.shape[2:])), q)
 
 
 def _slope(log_p, a, dim):
