@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from dlref.core import compat
 from dlref.samples import NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -47,3 +49,13 @@ def test_nothing_is_asked_of_a_network_and_no_link_is_broken(site):
         )
         for link in re.findall(r'href="([^"#:]+)(?:#[^"]*)?"', text):
             assert (path.parent / link.partition("?")[0]).exists(), (path, link)
+
+
+@pytest.mark.skipif(compat.TORCH != compat.NEWEST, reason="the page is of the newest torch")
+def test_what_torch_has_wrong():
+    """The page's blocks, in their order."""
+    text = (ROOT / "docs/torch.md").read_text()
+    torch.manual_seed(0)
+    space: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "docs/torch.md", "exec"), space)
