@@ -7,35 +7,43 @@ each other.
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import gc
+import importlib.util
 import platform
 import re
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 import dlref
 from dlref import builtin, manual
 from dlref.bench import NETWORKS, OPTIMIZERS, environment
 from dlref.bench.steps import step_parts, time_steps
 from dlref.core.flat import flatten
+from dlref.core.modes import finest
 from dlref.core.names import device_named
 from dlref.samples import NAMES, supported
+from dlref.verify.compare import Comparison, compare_sample
 from dlref.verify.oracle.care import finished, usual
 from dlref.verify.oracle.courses import configurations
-from dlref.verify.oracle.modules import infos
+from dlref.verify.oracle.modules import ModuleSamples, infos
+from dlref.verify.oracle.report import Report
 
 STEPS = 20
 MODULES = sorted(
     name for name, value in vars(manual.nn).items()
     if isinstance(value, type) and issubclass(value, torch.nn.Module) and hasattr(builtin.nn, name) and infos(name)
+    and not name.startswith("Lazy")  # which becomes the module that is named like it
 )  # fmt: skip
 MARK = "<!-- written by scripts/prove.py -->"
 FASTEST = ("mlp", "cnn", "transformer", "lstm", "mlp_large", "language_model")  # whose steps are timed, in this order
@@ -56,7 +64,7 @@ class Part:
 def operations(dtype: torch.dtype, device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
     """Values and gradients of every operation, under autograd and by vjp, every layout of the upstream gradient."""
     for name in NAMES:
-        if dtype in supported(name, backward=True):
+        if dtype in supported(name, backward=True, device=device):
 
             def tried(name: str = name) -> tuple[int, list[str]]:
                 found = dlref.compare(name, device, dtype)
@@ -65,22 +73,60 @@ def operations(dtype: torch.dtype, device: str) -> Iterator[tuple[str, Callable[
             yield f"{name}, {dtype}", tried
 
 
-def checked(candidate: Any, name: str, device: str, **options: Any) -> tuple[int, list[str]]:
-    report = dlref.check(candidate, name, device=device, **options)
-    return report.values, [] if report.ok else [" ".join(str(report).split())[:400]]
+class ByHand:
+    """A module by hand as `dlref.compare` takes an operation: its inputs and parameters are the arguments."""
+
+    def __init__(self, call: Any):
+        self.call = call
+
+    def __call__(self, *values: Any) -> Any:
+        return self.call(*values)
+
+    def vjp(self, *values: Any) -> tuple[Any, Callable]:
+        module: Any = copy.deepcopy(self.call.module)
+        keys, named = self.call.keys, self.call.named
+        inputs, parameters = values[: len(values) - len(keys)], values[len(values) - len(keys) :]
+        positional, held = len(inputs) - len(named), dict(module.named_parameters())
+        with torch.no_grad():
+            for key, value in zip(keys, parameters, strict=True):
+                held[key].copy_(value)
+        output, pullback = module.vjp(*inputs[:positional], **dict(zip(named, inputs[positional:], strict=True)))
+        outputs, structure = tree_flatten(output)
+        states = [b for n, b in module.named_buffers() if n.rpartition(".")[2].startswith(("running_", "moving_"))]
+
+        def pulled(dy: Any) -> tuple:
+            module.zero_grad()
+            given = dy if isinstance(dy, tuple) else (dy,)
+            found = pullback(tree_unflatten(given[: len(outputs)], structure))
+            return (*found, *(held[key].grad for key in keys))
+
+        return (output, *states) if states else output, pulled
 
 
 def modules(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
+    """Outputs and gradients of every module in every call of torch's tests, under autograd and by vjp; in float64 where the
+    device has it, as the layers of a module magnify what each rounds."""
     for name in MODULES:
-        candidate = getattr(manual.nn, name)
-        yield name, functools.partial(checked, candidate, name, device, dtypes=["float32"], beyond=False)
+        yield name, functools.partial(moduled, name, device)
+
+
+def moduled(name: str, device: str) -> tuple[int, list[str]]:
+    theirs = ModuleSamples(getattr(builtin.nn, name), name, Report("", name))
+    found = Comparison(theirs.op_name, device, finest(torch.device(device)))
+    for sample in theirs.samples(found.dtype, device):
+        compare_sample(found, ByHand(theirs.call_of(sample, theirs.by_hand)), sample)
+    return found.values, list(map(str, found.departures[:3]))
 
 
 def beyond(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
-    """Second derivatives, forward mode, vmap, torch.compile, autocast, fake tensors."""
+    """Memory, second derivatives, forward mode, vmap, torch.compile, autocast, fake tensors: what `dlref.check` looks at."""
     for name in NAMES:
-        candidate = getattr(manual.functional, name)
-        yield name, functools.partial(checked, candidate, name, device, dtypes=["float32"])
+        yield name, functools.partial(checked, getattr(manual.functional, name), name, device)
+
+
+def checked(candidate: Any, name: str, device: str) -> tuple[int, list[str]]:
+    report = dlref.check(candidate, name, device=device, dtypes=["float32"])
+    return report.values, [] if report.ok else [" ".join(str(report).split())[:400]]
 
 
 def optimizers(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
@@ -92,7 +138,7 @@ def optimizers(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[
 
 
 def stepped(name: str, kwargs: dict[str, Any], flat: bool, device: str) -> tuple[int, list[str]]:
-    dtype = torch.float32 if device.startswith("mps") else torch.float64  # which has no float64
+    dtype = finest(torch.device(device))
     ends = []
     for space in (manual, builtin):
         generator = torch.Generator().manual_seed(0)
@@ -139,6 +185,30 @@ def trained(name: str, way: str, device: str) -> tuple[int, list[str]]:
     return STEPS, [] if worst <= 1e-3 else [
         f"losses {worst:.2g} off: {errors[0][-1]:.6g}, built-in {errors[1][-1]:.6g}"
     ]
+
+
+def estimators(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:
+    """Networks as scikit-learn has them, fitted on both sides; none where scikit-learn is not installed."""
+    if importlib.util.find_spec("sklearn") is not None:
+        for solver in ("adam", "sgd", "lbfgs"):
+            yield solver, functools.partial(fitted, solver, device)
+
+
+def fitted(solver: str, device: str) -> tuple[int, list[str]]:
+    from dlref.estimators import MLPClassifier
+
+    generator, losses = torch.Generator().manual_seed(0), []
+    x = torch.randn(200, 8, generator=generator).numpy()
+    y = (x[:, 0] * x[:, 1] > 0).astype(int)
+    for backend in ("manual", "builtin"):
+        options: dict[str, Any] = {"random_state": 0, "max_iter": 10, "n_iter_no_change": 100, "tol": 0.0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ten epochs converge to nothing
+            losses.append(
+                MLPClassifier((16,), solver=solver, backend=backend, device=device, **options).fit(x, y).loss_
+            )
+    worst = abs(losses[0] - losses[1]) / abs(losses[1])
+    return 1, [] if worst <= 1e-3 else [f"losses {losses[0]:.6g}, built-in {losses[1]:.6g}"]
 
 
 def run(part: Part, items: list, device: str, until: float) -> None:
@@ -225,10 +295,11 @@ def main() -> None:
         ("modules", list(modules(device))),
         ("optimizers", list(optimizers(device))),
         (f"{STEPS} steps of networks", list(networks(device, False))),
-        ("operations, float64", list(operations(torch.float64, device)) if not device.startswith("mps") else []),
+        ("operations, float64", list(operations(torch.float64, device))),
         ("operations, bfloat16", list(operations(torch.bfloat16, device))),
         (f"{STEPS} steps compiled", list(networks(device, True)) if torch.device(device).type != "cpu" else []),
-        ("beyond the first derivative", list(beyond(device))),
+        ("estimators", list(estimators(device))),
+        ("memory and beyond the first derivative", list(beyond(device))),
     ]
     parts = []
     for title, items in plan:

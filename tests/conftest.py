@@ -50,6 +50,7 @@ SLOW = {
     "test_compare": "test_pairs_agree test_what_is_wrong_departs",
     "test_compile_step": "test_compiled test_every_model test_every_optimizer test_modes_and_versions test_schedules",
     "test_crossing": "test_options_meet test_options_of_modules_meet",
+    "test_device": "test_compare_and_check",
     "test_domain": (
         "test_a_function_says_where test_a_wrong_expression_is_told_in_one_line "
         "test_modules_optimizers_and_schedules test_the_command_line test_the_pytest_plug_in"
@@ -87,6 +88,7 @@ SLOW = {
     "test_optim": ("test_copies_go_on test_state_is_exchanged test_ten_steps"),
     "test_overwritten": "test_chains_of_layers_in_place test_compiled test_modules test_operations test_steps",
     "test_parameters": "test_no_gradient_of_what_is_no_number test_operation",
+    "test_pretended": "test_steps_of_models test_steps_without_float64 test_updates",
     "test_proof": "test_fifty_digits",
     "test_reuse": "test_manual_mode test_there_and_back",
     "test_rnn": "test_compiled test_options",
@@ -104,7 +106,31 @@ SLOW = {
 }
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", help="where the tests compute, both sides: cpu, cuda, cuda:1, mps, xpu")
+
+
+def pytest_configure(config):
+    if (name := config.getoption("device")) == "cpu":
+        return
+    import placed
+
+    from dlref.core.names import device_named
+
+    try:
+        placed.place(device_named(name))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("device") != "cpu":
+        from placed import CPU_ONLY
+
+        for item in items:
+            keys = (item.module.__name__, f"{item.module.__name__}::{getattr(item, 'originalname', item.name)}")
+            for reason in filter(None, map(CPU_ONLY.get, keys)):
+                item.add_marker(pytest.mark.skip(reason=reason))
     for item in items:
         name = getattr(item, "originalname", item.name)
         dtype = item.callspec.params.get("dtype") if hasattr(item, "callspec") else None
@@ -112,6 +138,23 @@ def pytest_collection_modifyitems(items):
             name == "test_value_and_gradients" and dtype is not torch.float64
         ):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """What asks for float64 on a device that has none is skipped."""
+    try:
+        return (yield)
+    except TypeError as error:
+        if item.config.getoption("device") == "cpu" or "float64" not in str(error):
+            raise
+        from placed import DEVICE
+
+        from dlref.core.modes import has_float64
+
+        if has_float64(DEVICE):
+            raise
+        pytest.skip("it asks for float64, which the device has not")
 
 
 def pytest_collection_finish():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dlref.core import compat
+from dlref.estimators import versions
 
 ROOT = Path(__file__).parent.parent
 CHANGES = {name: value for name, value in vars(compat).items() if isinstance(value, compat.Change)}
@@ -31,6 +32,13 @@ def test_what_changed_is_told():
         assert all((change.what, change.before, change.ours)) and bool(change) == (change.since <= compat.TORCH), name
         assert compat.OLDEST < change.since <= compat.NEWEST, f"{name}: no torch that dlref runs on is older"
     assert compat.OLDEST <= compat.TORCH
+    for name, change in vars(versions).items():
+        if isinstance(change, versions.Change):
+            assert versions.OLDEST < change.since <= versions.NEWEST, name
+            assert str(change).startswith("since scikit-learn ") and bool(change) == (change.since <= change.running)
+    text = (ROOT / "pyproject.toml").read_text()
+    for package, oldest in (("torch", compat.OLDEST), ("scikit-learn", versions.OLDEST)):
+        assert set(re.findall(rf'"{package}>=([\d.]+)"', text)) == {".".join(map(str, oldest))}
     with pytest.raises(ValueError, match="must begin with two numbers"):
         compat.version("main")
 

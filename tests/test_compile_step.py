@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from harness import quietly
 from test_manual import Seen
 from test_models import CASES, data
 
@@ -299,7 +300,7 @@ def test_a_graph_that_stops_on_its_way():
         if backend is not None:
             step = dlref.compile_step(network, criterion, optimizer, backend=backend)
         generator = torch.Generator().manual_seed(0)
-        with warnings.catch_warnings(action="ignore"):
+        with quietly():
             for _ in range(4):
                 step(torch.randn(5, 8, generator=generator), torch.tensor([0, 2, 1, 1, 0]))
         ends.append([*network.parameters(), *(s["step"] for s in optimizer.state.values())])

@@ -9,6 +9,7 @@ import torch
 from harness import FORMS, MODULES
 
 from dlref.builtin import nn
+from dlref.core.compat import ATTENTION_OF_NO_HEADS, GROUP_NORM_OF_NOTHING
 from dlref.manual import nn as manual_nn
 from dlref.samples import Sample
 from dlref.samples.edges import distinct, emptied, options
@@ -36,6 +37,10 @@ def of_other_keys(sample: Sample) -> bool:
     return k.shape[:-1] != v.shape[:-1] or q.shape[:-2] != k.shape[:-2] or q.shape[-1] != k.shape[-1]
 
 
+def no_heads(sample: Sample) -> bool:
+    return any(t.dim() > 2 and not t.shape[-3] for t in sample.args[:3])
+
+
 def no_channels(sample: Sample) -> bool:
     return not argument(sample, "weight").shape[1]
 
@@ -46,6 +51,7 @@ REFUSED = {
     "instance_norm": of_another_size,
     "scaled_dot_product_attention": of_other_keys,
     **{f"conv{n}d": lambda s: not argument(s, "weight").numel() for n in (1, 2, 3)},  # kernels of size 0
+    "group_norm": lambda s: not GROUP_NORM_OF_NOTHING and 0 in argument(s, "input").shape[1:],
 }
 # What torch answers wrongly: (when, why).
 WRONG = {
@@ -79,6 +85,8 @@ def outcome(function, *args):
 def check(name: str, sample: Sample) -> bool:
     """Whether torch had an answer to compare with."""
     op = harness.operation(name)
+    if name == "scaled_dot_product_attention" and not ATTENTION_OF_NO_HEADS and no_heads(sample):
+        return False
     theirs, ours = outcome(harness.run, sample.builtin, sample), outcome(harness.run, op, sample)
     explicit = outcome(harness.run, op.vjp, sample)
     if isinstance(theirs, Exception):
@@ -151,4 +159,5 @@ UNLIKE = {
     **dict.fromkeys(("PixelUnshuffle", "MultiMarginLoss", "MultiLabelMarginLoss"), lambda x: True),
     **{f"BatchNorm{n}d": lambda x: not x.shape[1] for n in (1, 2, 3)},
     "CrossEntropyLoss": lambda x: not x.shape[1],
+    "GroupNorm": lambda x: not GROUP_NORM_OF_NOTHING and 0 in x.shape[1:],
 }

@@ -281,7 +281,8 @@ def test_training_parameters(cls, solver, backend):
         classes = {"classes": np.unique(y)} if cls is RBFNetworkClassifier else {}
         steps.partial_fit(X, y, **classes)
     same(whole, steps, rtol=1e-7)
-    assert warm.fit(X, y).loss_ > warm.fit(X, y).loss_ and len(warm.loss_curve_) == 4
+    curve = warm.fit(X, y).fit(X, y).loss_curve_
+    assert len(curve) == 4 and curve[2] < curve[0], "the second fit goes on where the first ended"
 
     seen = []
     cls(callbacks=lambda m: seen.append(m.loss_) or len(seen) == 3, max_iter=10, **options).fit(X, y)

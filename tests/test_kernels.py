@@ -31,8 +31,9 @@ def answers(op, sample) -> list:
 @pytest.mark.parametrize("held", [1, 7])
 @pytest.mark.parametrize("name", PARTS)
 def test_parts_of_every_size(name, held, monkeypatch, record_property):
-    """One number at a time, and a few: many parts, of which the last is smaller."""
-    monkeypatch.setattr(conv, "WINDOWS", held)
+    """One number at a time, and a few: many parts, of which the last is smaller, and images whose products stand alone."""
+    for limit in ("WINDOWS", "PLACES", "ROWS"):
+        monkeypatch.setattr(conv, limit, held)
     monkeypatch.setattr(normalization, "HELD", held)
     found = harness.samples(name, torch.float64, requires_grad=False)
     for sample in found:

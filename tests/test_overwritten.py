@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import random
-import warnings
 import weakref
 
 import harness
@@ -411,7 +410,7 @@ def test_steps(how, layers):
         data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), 3)
         trainer = lightning.Trainer(max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
                                     enable_model_summary=False, accelerator="cpu", precision="64-true")  # fmt: skip
-        with warnings.catch_warnings(action="ignore"):  # of loaders without workers
+        with harness.quietly():  # of loaders without workers
             trainer.fit(learner, data)
     else:
         step = dlref.compile_step(net, nn.CrossEntropyLoss(), optimizer, backend=how)

@@ -23,7 +23,7 @@ STRICT = {"sigmoid", "tanh", "logsigmoid", "softplus", "silu", "gelu", "mish", "
           "soft_margin_loss", "softmax", "log_softmax", "cross_entropy"}  # fmt: skip
 UNITS = {"value": 16, "gradient": 16, "second derivative": 1e-12 / 2**-52}
 # Whose derivative at a clamp's bound is another subgradient, as torch's is, where torch is older.
-CLAMPED = {"elu", "celu", "selu", "huber_loss", "hinge_embedding_loss"}
+CLAMPED = {"elu", "celu", "selu", "huber_loss", "smooth_l1_loss", "hinge_embedding_loss", "margin_ranking_loss"}
 KNOWN_UNITS = {"cosine_embedding_loss": 64}  # the projection of one direction off a parallel one
 
 
@@ -45,8 +45,10 @@ def test_fifty_digits_of_the_definition(case: Case, dtype: str):
 
 def check(ours: dict, theirs: dict, case: Case, dtype: str) -> None:
     another = not CLAMP_AT_ITS_BOUND and case.name in CLAMPED
-    for what in ("value", "gradient")[: 1 if another else 2]:
+    for what in ("value", "gradient"):
         assert ours[what].units <= theirs[what].units + 2, (what, ours[what], theirs[what])
+        if another and what == "gradient":
+            continue
         if not (overflows := math.isinf(theirs[what].units)):
             assert ours[what].units <= KNOWN_UNITS.get(case.name, UNITS[what]), (what, ours[what])
         if dtype == "float64" and case.name in STRICT and not overflows:

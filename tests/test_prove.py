@@ -76,3 +76,18 @@ def test_wrong_use_is_one_line(options, told):
         [sys.executable, str(SCRIPTS / "prove.py"), *options], capture_output=True, text=True, timeout=120
     )
     assert done.returncode != 0 and told in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+ALONE = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+absent = ("lightning", "jsonargparse", "sklearn", "torchvision", "scipy", "matplotlib")
+PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in absent else find(name, *rest)
+import prove
+print(len(prove.MODULES))
+"""
+
+
+def test_it_needs_torch_and_expecttest_alone():
+    done = subprocess.run([sys.executable, "-c", ALONE], cwd=SCRIPTS, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and int(done.stdout) > 90, done.stderr

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from unittest import mock
 
 import torch
@@ -22,10 +22,10 @@ NEWEST: Version = (2, 15)  # that the tests have passed on
 
 
 def version(text: str) -> Version:
-    """Major and minor number of a version of torch; of a development version those of the release it leads to."""
+    """Major and minor number of a version; of a development version those of the release it leads to."""
     found = re.match(r"(\d+)\.(\d+)", text)
     if found is None:
-        raise ValueError(f"a version of torch must begin with two numbers, it is {text!r}")
+        raise ValueError(f"a version must begin with two numbers, it is {text!r}")
     return int(found[1]), int(found[2])
 
 
@@ -36,16 +36,19 @@ TORCH = version(torch.__version__)
 class Change:
     """What torch does since a version, and did before; true where the torch that runs has it."""
 
+    package: ClassVar[str] = "torch"
+    running: ClassVar[Version] = TORCH
+
     since: Version
     what: str
     before: str
     ours: str
 
     def __bool__(self) -> bool:
-        return self.since <= TORCH
+        return self.since <= self.running
 
     def __str__(self) -> str:
-        return f"since torch {self.since[0]}.{self.since[1]} {self.what}"
+        return f"since {self.package} {self.since[0]}.{self.since[1]} {self.what}"
 
 
 LINEAR_CROSS_ENTROPY = Change(
@@ -57,8 +60,8 @@ LINEAR_CROSS_ENTROPY = Change(
 
 CLAMP_AT_ITS_BOUND = Change(
     (2, 14),
-    "clamp, and what is made of it (the losses with a hinge, second derivatives of elu, celu, selu and huber), has no gradient "
-    "at its bound",
+    "clamp, and what is made of it (the losses with a hinge, second derivatives of elu, celu, selu, huber and smooth_l1), has "
+    "no gradient at its bound",
     "all of it",
     "as torch: both are subgradients",
 )
@@ -67,24 +70,58 @@ LP_POOL_OF_INFINITE_NORM = Change(
 )
 LBFGS_MAXIMIZE = Change((2, 14), "LBFGS takes maximize", "it does not", "as torch")
 ADAGRAD_STATE = Change(
-    (2, 15),
+    (2, 12),
     "Adagrad makes a parameter's state at its first step where the constructor made none",
     "KeyError for a parameter of a group that comes later, and for a state that was forgotten",
     "makes it",
 )
 INTERMEDIATE_RESULTS = Change(
-    (2, 15),
+    (2, 12),
     "Dynamo tells a Function's outputs from what it computes on the way",
     "it hands out both, so that an output that is what was computed, as after `to` its own dtype, gets a gradient of 0",
     "outputs are views of what was computed",
 )
 CONTEXT_IN_GRAPHS = Change(
-    (2, 15),
+    (2, 14),
     "Dynamo reads context variables",
     "it stops there",
     "while it traces they are not read: per_sample=True then renormalises an embedding again, which changes nothing",
 )
-LANCZOS = Change((2, 13), "interpolate has the mode lanczos", "it does not", "as torch")
+ALPHA_OF_A_SUM = Change(
+    (2, 15),
+    "Inductor multiplies by the alpha of a sum of which one part is a matrix product",
+    "it leaves the alpha out: add(a @ b, c, alpha=0.01) is a @ b + c",
+    "optimizers multiply by it themselves where they are compiled",
+)
+SCATTER_OF_A_NUMBER = Change(
+    (2, 13),
+    "Inductor keeps the dtype of zeros into which a number is scattered",
+    "they become float32, and so does what is computed of them",
+    "a tensor is scattered",
+)
+GROUP_NORM_OF_NOTHING = Change(
+    (2, 14), "group_norm refuses groups of no values", "it answers, with no values or the bias", "refused"
+)
+ATTENTION_OF_NO_HEADS = Change(
+    (2, 12), "scaled_dot_product_attention answers where there are no heads", "it kills the process", "no values"
+)
+LP_POOL_OF_NORM_NOUGHT = Change((2, 14), "lp_pool refuses a norm of 0 by ValueError", "ZeroDivisionError", "ValueError")
+EVALUATION_WITHOUT_EPS = Change(
+    (2, 12), "batch_norm takes an eps of 0 where it does not train", "ValueError", "takes it"
+)
+RMS_NORM_UNDER_AUTOCAST = Change(
+    (2, 12), "rms_norm computes in float32 under autocast on CUDA", "in the dtype that its input has", "as torch"
+)
+DIMENSIONS_OF_CELLS = Change(
+    (2, 15), "recurrent cells refuse an input of one dimension by RuntimeError", "IndexError", "RuntimeError"
+)
+LANCZOS = Change((2, 12), "interpolate has the mode lanczos", "it does not", "as torch")
+TRUNCATED_BY_REJECTION = Change(
+    (2, 12),
+    "trunc_normal_ rejects what lies outside",
+    "it takes the normal's quantiles of uniform numbers",
+    "as torch: the same numbers from one seed",
+)
 
 
 # --- torch's internals ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What computes here: definitions or kernels, with a graph or without, for now or to be played back."""
+"""What computes here: definitions or kernels, with a graph or without, for now or to be played back, and how finely."""
 
 from __future__ import annotations
 
@@ -54,6 +54,26 @@ def concrete(tensor: Tensor) -> bool:
     """Whether its values can be looked at: not while it is compiled, recorded, faked, or inside a transform of torch.func."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and not values_hidden()
     return plain and maybe_current_level() is None
+
+
+WITHOUT_FLOAT64 = {"mps"}  # kinds of devices
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether the device computes in float64; Apple's does not, nor do Intel's smaller ones."""
+    if device.type == "xpu":
+        return bool(torch.xpu.get_device_properties(device).has_fp64)
+    return device.type not in WITHOUT_FLOAT64
+
+
+def finest(device: torch.device) -> torch.dtype:
+    """float64; float32 on a device that has none."""
+    return torch.float64 if has_float64(device) else torch.float32
+
+
+def in_float64(t: Tensor) -> Tensor:
+    """The tensor in float64: on its device, or on the CPU where that has none."""
+    return (t if has_float64(t.device) else t.cpu()).double()
 
 
 def graphless(function: Callable) -> Callable:

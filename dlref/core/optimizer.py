@@ -27,9 +27,15 @@ from torch import Tensor
 from torch.autograd import profiler
 from torch.optim import optimizer as torch_optimizer
 
-from .compat import device_dtype_check_for_fused, get_capturable_supported_devices, get_scalar_dtype, set_grad_enabled
+from .compat import (
+    ALPHA_OF_A_SUM,
+    device_dtype_check_for_fused,
+    get_capturable_supported_devices,
+    get_scalar_dtype,
+    set_grad_enabled,
+)
 from .flat import Member, Plan, Run, State, runs
-from .modes import concrete
+from .modes import concrete, finest
 
 Group = dict[str, Any]
 ORDINARY = {float, int, bool, type(None), list, tuple}  # types of settings that hold no tensor
@@ -86,7 +92,7 @@ class Manual(torch.optim.Optimizer):
         """The number itself; a tensor where it must not become a constant of a captured graph."""
         if group.get("capturable"):
             return scalar
-        return scalar.item() if concrete(scalar) else scalar.double()  # as exact as the number itself
+        return scalar.item() if concrete(scalar) else scalar.to(finest(scalar.device))  # as exact as the number itself
 
     @staticmethod
     def times(scalar: Tensor, factor: Any) -> Tensor:
@@ -124,7 +130,13 @@ class Manual(torch.optim.Optimizer):
         r"""$g + \lambda d$; the factor is a number or a tensor."""
         if isinstance(factor, Tensor):
             return g.addcmul(d.clone(), factor)  # autograd keeps what the next step writes into
-        return g.add(d, alpha=factor)
+        d, alpha = Manual.scaled(d, factor)
+        return g.add(d, alpha=alpha)
+
+    @staticmethod
+    def scaled(d: Tensor, factor: float) -> tuple[Tensor, float]:
+        r"""What `add` takes to add $\lambda d$: a tensor, and its alpha."""
+        return (d, factor) if ALPHA_OF_A_SUM or concrete(d) else (d * factor, 1)
 
     @staticmethod
     def choose(test: Any, value: Callable[[], Tensor], other: Tensor) -> Tensor:
@@ -142,7 +154,8 @@ class Manual(torch.optim.Optimizer):
             else:
                 p.addcdiv_(direction * rate, denominator, value=-1)
         elif denominator is None:
-            p.add_(direction, alpha=-rate)
+            direction, alpha = Manual.scaled(direction, -rate)
+            p.add_(direction, alpha=alpha)
         else:
             p.addcdiv_(direction, denominator, value=-rate)
 

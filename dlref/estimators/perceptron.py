@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..builtin.nn.perceptron_passes import PerceptronPasses, Samples, SparseSamples
 from .common import CONSTRAINTS, device_of, dtype_of, namespace, parameters, tensor_of
 from .export import ToOnnx
+from .versions import STOPS_BY_OBJECTIVE
 
 INT32_MAX = np.iinfo(np.int32).max
 SPARSE_BIAS_RATE = 0.01  # sklearn.linear_model: with sparse samples the intercept learns slower
@@ -169,7 +170,7 @@ class _Watch:
                              "StandardScaler or MinMaxScaler might help.")  # fmt: skip
         mean, objective = ((total / self.samples).cpu().numpy() for total in (loss, loss + penalty))
         for k in np.flatnonzero(self.active):
-            worth, score = objective[k], ""
+            worth, score = (objective if STOPS_BY_OBJECTIVE else mean)[k], ""
             if self.scores[k] is not None:
                 found = self.scores[k](weight[k] / _scale(passes.decay, epoch * self.samples, weight.itemsize), bias[k])
                 worth, score = -found, f", Validation score: {found:f}"

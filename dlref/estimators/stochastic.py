@@ -83,6 +83,8 @@ class Stochastic(Extended):
         """What each sample weighs, (N,); None where all weigh 1."""
         if sample_weight is not None:
             check_non_negative(sample_weight, "`sample_weight`")
+            if not sample_weight.any():  # as scikit-learn since 1.9
+                raise ValueError("Sample weights must contain at least one non-zero number.")
         return sample_weight
 
     def _held_out(self, X: Any, y: np.ndarray, w: np.ndarray | None) -> tuple:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.amp import autocast, custom_bwd, custom_fwd, is_autocast_available
 from torch.amp.grad_scaler import OptState
 
+from ..core.modes import finest
+
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
 
 
@@ -64,7 +66,7 @@ class GradScaler(torch.amp.GradScaler):
             raise ValueError("the gradients to unscale must be wider than float16, in which they are lost: keep the parameters "
                              "in float32 and compute under autocast")  # fmt: skip
         state["found_inf_per_device"] = _not_finite(optimizer)
-        inverse = s.double().reciprocal().float() if s.device.type != "mps" else s.reciprocal()
+        inverse = s.to(finest(s.device)).reciprocal().float()
         with torch.no_grad():
             for g in _gradients(optimizer):
                 g.mul_(inverse.to(g.device))
@@ -120,9 +122,10 @@ class GradScaler(torch.amp.GradScaler):
             if not founds:
                 raise AssertionError("no gradient was looked at before update(): call step() first")
             left_out, row = _together(founds, s) > 0, n + 1
-            grown = (s.double() * self._growth_factor).float()
+            fine = s.to(finest(s.device))
+            grown = (fine * self._growth_factor).float()
             due = row == self._growth_interval
-            s.copy_(torch.where(left_out, (s.double() * self._backoff_factor).float(),
+            s.copy_(torch.where(left_out, (fine * self._backoff_factor).float(),
                                 torch.where(due & torch.isfinite(grown), grown, s)))  # fmt: skip
             n.copy_(torch.where(left_out | due, 0, row))
         self._per_optimizer_states = defaultdict(_fresh)

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from ..core.compat import TRUNCATED_BY_REJECTION
+
 
 @torch.no_grad()
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
@@ -37,19 +39,23 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    r"""Normal restricted to $[a, b]$, by rejection.
+    r"""Normal restricted to $[a, b]$, by rejection; by quantiles where torch does so (compat.TRUNCATED_BY_REJECTION).
 
     Where $[a, b]$ holds over 0.3 of the normal's probability, values are drawn from it until they lie inside. Else they
     are drawn uniformly on $[a, b]$ and accepted with probability $p(x) / \max p$, that is where $\log u \le \log p(x) -
-    \max \log p$. Warns where the mean lies more than two deviations outside.
+    \max \log p$. A quantile is $\Phi^{-1}(u)$ of a uniform $u$ on $[\Phi((a - \mu) / \sigma), \Phi((b - \mu) / \sigma)]$.
+    Warns where the mean lies more than two deviations outside.
     """
     if tensor.is_meta:
         return tensor
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(f"trunc_normal_: mean should lie within two deviations of [{a}, {b}], it is {mean} (deviation {std}): "
                       "values may be badly distributed", stacklevel=2)  # fmt: skip
-    inside = _normal_cdf((b - mean) / std) - _normal_cdf((a - mean) / std)
-    if inside > 0.3:
+    below, above = _normal_cdf((a - mean) / std), _normal_cdf((b - mean) / std)
+    if not TRUNCATED_BY_REJECTION:
+        tensor.uniform_(2 * below - 1, 2 * above - 1, generator=generator)
+        return tensor.erfinv_().mul_(std * math.sqrt(2.0)).add_(mean).clamp_(min=a, max=b)
+    if above - below > 0.3:
         # The bounds as the tensor's dtype has them: a value drawn on a bound is not drawn for ever.
         low, high = (tensor.new_tensor(bound, device="cpu").item() for bound in (a, b))
         result = tensor.normal_(mean, std, generator=generator)
@@ -114,7 +120,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     centre = tuple(size // 2 for size in tensor.shape[2:])
     for group in range(groups):
         for d in range(min(channels, tensor.shape[1])):
-            tensor[(group * channels + d, d, *centre)] = 1
+            place = group * channels + d, d, *centre
+            tensor[place] = 1
     return tensor
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..core.modes import in_float64
 from ..core.names import find
 
 
@@ -100,7 +101,7 @@ def least_squares(
         h = layer(h)
     if y.dim() == 1 and not y.is_floating_point():
         y = y.unsqueeze(1) == torch.arange(last.out_features, device=y.device)
-    h, y = h.double(), y.double()
+    h, y = in_float64(h), in_float64(y)
     if h.dim() != 2 or y.shape != (len(h), last.out_features):
         raise ValueError(
             f"y must be ({len(h)}, {last.out_features}) or class indices ({len(h)},), it is {tuple(y.shape)}"

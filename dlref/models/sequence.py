@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.modes import finest
 from ..core.names import one_of
 
 KINDS = ("RNN", "LSTM", "GRU")
@@ -62,7 +63,7 @@ def sample(
     drawn, state, symbol = [], None, prompt
     for _ in range(length):
         logits, state = model.step(symbol, state)
-        z = logits[:, -1].double() / temperature
+        z = logits[:, -1].to(finest(logits.device)) / temperature
         if top_k is not None:
             least = z.topk(min(top_k, z.shape[1])).values[:, -1:]
             z = torch.where(z < least, -torch.inf, z)

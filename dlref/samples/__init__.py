@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map
 
 from ..builtin import composed
 from ..core import compat
+from ..core.modes import has_float64
 from ..core.pair import OPS
 from .hard import SAMPLES
 
@@ -61,6 +62,7 @@ def _linear_cross_entropy(*args: Any, options: Any = None, **kwargs: Any) -> Any
 # What torch's own gradients end in: pooling in three dimensions, of an image without a batch; on a GPU normalisations with a
 # shift and no scale, and shuffled channels of an upstream gradient that is not contiguous.
 TORCH_REFUSES = ("Unsupported memory format", "tensor does not have a device", "view size is not compatible")
+DOUBLE = {torch.float64, torch.complex128}
 # Whose eps is by default the machine epsilon of what they compute in.
 EPS_OF_DTYPE = {"rms_norm"}
 # Where options choose torch's memory and not its meaning, it is measured without them: its chunks have no second derivative, a
@@ -112,12 +114,19 @@ def opinfos(name: str) -> list:
     return [info for info in database() if info.name in names]
 
 
-def supported(name: str, *, backward: bool) -> set[torch.dtype]:
-    """The dtypes that torch's function takes on the CPU; all floating ones where it has no entry."""
+def supported(name: str, *, backward: bool, device: str = "cpu") -> set[torch.dtype]:
+    """The dtypes that torch's function takes on the device; all floating ones where it has no entry."""
     infos = opinfos(name)
-    if not infos:
-        return {dtype for dtype in (torch.float64, torch.float32, torch.bfloat16) if implemented(name, dtype)}
-    return set().union(*((i.supported_backward_dtypes if backward else i.supported_dtypes)("cpu") for i in infos))
+    if infos:
+        return set().union(*(taken(info, backward, device) for info in infos))
+    found = {dtype for dtype in (torch.float64, torch.float32, torch.bfloat16) if implemented(name, dtype)}
+    return found if has_float64(torch.device(device)) else found - DOUBLE
+
+
+def taken(info: Any, backward: bool, device: str) -> set[torch.dtype]:
+    """The dtypes that the database's entry takes on the device."""
+    found = (info.supported_backward_dtypes if backward else info.supported_dtypes)(device)
+    return found if has_float64(torch.device(device)) else found - DOUBLE
 
 
 def implemented(name: str, dtype: torch.dtype) -> bool:
@@ -132,7 +141,7 @@ def database_samples(
     name: str, dtype: torch.dtype, requires_grad: bool = True, device: str = "cpu"
 ) -> Iterator[Sample]:
     for info in opinfos(name):
-        if dtype in (info.supported_backward_dtypes("cpu") if requires_grad else info.supported_dtypes("cpu")):
+        if dtype in taken(info, requires_grad, device):
             # They are drawn at once, from one seed, so that a sample's name is enough to have it again.
             with seeded(device):
                 drawn = list(info.sample_inputs(device, dtype, requires_grad=requires_grad))
@@ -140,16 +149,24 @@ def database_samples(
                 # The database's own wrapper of a random operation draws from a seed of its own.
                 builtin = OPS[name].builtin if name in RANDOM | SWAPPED else WITHOUT_CHUNKS.get(name, info.op)
                 args = (*s.args, s.input) if name in SWAPPED else (s.input, *s.args)
-                yield Sample(
-                    builtin, args, s.kwargs, "-".join(filter(None, ("database", info.variant_test_name, str(i)))), name
-                )
+                where = "-".join(filter(None, ("database", info.variant_test_name, str(i))))
+                if not beyond(sample := Sample(builtin, args, s.kwargs, where, name), device):
+                    yield sample
+
+
+def beyond(sample: Sample, device: str) -> bool:
+    """Whether an option asks for float64 where the device has none."""
+    asked = {v for v in (*sample.args, *sample.kwargs.values()) if isinstance(v, torch.dtype)}
+    return bool(asked & DOUBLE) and not has_float64(torch.device(device))
 
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
     op = OPS[name]
-    if name in SAMPLES:
+    if name in SAMPLES and (dtype not in DOUBLE or has_float64(torch.device(device))):
         for i, (args, kwargs) in enumerate(SAMPLES[name](functools.partial(torch.tensor, dtype=dtype, device=device))):
             sample = Sample(WITHOUT_CHUNKS.get(name, op.builtin), args, kwargs, f"hard-{i}", name)
+            if beyond(sample, device):
+                continue
             learning = sample.map(lambda t: t.clone().requires_grad_() if t.dtype == dtype else t)
             try:
                 run(op.builtin, learning)
@@ -279,10 +296,10 @@ def gradients(output: Any, sample: Sample, dy: list[Tensor | None]) -> tuple[Ten
 
 
 def lifted(t: Tensor) -> Tensor:
-    """A tensor in the reference precision, with the same values."""
+    """A tensor in the reference precision, with the same values, there where that is computed."""
     if not (t.is_floating_point() or t.is_complex()):
-        return t
-    return t.detach().to(exact(t.dtype)).requires_grad_(t.requires_grad)
+        return t if has_float64(t.device) else t.cpu()
+    return exactly(t.detach()).requires_grad_(t.requires_grad)
 
 
 def widened(sample: Sample) -> Sample:
@@ -307,9 +324,14 @@ def exact(dtype: torch.dtype) -> torch.dtype:
     return torch.complex128 if dtype.is_complex else torch.float64
 
 
+def exactly(t: Tensor) -> Tensor:
+    """The tensor in the reference precision: on its device, or on the CPU where that has no float64."""
+    return (t if has_float64(t.device) else t.cpu()).to(exact(t.dtype))
+
+
 def error(actual: Tensor, reference: Tensor) -> float:
     """The largest difference, in units of the reference's largest value; infinities and NaN must agree."""
-    actual, reference = actual.detach().to(exact(actual.dtype)), reference.detach().to(exact(actual.dtype))
+    actual, reference = exactly(actual.detach()), exactly(reference.detach()).to(exact(actual.dtype))
     if actual.shape != reference.shape:
         return float("inf")
     if not reference.numel():

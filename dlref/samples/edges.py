@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from ..core.pair import OPS
-from . import Sample, lifted, run
+from . import Sample, exactly, lifted, run
 
 SIZES = (0, 1, 33, 1025)
 ROWS = 65_539
@@ -82,7 +82,7 @@ def like(t: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tenso
     elif t.is_complex():
         new = torch.randn(shape, generator=generator, dtype=torch.complex128)
     elif t.is_floating_point() and not bool((flat == flat.round()).all()):
-        finite = flat[flat.isfinite()].double()
+        finite = exactly(flat[flat.isfinite()])
         low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 1.0)
         low, high = max(low, -4.0) if high > -4 else low, min(high, 4.0) if low < 4 else high
         new = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)

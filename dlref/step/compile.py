@@ -17,7 +17,7 @@ from ..core import optimizer as manual_optimizer
 from ..core.compat import compile_graph, is_any_autocast_enabled
 from ..core.flat import coalesce, flatten, lay
 from ..core.hooks import has_hooks
-from ..core.modes import definitions
+from ..core.modes import definitions, finest
 from ..core.module import vjp_of
 from ..core.names import one_of
 from ..core.pullback import collecting, gradients
@@ -301,7 +301,7 @@ class Recording:
         # autograd must not take a parameter that it saved for unchanged
         self.changed = [*(p for params in trained for p in params), *(s for s in near if s not in self.away)]
         for place in sorted(self.owner.varying, key=str):
-            self.cells[place] = [None, torch.zeros((), dtype=torch.float64, device=device)]
+            self.cells[place] = [None, torch.zeros((), dtype=finest(device), device=device)]
 
         @contextlib.contextmanager
         def tail(swap: dict, given: list) -> Iterator[None]:
@@ -318,7 +318,7 @@ class Recording:
                 groups[index][name] = value if j is None else (*old[:j], value, *old[j + 1 :])
             for group, params, count, same in zip(groups, trained, steps, together, strict=True):
                 # As exact as the number that it is elsewhere.
-                t = None if count is None else swap[near[count]].add_(1).double()
+                t = None if count is None else swap[near[count]].add_(1).to(finest(device))
                 for i, p in enumerate(params):
                     if (grad := found.pop(swap[p], None)) is None:
                         if t is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,8 +93,8 @@ def compare(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) 
     to, and afterwards those are as they were. ValueError where the name is unknown, or the dtype not of this pair.
     """
     one_of("name", name, NAMES)
-    if device == "cpu" and dtype not in supported(name, backward=True):
-        raise ValueError(f"dtype must be one that torch's {name} has a gradient in, it is {dtype}")
+    if dtype not in supported(name, backward=True, device=device):
+        raise ValueError(f"dtype must be one that torch's {name} has a gradient in on {device}, it is {dtype}")
     comparison = Comparison(name, device, dtype)
     with usual():
         for sample in samples(name, dtype, device=device):
@@ -138,7 +138,7 @@ def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample
         if judged:
             best = gradients(truth, wide, true_upstream(dy))
         by_hand = pullback(tuple(dy) if len(dy) > 1 else dy[0])
-        by_hand = [g for g, a in zip(by_hand, passed, strict=True) if isinstance(a, Tensor) and a.requires_grad]
+        by_hand = list(entries(by_hand, passed))
         for side, grads in (("autograd", gradients(ours, sample, dy)), ("vjp", by_hand)):
             for i, (a, b, c) in enumerate(zip(grads, expected, best, strict=True)):
                 if b is None or c is None:  # torch has no gradient there
@@ -146,8 +146,18 @@ def compare_sample(comparison: Comparison, candidate: Callable[..., Any], sample
                 if a is None:
                     a = torch.zeros_like(b)
                 if name in TORCH_NAN:
-                    a, b, c = (torch.where(b.isnan(), 0, t) for t in (a, b, c))
+                    a, b, c = (torch.where(b.isnan().to(t.device), 0, t) for t in (a, b, c))
                 judge("gradient", f"gradient {i} ({side}, upstream gradient {layout})", a, b, c)
+
+
+def entries(grads: Any, values: Any) -> Iterator[Tensor | None]:
+    """Of gradients in the structure of the arguments those of the tensors that learn."""
+    if isinstance(values, Tensor):
+        if values.requires_grad:
+            yield grads
+    elif isinstance(values, (tuple, list)):
+        for g, v in zip([None] * len(values) if grads is None else grads, values, strict=True):
+            yield from entries(g, v)
 
 
 def _judge(

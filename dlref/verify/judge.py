@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..samples import Sample, exact
+from ..samples import Sample, exact, exactly
 
 DELTA = 1e-10
 JUMP = 1e7  # a change of more than this many deltas is a jump, not a slope
@@ -82,7 +82,7 @@ def natural(argument: Tensor, dy: list[Tensor | None], outputs: list[Tensor]) ->
     size = max(
         (_largest(d) * _largest(o) * o.numel() for d, o in zip(dy, outputs, strict=True) if d is not None), default=0
     )
-    x = argument.detach().abs().double().nan_to_num(0.0, 0.0)
+    x = exactly(argument.detach().abs()).nan_to_num(0.0, 0.0)
     largest = _largest(argument)
     smallest = max(float(x[x > 0].min()), 1e-3 * largest) if largest else 0.0
     return size / smallest / max(argument.numel(), *(o.numel() for o in outputs)) if largest else 0.0
@@ -91,7 +91,7 @@ def natural(argument: Tensor, dy: list[Tensor | None], outputs: list[Tensor]) ->
 def true_upstream(dy: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The upstream gradients of the truth: in its dtype, and contiguous, as torch's batch norm is wrong for some transposed
     ones."""
-    return [d if d is None else d.to(exact(d.dtype)).contiguous() for d in dy]
+    return [d if d is None else exactly(d).contiguous() for d in dy]
 
 
 class Measure:
@@ -105,7 +105,7 @@ class Measure:
         eps = torch.finfo(dtype).eps
         double = eps < 1e-10
         self.exact = exact(dtype)
-        self.builtin, t = builtin.detach().to(self.exact), truth.detach().to(self.exact)
+        self.builtin, t = exactly(builtin.detach()), exactly(truth.detach()).to(self.exact)
         self.truth = t
         if not t.numel():
             return
@@ -131,7 +131,7 @@ class Measure:
         """How far a value is; NaN and infinities must stand where they stand in the truth."""
         if not self.truth.numel():
             return Error(0.0, 0.0, 0.0)
-        a = actual.detach().to(self.exact)
+        a = exactly(actual.detach()).to(self.exact)
         distance = _distance(a, self.truth)
         ours = distance / self.scale
         if self.special:
@@ -152,5 +152,5 @@ def _distance(a: Tensor, t: Tensor) -> Tensor:
 
 
 def _largest(values: Tensor) -> float:
-    finite = values.detach().abs().double().nan_to_num(0.0, 0.0)
+    finite = exactly(values.detach().abs()).nan_to_num(0.0, 0.0)
     return float(finite.max()) if finite.numel() else 0.0

@@ -191,8 +191,8 @@ def generate(app: Sphinx) -> None:
     written(folder, [
         ("pairs/index", "# Pairs\n\nEvery concept by its family: definition, gradient, module, kernel, and torch's own.\n\n"
          + toc.format("\n".join([*sorted(families), *others()]))),
-        ("experiments/index", "# Experiments\n\nWhat the article claims, put to the test over several seeds, by hand and by the "
-         "built-in side. The rules were set before anything was measured.\n\n" + gallery() + "\n\n"
+        ("experiments/index", "# Experiments\n\nWhat the article claims, put to the test over several seeds, by hand and by "
+         "the built-in side. The rules were set before anything was measured.\n\n" + gallery() + "\n\n"
          + toc.format("\n".join(EXPERIMENTS)).replace(":maxdepth: 1", ":maxdepth: 1\n:hidden:")),
         ("api/index", "# Names\n\nThe public names, from their docstrings.\n\n" + toc.format("\n".join(SPACES))),
     ])  # fmt: skip

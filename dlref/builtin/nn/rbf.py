@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.extras import optional
+from ...core.modes import in_float64
 from .. import functional as F
 from ..composed import check_rbf
 
@@ -54,7 +55,7 @@ class RBF(nn.Module):
             raise ValueError(f"x must be (N, {self.in_features}) with at least {self.units} rows, one a unit, it is "
                              f"{tuple(x.shape)}")  # fmt: skip
         check_near(neighbours, scale)
-        rows = x.detach().double().cpu().numpy() if isinstance(x, Tensor) else x
+        rows = x.detach().cpu().double().numpy() if isinstance(x, Tensor) else x
         found = KMeans(self.units, n_init=1, random_state=seed).fit(rows, sample_weight=weight)
         with torch.no_grad():
             self.centers.copy_(torch.as_tensor(found.cluster_centers_))
@@ -68,7 +69,7 @@ class RBF(nn.Module):
         """
         check_near(neighbours, scale)
         if self.units > 1:
-            centers = self.centers.double()
+            centers = in_float64(self.centers)
             apart = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
             near = apart.topk(min(neighbours, self.units - 1), largest=False).values.square().mean(1).sqrt() * scale
             self.widths.copy_(torch.where(near > 0, near, self.width))

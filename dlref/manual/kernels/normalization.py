@@ -6,6 +6,7 @@ import itertools
 
 import torch
 
+from ...core.modes import finest
 from ..nn.batchnorm import batch_norm, channels_first
 from ..nn.instancenorm import instance_norm
 from ..nn.normalization import group_norm, layer_norm
@@ -174,7 +175,7 @@ def batch_norm_gradient(dy, saved, needs, input, weight):
     samples, channels = input.shape[:2]
     x, dy = input.view(samples, channels, -1), dy.reshape(samples, channels, -1)
     scale, mean, rest, _, rho = (t.view(channels, 1) for t in saved)
-    kind = torch.float64 if x.device.type != "mps" else torch.float32
+    kind = finest(x.device)
     dweight, dbias = (x.new_zeros(channels, dtype=kind) for _ in range(2))
     for x_hat, part, d in _parts(x, dy):
         _centred(part, scale, mean, rest, x_hat).mul_(rho)

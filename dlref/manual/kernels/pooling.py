@@ -97,7 +97,8 @@ def _total(x: Tensor, options: Options, ceil_mode: bool) -> Tensor:
         o = output_length(x.shape[dim], k, s, p, 1, ceil_mode)
         x = padded(x, dim, [(p, (o - 1) * s + k - x.shape[dim] - p)])
         before = (slice(None),) * dim
-        x = functools.reduce(operator.add, [x[(*before, slice(i, i + s * (o - 1) + 1, s))] for i in range(k)])
+        views = [(*before, slice(i, i + s * (o - 1) + 1, s)) for i in range(k)]
+        x = functools.reduce(operator.add, [x[view] for view in views])
     return x
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ...core.modes import finest
 from ..nn.common import wide
 from ..nn.rbf import KERNELS, rbf
 from ..nn.standardise import summed
@@ -11,7 +12,7 @@ from ..nn.standardise import summed
 
 def _over(t, dim, factor):
     """The sum of t times the factor along a dimension, in float64 where t is of float32, as the definition has it."""
-    terms = t.double() if t.dtype == torch.float32 and t.device.type != "mps" else t.clone()
+    terms = t.to(finest(t.device) if t.dtype == torch.float32 else t.dtype, copy=True)
     return terms.mul_(factor).sum(dim).to(t.dtype)
 
 

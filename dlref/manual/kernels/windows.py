@@ -16,5 +16,6 @@ def overlap_add_forward(w, dim, size, stride, dilation):
     for offset in itertools.product(*map(range, kernel)):
         at = [slice(k * d, k * d + s * (o - 1) + 1, s) if o else slice(0, 0)
               for k, d, s, o in zip(offset, dilation, stride, output, strict=True)]  # fmt: skip
-        x[(slice(None),) * dim + tuple(at)] += w[(Ellipsis, *offset)]
+        of_window = Ellipsis, *offset
+        x[(slice(None),) * dim + tuple(at)] += w[of_window]
     return x

@@ -12,6 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ...core.modes import finest
 from ...core.module import Manual
 from ...core.pair import op
 from .common import wide, widened
@@ -178,8 +179,7 @@ def rrelu_prepare(input, lower, upper, training):
     if not training:
         return input, (lower + upper) / 2
     # One draw in double precision for each x <= 0, in their order: with the same generator, torch's numbers on the CPU.
-    dtype = torch.float64 if input.device.type == "cpu" else torch.float32
-    drawn = torch.rand(input.numel() or 1, dtype=dtype, device=input.device) * (upper - lower) + lower
+    drawn = torch.rand(input.numel() or 1, dtype=finest(input.device), device=input.device) * (upper - lower) + lower
     negative = wide(input.detach()) <= 0
     rank = negative.flatten().cumsum(0).sub(1).clamp(min=0)
     slope = torch.where(negative, drawn[rank].reshape(input.shape), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ...core.modes import finest
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import again
@@ -116,7 +117,7 @@ class BatchNorm(Manual):
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:  # the mean of all batches
-                factor = self.num_batches_tracked.double().reciprocal()
+                factor = self.num_batches_tracked.to(finest(self.num_batches_tracked.device)).reciprocal()
         if self.training and not self.track_running_stats:
             bound |= {"running_mean": None, "running_var": None}
         batch = self.training or (self.running_mean is None and self.running_var is None)

@@ -10,7 +10,7 @@ from types import FunctionType
 import torch
 from torch import Tensor
 
-from ...core.compat import CLAMP_AT_ITS_BOUND, suggest_memory_format
+from ...core.compat import CLAMP_AT_ITS_BOUND, SCATTER_OF_A_NUMBER, suggest_memory_format
 from ...core.modes import concrete as concrete
 
 HALF = (torch.float16, torch.bfloat16)
@@ -41,6 +41,12 @@ def rounded(y: Tensor, input: Tensor) -> Tensor:
 def above(z: Tensor) -> Tensor:
     r"""$[z > 0]$, the slope of $\max(z, 0)$; at 0, where any from 0 to 1 is one, torch's (compat.CLAMP_AT_ITS_BOUND)."""
     return z > 0 if CLAMP_AT_ITS_BOUND else z >= 0
+
+
+def marked(like: Tensor, dim: int, index: Tensor) -> Tensor:
+    r"""$[c = t]$: zeros like the tensor, 1 at the index t along the dimension."""
+    ones = 1 if SCATTER_OF_A_NUMBER else torch.ones_like(index, dtype=like.dtype)
+    return torch.zeros_like(like).scatter(dim, index, ones)
 
 
 def outer(dy: Tensor, x: Tensor) -> Tensor:

@@ -262,7 +262,8 @@ def conv_transpose_gradient(dy, needs, input, weight, stride, pads, groups, dila
     dy, x, dx, dweight = with_batch(dy, stride), with_batch(input, stride), None, None
     if needs.input:
         dx = correlate(dy, weight.conj(), None, stride, pads, dilation, groups)
-        dx = dx[(Ellipsis, *(slice(length) for length in x.shape[2:]))]  # with output_padding a window more may fit
+        kept = Ellipsis, *(slice(length) for length in x.shape[2:])
+        dx = dx[kept]  # with output_padding a window more may fit
     if needs.weight:
         inner = fitting(x, weight, dy, stride, pads, dilation)
         dweight = outer(dy, x.conj(), tuple(weight.shape[2:]), stride, inner, dilation, groups)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ...core.module import Manual
 from ...core.pair import op
-from .common import HALF, times, warn, wide, widened
+from .common import HALF, marked, times, warn, wide, widened
 from .reduction import check_reduction, reduce_loss, unreduced
 from .softmax import log_normalized
 
@@ -50,12 +50,13 @@ def unreduced_classes(dy, dim, reduction, weight, index, counted):
 
 
 def _smooth(target, label_smoothing, classes):
+    target = widened(target)
     return target * (1 - label_smoothing) + label_smoothing / max(classes, 1) if label_smoothing else target
 
 
 def _weighted(q, weight):
     """q of the classes (C) or (N, C, ...), times their weights (C,)."""
-    return q if weight is None else times(weight.view(-1, *(1 for _ in q.shape[2:])), q)
+    return q if weight is None else times(widened(weight).view(-1, *(1 for _ in q.shape[2:])), q)
 
 
 def _slope(log_p, a, dim):
@@ -109,7 +110,7 @@ def cross_entropy_gradient(dy, saved, needs, target, weight, ignore_index, reduc
     if indexed:
         index, counted = of_classes(target, dim, ignore_index)
         s = unreduced_classes(dy, dim, reduction, weight, index, counted)
-        target = torch.zeros_like(log_p).scatter(dim, index, 1)
+        target = marked(log_p, dim, index)
     else:
         s = unreduced(dy, log_p.numel() // max(log_p.shape[dim], 1), reduction)
         s = s.unsqueeze(dim) if reduction == "none" else s

@@ -79,6 +79,7 @@ def _by_chunks(
     s = upstream(dy, reduction, total, len(x), places)
     options = None if weight is None else wide(weight), ignore_index, "none", label_smoothing
     losses, dx, dW, db = [], [], x.new_zeros(()), x.new_zeros(())
+    rows = rows if len(x) else 0  # by which alone every torch splits a fake tensor of no rows
     for x_n, t_n, s_n in zip(x.split(rows), t.split(rows), s.split(rows), strict=True):
         z = linear.forward(x_n, W, b).unflatten(1, (classes, places))
         loss, saved = cross_entropy.forward(z, t_n, *options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ...core.compat import RMS_NORM_UNDER_AUTOCAST
 from ...core.module import Manual
 from ...core.pair import op
 from ..windows import padded, windows
@@ -76,7 +77,7 @@ def _dims(normalized_shape):
     return tuple(range(-len(normalized_shape), 0))
 
 
-@op(builtin=F.rms_norm, autocast={"cuda": "float32"})
+@op(builtin=F.rms_norm, autocast={"cuda": "float32"} if RMS_NORM_UNDER_AUTOCAST else None)
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     r"""Root-mean-square norm: $y = x\,\rho \odot \gamma,\quad \rho = (\overline{x^2} + \epsilon)^{-1/2}$.
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ...core.module import Manual
 from ...core.pair import op
-from .common import contiguous, times, warn, wide
+from .common import contiguous, marked, times, warn, wide
 
 
 def _checked(name, input, dim, dtype):
@@ -169,7 +169,7 @@ def gumbel_softmax(logits, gumbels, tau, hard, dim):
     e = tempered(logits, gumbels, tau, dim).exp()
     y = e / e.sum(dim, keepdim=True)
     if hard:
-        y = torch.zeros_like(y).scatter(dim, y.argmax(dim, keepdim=True), 1)
+        y = marked(y, dim, y.argmax(dim, keepdim=True))
     return y.to(logits.dtype)
 
 

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ...core.modes import finest
+
 Dims = tuple[int, ...]
 
 
@@ -44,5 +46,5 @@ def centred(x: Tensor, dims: Dims) -> tuple[Tensor, Tensor, Tensor]:
 def summed(t: Tensor, dims: Dims, times: Tensor | None = None) -> Tensor:
     """The sum over dimensions of t, or of t times the other. Since its terms may cancel, those of float32 are multiplied and
     added in float64, as by torch's kernels on the CPU, on every device that has it."""
-    kind = torch.float64 if t.dtype == torch.float32 and t.device.type != "mps" else t.dtype
+    kind = finest(t.device) if t.dtype == torch.float32 else t.dtype
     return (t.sum(dims, dtype=kind) if times is None else (t.to(kind) * times).sum(dims)).to(t.dtype)

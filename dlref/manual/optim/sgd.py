@@ -31,6 +31,7 @@ class SGD(Manual, torch.optim.SGD):
             if b is None:
                 b = state["momentum_buffer"] = g.detach().clone()
             else:
-                b.mul_(momentum).add_(g, alpha=1 - group["dampening"])
+                new, alpha = self.scaled(g, 1 - group["dampening"])
+                b.mul_(momentum).add_(new, alpha=alpha)
             g = self.plus(g, b, momentum) if group["nesterov"] else b
         self.descend(p, group["lr"], g)

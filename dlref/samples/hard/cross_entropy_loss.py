@@ -20,6 +20,8 @@ def cross_entropy_samples(tensor):
         yield call(x, y, w, ignore_index=1, reduction=reduction, label_smoothing=0.1)
         yield call(x, y, w, ignore_index=2, reduction=reduction)
         yield call(x, tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.2, 0.3, 0.5]]), w, reduction=reduction)
+    z, q = tensor([[-5.6875, 5.84375, -6.3125]]), tensor([[0.59375, 0.97265625, 0.55859375]])
+    yield call(z, q, tensor([1.6875, 8.5, 1.0546875]), reduction="none")  # w q rounded in half precision is lost here
     yield call(x, torch.ones_like(y), ignore_index=1)  # all ignored: 0/0
     yield call(x, torch.ones_like(y), ignore_index=1, reduction="sum")
     yield call(tensor([[-math.inf, 0.0, 1.0], [2.0, 2.0, -math.inf]]), y[:2])  # classes that cannot be

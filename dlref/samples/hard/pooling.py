@@ -9,7 +9,7 @@ import operator
 
 import torch
 
-from ...core.compat import LP_POOL_OF_INFINITE_NORM
+from ...core.compat import LP_POOL_OF_INFINITE_NORM, LP_POOL_OF_NORM_NOUGHT
 from ...manual.nn.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -140,7 +140,8 @@ for n, operation in enumerate((lp_pool1d, lp_pool2d, lp_pool3d), 1):
 
 
 def lp_pool_errors(n, tensor):
-    yield ValueError, call(_ramp(tensor, 1, 1, *(4,) * n), 0, 2)
+    refused = ValueError if LP_POOL_OF_NORM_NOUGHT else (ValueError, ZeroDivisionError)
+    yield refused, call(_ramp(tensor, 1, 1, *(4,) * n), 0, 2)
     yield RuntimeError, call(_ramp(tensor, 1, 1, *(4,) * n), math.inf, 5)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ...core.compat import DIMENSIONS_OF_CELLS
 from ...manual.nn.rnn_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
 from .register import call, errors, samples
 
@@ -34,7 +35,10 @@ def of_cell(operation, gates, states):
     @errors(operation)
     def cell_errors(tensor):
         (x, *h), weights, biases = arguments(tensor, gates, states)
-        yield RuntimeError, call(x[0], *(s[0] for s in h), *weights)
+        yield (
+            RuntimeError if DIMENSIONS_OF_CELLS else (IndexError, RuntimeError),
+            call(x[0], *(s[0] for s in h), *weights),
+        )
         yield RuntimeError, call(x[:, :2], *h, *weights, *biases)
         yield RuntimeError, call(x, *h[:-1], h[-1][:1], *weights)
         yield RuntimeError, call(x, *h[:-1], h[-1][:, :1], *weights)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...core.compat import fake_tensor_mode
-from ...samples import RANDOM, Sample, flat, layouts, run
+from ...samples import RANDOM, Sample, exactly, flat, layouts, run
 from ...samples.edges import FIXED, distinct
 from ..crossing import EDGE
 from . import origin
@@ -96,7 +96,7 @@ def agree(ours: list, theirs: list, rough: float) -> bool:
         if a.shape != b.shape:
             return False
         size = max(own, 1e-2 * max(sizes), 1e-6)  # one of them may be nought as a difference of numbers like the others
-        if not torch.allclose(a.detach().double(), b.detach().double(), rtol=rough, atol=rough * size, equal_nan=True):
+        if not torch.allclose(exactly(a.detach()), exactly(b.detach()), rtol=rough, atol=rough * size, equal_nan=True):
             return False
     return True
 

@@ -78,7 +78,7 @@ class Check:
         given = self.options["dtypes"]
         if given is not None:
             return [dtype_named(d) for d in ([given] if isinstance(given, (str, torch.dtype)) else given)]
-        return [d for d in DTYPES if self.device != "cpu" or d in self.source.supported()]
+        return [d for d in DTYPES if d in self.source.supported(self.device)]
 
     def drawn(self, dtype: torch.dtype) -> list[Sample]:
         """The samples in a dtype: the database's and the hard ones, and what is made of them."""
@@ -238,12 +238,12 @@ class FunctionSamples:
         for text, formula in variants(self.name, sample.args, sample.kwargs):
             yield text, Sample(self.stateful(formula), sample.args, sample.kwargs, sample.where, sample.name)
 
-    def supported(self) -> set[torch.dtype]:
-        return supported(self.name, backward=True)
+    def supported(self, device: str) -> set[torch.dtype]:
+        return supported(self.name, backward=True, device=device)
 
     def samples(self, dtype: torch.dtype, device: str) -> list[Sample]:
-        if device == "cpu" and dtype not in self.supported():
-            raise ValueError(f"dtype must be one that torch's {self.name} has a gradient in, it is {dtype}")
+        if dtype not in self.supported(device):
+            raise ValueError(f"dtype must be one that torch's {self.name} has a gradient in on {device}, it is {dtype}")
         return [self.wrapped(s) for s in samples(self.name, dtype, device=device)]
 
     def wrapped(self, sample: Sample) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,6 +148,43 @@ def finished(device: str) -> None:
     """Wait for what was launched on a device, so that its errors are raised here, and not by whoever asks next."""
     if not device.startswith("cpu"):
         torch.accelerator.synchronize(device)
+
+
+SEGMENTS = (
+    1 << 20,
+    1 << 20,
+    20 << 20,
+)  # bytes that make the CUDA allocator keep a segment of its small and large blocks
+POISON = 0xFF  # every byte of a NaN, in each floating dtype, and of -1
+
+
+def poison(device: str) -> None:
+    """Fill what the CUDA allocator would hand out next: a kernel that reads memory which it has not written reads NaN.
+
+    What torch's empty makes is poisoned where `Poisoned` looks; what a kernel in Triton or C++ takes comes from here.
+    """
+    where = torch.device(device)
+    if where.type != "cuda":
+        return
+    empty = functools.partial(torch.empty, dtype=torch.uint8, device=where)
+    held = [empty(size) for size in SEGMENTS]
+    del held
+    stream = torch.cuda.current_stream(where)
+    index = stream.device_index
+    free = [
+        block["size"] for segment in torch.cuda.memory_snapshot() for block in segment["blocks"]
+        if block["state"] == "inactive" and (segment["device"], segment["stream"]) == (index, stream.cuda_stream)
+        and segment.get("segment_pool_id", (0, 0)) == (0, 0) and block["size"] <= SEGMENTS[-1]
+    ]  # fmt: skip
+    _ = [empty(size).fill_(POISON) for size in sorted(free, reverse=True)]  # the largest first, lest they be split
+
+
+def answered(action: Callable[[], Any], device: str) -> Any:
+    """What a candidate answers on a device whose free memory is poisoned, once all that it has launched is done."""
+    poison(device)
+    answer = action()
+    finished(device)
+    return answer
 
 
 def surroundings() -> dict[str, Any]:

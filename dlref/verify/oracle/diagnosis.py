@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...samples import Sample
+from ...samples import Sample, exactly
 
 SIGN = "the sign is wrong"
 Hypothesis = tuple[str, Callable[[], Tensor | None]]
@@ -29,7 +29,7 @@ def diagnose(
 
     hypotheses: what the value would be if ...; near: the tensors by name that a missing term may be proportional to.
     """
-    a, t = actual.detach().to("cpu", torch.complex128 if actual.is_complex() else torch.float64), truth.detach().cpu()
+    a, t = exactly(actual.detach()).cpu(), truth.detach().cpu()
     t = t.to(a.dtype)
     if a.is_complex() or a.shape != t.shape or not a.numel():
         return ""

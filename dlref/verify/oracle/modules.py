@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from ... import manual
 from ...builtin import nn as builtin_nn
 from ...core.compat import module_db
+from ...core.modes import has_float64
 from ...samples import NAMES, Sample, database, samples, seed, seeded, supported
 from ...samples.edges import accepted, edges, like
 from ..crossing import NO_OPTIONS, REFUSED, Options, crossed, usable
@@ -47,6 +48,11 @@ def uneven(p: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(p.numel())
         p += 0.3 * torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device, p.dtype)
     return p
+
+
+def apart(v: Any) -> Any:
+    """A tensor of its own: the database gives some calls one tensor twice, whose gradient is the sum of two."""
+    return v.detach().requires_grad_(v.requires_grad) if isinstance(v, Tensor) else v
 
 
 def module_of(name: str, kind: str) -> str:
@@ -110,8 +116,10 @@ class ModuleCall:
         positional = len(inputs) - len(self.named)
         keywords = dict(zip(self.named, inputs[positional:], strict=True))
         floating = next((v for v in (*parameters, *inputs) if isinstance(v, Tensor) and v.is_floating_point()), None)
-        buffers = {n: b.to(floating.dtype, copy=True) if b.is_floating_point() and floating is not None else b.clone()
-                   for n, b in self.module.named_buffers()}  # fmt: skip
+        buffers = {n: b.clone() for n, b in self.module.named_buffers()}
+        if floating is not None:
+            buffers = {n: b.to(floating.device, floating.dtype if b.is_floating_point() else b.dtype)
+                       for n, b in buffers.items()}  # fmt: skip
         state = {**dict(zip(self.keys, parameters, strict=True)), **buffers}
         passed: tuple[tuple, dict[str, Any]] = inputs[:positional], keywords
         if self.forward is not None:
@@ -147,10 +155,10 @@ class ModuleSamples:
             lambda s: self.call_of(s, self.by_hand), None, self.variants,
         )  # fmt: skip
 
-    def supported(self) -> set[torch.dtype]:
+    def supported(self, device: str) -> set[torch.dtype]:
         if self.op_name in NAMES:
-            return supported(self.op_name, backward=True)
-        return {torch.float32, torch.float64, torch.bfloat16}
+            return supported(self.op_name, backward=True, device=device)
+        return {torch.float32, torch.bfloat16} | ({torch.float64} if has_float64(torch.device(device)) else set())
 
     # --- the calls --------------------------------------------------------------------------------------------------
 
@@ -182,10 +190,18 @@ class ModuleSamples:
         found = []
         for training in (True, False):
             for i, (made, inputs, named) in enumerate(self.cases(dtype, device, training)):
+                inputs, named = tree_map(apart, (inputs, named))
                 if self.instance is not None:
                     made, inputs, named = self.fitted(made, inputs, named)
                 where = f"{'train' if training else 'eval'}-{i}"
-                sample = self.sample(made, inputs, named, training, where, dtype, device)
+                try:
+                    sample = self.sample(made, inputs, named, training, where, dtype, device)
+                except (
+                    TypeError,
+                    ValueError,
+                    AssertionError,
+                ):  # what an operation takes and torch's constructor does not
+                    continue
                 if accepted(sample) and (self.instance is None or alike(self.instance, sample.builtin.module)):
                     found.append(sample)
         if not found:
@@ -210,7 +226,7 @@ class ModuleSamples:
         if self.name not in CROSSED:
             reference = ModuleSamples(self.reference, self.name, Report("", self.name))
             options = ModuleOptions(reference)
-            wide = torch.float64 if torch.float64 in self.supported() else dtype
+            wide = torch.float64 if torch.float64 in self.supported("cpu") else dtype
             fit = [s for s in reference.samples(wide, "cpu") if usable([s])]
             kinds = {repr((s.builtin.made, s.builtin.training, [t.dim() for t in s.tensors()])): s for s in fit}
             made = crossed(options, list(kinds.values())[-KINDS:])

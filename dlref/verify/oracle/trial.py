@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ...core.modes import definitions
-from ...samples import RANDOM, Sample, flat, gradients, layouts, run, seed, widened
+from ...samples import RANDOM, Sample, exactly, flat, gradients, layouts, run, seed, widened
 from ...samples.edges import accepted, renamed, resize
 from ..judge import Measure, natural, slopes, true_upstream
 from . import origin
-from .care import RANDOM_NUMBERS, Snapshot, Trace, copier, equal_bits, finished, refusal, restored, surroundings
+from .care import RANDOM_NUMBERS, Snapshot, Trace, answered, copier, equal_bits, refusal, restored, surroundings
 from .diagnosis import diagnose, upstreams
 from .memory import Memory, similar
 from .report import word
@@ -63,9 +63,7 @@ class Trial(Memory):
         """The action's answer; what it raises, or leaves changed around it, is a finding, and the former ends the trial."""
         before = surroundings()
         try:
-            answer = action()
-            finished(self.trials.report.device)
-            return answer
+            return answered(action, self.trials.report.device)
         except Mismatch as error:
             self.found("parameters", what, diagnosis=str(error))
         except SystemExit as error:
@@ -263,7 +261,7 @@ class Trial(Memory):
         def hypotheses() -> Iterator[tuple[str, Callable[[], Tensor | None]]]:
             if dy is not None and len(dy[1]) == 1 and dy[1][0] is not None:
                 for text, other in upstreams(dy[1][0]):
-                    yield text, lambda other=other: self.gradient_of(self.truth_sample, [other.double()], dy[0])
+                    yield text, lambda other=other: self.gradient_of(self.truth_sample, true_upstream([other]), dy[0])
             for option in self.subject.options(self.sample):
                 reset = self.subject.reset(self.sample, option)
                 if reset is not None:
@@ -317,13 +315,10 @@ class Trial(Memory):
         if self.subject.name not in MASKED:
             self.trials.report.skip("the candidate draws other random numbers than torch")
             return True
-        m, known = (y / x).detach(), (b / x).detach().flatten()
-        usable, levels = x.detach() != 0, known[known.isfinite()].unique()
-        m = m[usable]
+        known, usable = exactly((b / x).detach().flatten()), x.detach() != 0
+        m, levels = exactly((y / x).detach()[usable]), known[known.isfinite()].unique()
         tolerance = 16 * torch.finfo(x.dtype).eps
-        off = (m.flatten()[:, None].double() - levels.double()).abs().amin(1) > tolerance * levels.abs().max().clamp(
-            min=1
-        )
+        off = (m.flatten()[:, None] - levels).abs().amin(1) > tolerance * levels.abs().max().clamp(min=1)
         self.trials.report.judged("value", b)
         if bool(off.any()):
             self.found("value", "the output", diagnosis=f"each element must be the input times one of "
@@ -336,8 +331,8 @@ class Trial(Memory):
                 self.found(
                     "gradient", "input", diagnosis="it must be the upstream gradient times the mask of the output"
                 )
-            rate = float((m == 0).double().mean())
-            expected = float((known[known.isfinite()] == 0).double().mean())
+            rate = float((m == 0).float().mean())
+            expected = float((known[known.isfinite()] == 0).float().mean())
             if (
                 m.numel() > 400
                 and abs(rate - expected) > 6 * (max(expected * (1 - expected), 0.01) / m.numel()) ** 0.5 * 2**0.5

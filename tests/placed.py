@@ -1,0 +1,81 @@
+"""Where the tests compute: `pytest --device cuda` puts there what they make without naming a device."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+import dlref
+
+PACKAGE = str(Path(dlref.__file__).parent)
+CONSTRUCTORS = frozenset(_device_constructors())
+DEVICE = torch.device("cpu")  # `place` sets another before any test is imported
+
+# What is about the CPU alone, and skipped on another device: files, and single tests as file::test, each with its reason.
+_FILES = "what is written and read is a file's, of numbers on the CPU"
+_SKLEARN = "scikit-learn's numbers are the CPU's, to the last digits"
+_ASSERTS = "a GPU may answer a wrong index by ending the process's use of it"
+CPU_ONLY = {
+    "test_before": "what runs before the tests' own code is the same on every device",
+    "test_bench": "the clock and the memory are the CPU's",
+    "test_classics": _SKLEARN,
+    "test_cli": "the command line takes its device by an option of its own",
+    "test_compat": "what torch's versions differ in is tried on the CPU",
+    "test_domain": "where a function is tried is decided on the CPU",
+    "test_estimators_export": _FILES,
+    "test_manual": "the kernels that are allowed are told by their names on the CPU",
+    "test_losses::test_errors": _ASSERTS,
+    "test_memory": "memory is counted where the CPU's allocator gives it",
+    "test_modules::test_errors": _ASSERTS,
+    "test_ops::test_errors": _ASSERTS,
+    "test_ops::test_memory_format": "which layout torch's own kernels return is another on each device",
+    "test_pretended": "a device is pretended here",
+    "test_products": "it is oneDNN's and MKL's products that are chosen from",
+    "test_proof": "fifty digits are the CPU's",
+    "test_prove": "the script is tried on the CPU, and given its device by an option of its own",
+    "test_rooms": "it is about the source",
+    "test_rounding": "the longer number that float64 is held to is the CPU's",
+    "test_scripts": _FILES,
+    "test_startup": "it is about what is imported",
+    "test_surroundings": "it is about what a CPU's function may leave changed",
+}
+
+
+class Placed(TorchFunctionMode):
+    """What tests and torch's own code make without naming a device is made on this one; the package names its own.
+
+    Numbers of a generator that draws elsewhere are drawn there, so that they are the same on every device.
+    """
+
+    def __init__(self, device: torch.device):
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.compiler.is_compiling() or func not in CONSTRUCTORS or kwargs.get("device") is not None:
+            return func(*args, **kwargs)
+        # device=None asks for the default device, wherever it stands
+        if "device" not in kwargs and sys._getframe(1).f_code.co_filename.startswith(PACKAGE):
+            return func(*args, **kwargs)
+        generator = kwargs.get("generator")
+        if generator is not None and generator.device.type != self.device.type:
+            drawn = func(*args, **{**kwargs, "device": generator.device})
+            return drawn.detach().to(self.device).requires_grad_(drawn.requires_grad)
+        return func(*args, **{**kwargs, "device": self.device})
+
+
+def place(device: torch.device) -> None:
+    """From here on tests compute on this device: in full precision, on both sides."""
+    global DEVICE
+    DEVICE = device
+    if device.type != "cpu":
+        from dlref.verify.oracle.care import FULL, set_precision
+
+        set_precision(FULL)
+        Placed(device).__enter__()

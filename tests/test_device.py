@@ -1,0 +1,142 @@
+"""What users call, on the device of `pytest --device`: compare, check, convert, one graph, estimators, Lightning."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from placed import DEVICE
+
+import dlref
+from dlref import manual
+from dlref.core import modes
+from dlref.core.modes import finest
+from dlref.samples import exactly, lifted, supported
+from dlref.verify.oracle import care
+
+NAME = str(DEVICE)
+
+
+@pytest.mark.parametrize("name", ["softmax", "layer_norm", "conv2d"])
+def test_compare_and_check(name):
+    found = dlref.compare(name, NAME)
+    assert found.ok, str(found)
+    report = dlref.check(getattr(manual.functional, name), name, device=NAME, dtypes=["float32"], beyond=False)
+    assert report.ok, str(report)
+
+
+def test_a_planted_error_is_found():
+    def silu(input, inplace=False):
+        return input * torch.sigmoid(1.001 * input)
+
+    assert dlref.check(silu, "silu", device=NAME, dtypes=["float32"], beyond=False).verdict == "wrong"
+
+
+def start(ns) -> tuple:
+    torch.manual_seed(0)
+    model = ns.nn.Sequential(ns.nn.Linear(6, 8), ns.nn.Tanh(), ns.nn.Linear(8, 3)).to("cpu").to(DEVICE, finest(DEVICE))
+    optimizer = ns.optim.Adam(model.parameters(), lr=0.01, capturable=DEVICE.type == "cuda")
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(7, 6, generator=generator, device="cpu").to(DEVICE, finest(DEVICE))
+    y = torch.randint(0, 3, (7,), generator=generator, device="cpu").to(DEVICE)
+    return model, ns.nn.CrossEntropyLoss(), optimizer, x, y
+
+
+@pytest.mark.parametrize("way", [{"backend": "eager"}, {"backend": "aot_eager"}, {"mode": "reduce-overhead"}], ids=str)
+def test_one_graph(way):
+    """Six steps as one graph; on CUDA captured as one of its own."""
+    if "mode" in way and DEVICE.type != "cuda":
+        pytest.skip("a CUDA graph is captured on CUDA")
+    torch._dynamo.reset()
+    errors = []
+    for ns in (manual, dlref.builtin):
+        *made, x, y = start(ns)
+        graph = dlref.compile_step(*made, **way) if ns is manual else functools.partial(ns.training.step, *made)
+        errors.append(torch.stack([graph(x, y).detach().clone() for _ in range(6)]).cpu())
+    torch.testing.assert_close(*errors)
+
+
+def test_convert():
+    model, _, _, x, _ = start(dlref.builtin)
+    torch.testing.assert_close(dlref.convert(model, "manual")(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+def test_estimators():
+    pytest.importorskip("sklearn")
+    from dlref.estimators import MLPClassifier
+
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0), device="cpu").numpy()
+    y = (x[:, 0] > 0).astype(int)
+    losses = [
+        MLPClassifier((5,), random_state=0, max_iter=5, n_iter_no_change=9, backend=backend, device=NAME, solver="lbfgs")
+        .fit(x, y).loss_
+        for backend in ("manual", "builtin")
+    ]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+# --- a device that is not there, one without float64, its allocator ---------------------------------------------------
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "nothing"])
+def test_a_device_that_is_not_there_is_one_line(name):
+    done = subprocess.run([sys.executable, "-m", "pytest", "-n", "0", "--device", name, "-k", "nothing"], capture_output=True,
+                          text=True, timeout=120)  # fmt: skip
+    (line,) = (done.stdout + done.stderr).strip().splitlines()
+    assert done.returncode != 0
+    assert re.match(f"ERROR: device must be one that this machine has, as cpu or auto; it is '{name}': .", line)
+
+
+def test_without_float64(monkeypatch):
+    """The truth is computed on the CPU, and no sample is of float64."""
+    assert {torch.float64, torch.complex128} & supported("linear", backward=True, device="cpu")
+    t = torch.ones(3, dtype=torch.float32, device="meta", requires_grad=True)
+    assert exactly(t).device.type == "meta" and exactly(t).dtype == torch.float64
+    moved = []
+    monkeypatch.setattr(
+        torch.Tensor, "cpu", lambda t: moved.append(t) or torch.zeros(t.shape, dtype=t.dtype, device="cpu")
+    )
+    monkeypatch.setattr(modes, "WITHOUT_FLOAT64", {"cpu", "meta"})
+    assert not {torch.float64, torch.complex128} & supported("linear", backward=True, device="cpu")
+    assert exactly(t).device.type == "cpu" and exactly(t).dtype == torch.float64 and moved
+    assert lifted(t).device.type == "cpu" and lifted(t).requires_grad
+    assert lifted(torch.ones(2, dtype=torch.long, device="meta")).device.type == "cpu"
+    assert finest(torch.device("meta")) == torch.float32 and finest(torch.device("cuda")) == torch.float64
+
+
+def test_free_memory_is_poisoned(monkeypatch):
+    """Of what the allocator keeps, the free blocks of this device, this stream and the common pool, the largest first."""
+    stream = type("Stream", (), {"device_index": 0, "cuda_stream": 5})()
+    block = lambda size, state="inactive": {"size": size, "state": state}  # noqa: E731
+    segments = [
+        {
+            "device": 0,
+            "stream": 5,
+            "segment_pool_id": (0, 0),
+            "blocks": [block(512), block(9, "active"), block(2048)],
+        },
+        {"device": 0, "stream": 6, "segment_pool_id": (0, 0), "blocks": [block(1)]},
+        {"device": 1, "stream": 5, "segment_pool_id": (0, 0), "blocks": [block(2)]},
+        {"device": 0, "stream": 5, "segment_pool_id": (0, 7), "blocks": [block(3)]},
+    ]
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    filled, empty = [], torch.empty
+
+    def allocated(size, dtype, device):
+        filled.append(made := empty(size, dtype=dtype, device="cpu"))
+        assert device == torch.device("cuda")
+        return made
+
+    monkeypatch.setattr(torch, "empty", allocated)
+    care.poison("cuda")
+    assert [len(t) for t in filled[-2:]] == [2048, 512] and len(filled) == len(care.SEGMENTS) + 2
+    assert all(t.view(dtype).isnan().all() for t in filled[-2:] for dtype in (torch.float32, torch.bfloat16))
+    care.poison("cpu")
+    assert len(filled) == len(care.SEGMENTS) + 2
