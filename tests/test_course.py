@@ -33,7 +33,7 @@ def unlike(block: str) -> list[str]:
 
 
 def test_every_lesson_is_in_both_languages():
-    assert LESSONS and LESSONS == sorted(path.name for path in CHINESE.glob("*.md"))
+    assert LESSONS and sorted(path.name for path in CHINESE.glob("*.md")) == LESSONS
     for index, folder in zip(INDEXES, ("", "course/"), strict=True):
         (listed,) = fenced(index.read_text(), r"\{toctree\}")
         assert [f"{name}.md" for name in listed.split("\n\n")[1].split()] == [folder + name for name in LESSONS]
@@ -58,7 +58,7 @@ def test_both_languages_have_the_same_code_equations_and_sources(name):
     english, chinese = ((folder / name).read_text() for folder in (ENGLISH, CHINESE))
     for kind in ("python", r"\{literalinclude\}[^`]*?"):
         assert list(map(unlike, fenced(english, kind))) == list(map(unlike, fenced(chinese, kind)))
-    for part in (r"^\$\$\n(.*?)\n\$\$$", r"!\[[^]]*\]\((?:\.\./)+(experiments/\S+)\)", r"^(#+) "):
+    for part in (r"^\$\$(.*?)\$\$$", r"!\[[^]]*\]\((?:\.\./)+(experiments/\S+)\)", r"^(#+) "):
         assert re.findall(part, english, re.M | re.S) == re.findall(part, chinese, re.M | re.S)
 
 
@@ -91,3 +91,15 @@ def test_the_table_names_what_there_is(index):
         assert experiments <= set(EXPERIMENTS)
         assert tests and all((ROOT / "tests" / name).exists() for name in tests)
         assert configurations and all((ROOT / "configs" / f"{name}.yaml").exists() for name in configurations)
+
+
+def test_the_readme_in_chinese_has_the_same_commands_and_links():
+    english, chinese = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
+    first = english.split("## Use")[0]
+    assert fenced(first, "python") == fenced(chinese, "python")
+    for part in (r"^    (.+)$", r"dlref\[\w+\]"):
+        assert re.findall(part, first, re.M) == re.findall(part, chinese, re.M)
+    tables = (text.split("| --- | --- |\n")[1].split("\n\n")[0].splitlines() for text in (english, chinese))
+    for ours, theirs in zip(*tables, strict=True):
+        assert re.findall(r"`([^`]+)`", ours) == re.findall(r"`([^`]+)`", theirs)
+        assert set(re.findall(r"\]\(([^)]+)\)", ours)) == set(re.findall(r"\]\(([^)]+)\)", theirs))
