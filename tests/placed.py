@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 import dlref
+from dlref.core.compat import whole
 
 PACKAGE = str(Path(dlref.__file__).parent)
 CONSTRUCTORS = frozenset(_device_constructors())
@@ -57,7 +58,7 @@ class Placed(TorchFunctionMode):
         self.device = device
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs = whole(func, kwargs)
         if torch.compiler.is_compiling() or func not in CONSTRUCTORS or kwargs.get("device") is not None:
             return func(*args, **kwargs)
         # device=None asks for the default device, wherever it stands

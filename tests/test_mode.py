@@ -311,3 +311,19 @@ def test_compiled():
     assert torch.allclose(torch.compile(inside, fullgraph=True, backend="aot_eager")(x), expected, atol=1e-6)
     with dlref.manual_mode():
         assert torch.allclose(torch.compile(model, fullgraph=True, backend="aot_eager")(x), expected, atol=1e-6)
+
+
+def test_the_weight_of_l1_loss_reaches_every_mode():
+    """torch hands a mode all of its arguments but that one."""
+    from dlref.step.playback import Recorder
+    from dlref.verify.compare_models import Widened
+
+    x, t, w = torch.randn(3, 4), torch.randn(3, 4), torch.rand(3, 4)
+    expected = torch.nn.functional.l1_loss(x, t, weight=w)
+    for mode in (dlref.manual_mode, Widened, lambda: Recorder([x, t, w], [])):
+        with mode():
+            found = torch.nn.functional.l1_loss(x, t, weight=w), torch.nn.functional.l1_loss(x, t, reduction="sum")
+        torch.testing.assert_close(found[0].float(), expected)
+        torch.testing.assert_close(found[1].float(), (x - t).abs().sum())
+    with Widened(), dlref.manual_mode():
+        torch.testing.assert_close(torch.nn.functional.l1_loss(x, t, weight=w).float(), expected)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import dlref
 from dlref.bench import NETWORKS
 from dlref.core.pair import OPS
 
@@ -91,3 +92,10 @@ print(len(prove.MODULES))
 def test_it_needs_torch_and_expecttest_alone():
     done = subprocess.run([sys.executable, "-c", ALONE], cwd=SCRIPTS, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and int(done.stdout) > 90, done.stderr
+
+
+def test_a_modules_truth_is_the_definitions_where_torch_is_wrong():
+    """The gradient of -log(1 - p) at p = 0 is 1, and torch's is 0."""
+    for candidate in (dlref.manual.nn.BCELoss, torch.nn.BCELoss):
+        report = dlref.check(candidate, "BCELoss", dtypes=["float32"], beyond=False, samples=["train-5/nought"])
+        assert report.ok and report.values, report

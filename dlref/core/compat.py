@@ -242,6 +242,17 @@ def fake_tensor_mode() -> Any:
     return FakeTensorMode
 
 
+def whole(function: Any, kwargs: dict[str, Any] | None) -> dict[str, Any]:
+    """The keywords of a call, for the `__torch_function__` of a mode, which torch does not tell the weight of an l1_loss."""
+    kwargs = kwargs or {}
+    if function is not torch.nn.functional.l1_loss or "weight" in kwargs or torch.compiler.is_compiling():
+        return kwargs
+    seen = sys._getframe(2).f_locals.get(
+        "relevant_args", ()
+    )  # input, target and weight, of torch's handle_torch_function
+    return {**kwargs, "weight": seen[2]} if len(seen) == 3 else kwargs
+
+
 @contextlib.contextmanager
 def databases() -> Iterator[None]:
     """Round an import of PyTorch's databases, torch.testing._internal, which warns of torch.jit and freezes the flags of

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._contextlib import context_decorator
 
-from ..core.compat import networks_in_c, schemas
+from ..core.compat import networks_in_c, schemas, whole
 from ..manual import functional as M
 
 # The library, whose own steps are what the operations are made of, and a mode that has left a call to torch.
@@ -36,7 +36,7 @@ class manual_mode(TorchFunctionMode):  # named as torch.no_grad is
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        ours, kwargs = TABLE.get(func), kwargs or {}
+        ours, kwargs = TABLE.get(func), whole(func, kwargs)
         # A compiler sees the library's steps routed too, which takes it longer and gives the same.
         if ours is None or (
             not torch.compiler.is_compiling() and (_called_by_the_library() or _only_torchs(types, args, kwargs))

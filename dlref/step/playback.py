@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 
+from ..core.compat import whole
 from ..core.modes import recorded
 
 # Functions that tell a tensor's form, and nothing of its values.
@@ -47,9 +48,10 @@ class Recorder(TorchFunctionMode):
         self.hidden.__exit__(*error)
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        result = function(*args, **(kwargs or {}))
+        kwargs = whole(function, kwargs)
+        result = function(*args, **kwargs)
         if not self.refused:
-            self.note(function, args, kwargs or {}, result)
+            self.note(function, args, kwargs, result)
         return result
 
     def player(self, results: list[Tensor]) -> Callable[[Iterable[Tensor]], tuple] | None:

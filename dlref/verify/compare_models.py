@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from ..core.compat import whole
 from ..reuse.convert import convert
 from .judge import DELTA, JUMP, Error
 
@@ -144,7 +145,7 @@ class Widened(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name.endswith("_") and not name.startswith("__"):  # what is overwritten stays what it is
             return func(*args[:1], *tree_map(widened, args[1:]), **tree_map(widened, kwargs or {}))
-        args, kwargs = tree_map(widened, (args, kwargs or {}))
+        args, kwargs = tree_map(widened, (args, whole(func, kwargs)))
         return (Tensor.double if func in CASTS else func)(*args, **kwargs)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...core.names import one_of
 from ...core.pair import OPS
-from ...samples import MUTATING, TORCH_ERROR, TORCH_NAN, TORCH_WRONG, Sample, samples, supported
+from ...samples import MUTATING, NOT_THE_TRUTH, Sample, samples, supported
 from ...samples.edges import distinct, edges
 from ..crossing import Options, crossed_samples
 from ..domain import ENOUGH, Where, inside
@@ -212,7 +212,7 @@ class FunctionSamples:
         self.subject = Subject(
             name, lambda sample: called, self.names, lambda s: self.adapted.arguments(s.args, s.kwargs) or {},
             self.reset, lambda s: self.adapted.missing(s.args, s.kwargs), lambda sample: self.stateful(op),
-            self.stateful(op) if name in {*TORCH_NAN, *TORCH_ERROR, *TORCH_WRONG} else None, self.variants,
+            (lambda sample: self.stateful(op)) if name in NOT_THE_TRUTH else None, self.variants,
         )  # fmt: skip
         # Options alone make no call: what is required is no option.
         required = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}

@@ -16,7 +16,7 @@ from ... import manual
 from ...builtin import nn as builtin_nn
 from ...core.compat import module_db
 from ...core.modes import has_float64
-from ...samples import NAMES, Sample, database, samples, seed, seeded, supported
+from ...samples import NAMES, NOT_THE_TRUTH, Sample, database, samples, seed, seeded, supported
 from ...samples.edges import accepted, edges, like
 from ..crossing import NO_OPTIONS, REFUSED, Options, crossed, usable
 from .report import Report
@@ -150,9 +150,10 @@ class ModuleSamples:
             report.note(text)
         op = getattr(self.by_hand, "op", None)
         self.op_name = op.__name__ if op is not None else name
+        by_hand = lambda s: self.call_of(s, self.by_hand)  # noqa: E731
         self.subject = Subject(
             self.op_name, self.called, self.names, self.options, self.reset, self.missing,
-            lambda s: self.call_of(s, self.by_hand), None, self.variants,
+            by_hand, by_hand if self.op_name in NOT_THE_TRUTH else None, self.variants,
         )  # fmt: skip
 
     def supported(self, device: str) -> set[torch.dtype]:

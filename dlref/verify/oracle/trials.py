@@ -23,11 +23,11 @@ DIAGNOSED = 6  # findings of a kind for which every hypothesis is tried; then th
 class Subject:
     """What is checked: the candidate, called as `sample.builtin` is, and what is known of the reference.
 
-    name: the operation's, for the tables of random and mutating ones. by_hand: the manual operation. truth: what is run in
-    float64 instead of the built-in where torch itself is wrong there. options: the call's options that are not the default.
-    reset: the call with one of them at its default. missing: the options that the candidate does not take. variants: the
-    same call of formulas that are taken for this one. inside: whether a call lies in the domain that the candidate is made
-    for. may_change: the arguments that the candidate may write into.
+    name: the operation's, for the tables of random and mutating ones. by_hand: the manual operation. truth: of a sample,
+    what is run in float64 instead of the built-in where torch itself is wrong there. options: the call's options that are
+    not the default. reset: the call with one of them at its default. missing: the options that the candidate does not take.
+    variants: the same call of formulas that are taken for this one. inside: whether a call lies in the domain that the
+    candidate is made for. may_change: the arguments that the candidate may write into.
     """
 
     name: str
