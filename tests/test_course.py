@@ -71,11 +71,12 @@ def test_three_exercises_with_folded_solutions(name, folder, title):
     assert len(fenced(solutions, "python")) == 3 and solutions.rstrip().endswith("</details>")
 
 
+@pytest.mark.parametrize("folder", [ENGLISH, CHINESE], ids=["en", "zh"])
 @pytest.mark.parametrize("name", LESSONS)
-def test_pictures_are_of_experiments(name):
-    text = (ENGLISH / name).read_text()
-    for found in re.findall(r"experiments/(\w+)/(\w+)\.png", text):
-        assert found[0] == found[1] and found[0] in EXPERIMENTS
+def test_links_pictures_and_experiments_are_there(name, folder):
+    text = (folder / name).read_text()
+    links = re.findall(r"\]\(([^)]+)\)", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+    assert links and all((folder / link).exists() for link in links)
     assert set(re.findall(r"experiment run (\w+)", text)) <= set(EXPERIMENTS)
 
 
