@@ -49,6 +49,7 @@ SLOW = {
     "test_closure": "test_lbfgs_searches_among_waves_as_torch_does test_lbfgs_searches_as_torch_does",
     "test_compare": "test_pairs_agree test_what_is_wrong_departs",
     "test_compile_step": "test_compiled test_every_model test_every_optimizer test_modes_and_versions test_schedules",
+    "test_course": "test_blocks_run_and_print_what_is_beside_them",
     "test_crossing": "test_options_meet test_options_of_modules_meet",
     "test_device": "test_compare_and_check",
     "test_domain": (

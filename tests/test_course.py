@@ -1,0 +1,106 @@
+"""The course: every block of Python of every page runs and prints what its comments say, and both languages have the same."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+import dlref
+from dlref.experiments import NAMES as EXPERIMENTS
+
+ROOT = Path(__file__).parents[1]
+ENGLISH, CHINESE = ROOT / "docs/course", ROOT / "docs/zh/course"
+LESSONS = sorted(path.name for path in ENGLISH.glob("[0-9]*.md"))
+INDEXES = [ENGLISH / "index.md", ROOT / "docs/zh/index.md"]
+
+
+def fenced(text: str, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.M | re.S)
+
+
+def said(block: str) -> list[str]:
+    """What the comments behind a block's prints say, a line each."""
+    return re.findall(r"^print\(.*\)  # (.*)$", block, re.M)
+
+
+def unlike(block: str) -> list[str]:
+    """What differs between the languages though it need not: nothing but the path of a source, one folder deeper."""
+    return block.replace("../../../", "../../").splitlines()
+
+
+def test_every_lesson_is_in_both_languages():
+    assert LESSONS and sorted(path.name for path in CHINESE.glob("*.md")) == LESSONS
+    for index, folder in zip(INDEXES, ("", "course/"), strict=True):
+        (listed,) = fenced(index.read_text(), r"\{toctree\}")
+        assert [f"{name}.md" for name in listed.split("\n\n")[1].split()] == [folder + name for name in LESSONS]
+
+
+@pytest.mark.parametrize("folder", [ENGLISH, CHINESE], ids=["en", "zh"])
+@pytest.mark.parametrize("name", LESSONS)
+def test_blocks_run_and_print_what_is_beside_them(name, folder):
+    path = folder / name
+    blocks, space = fenced(path.read_text(), "python"), {"__name__": path.stem}
+    assert len(blocks) >= 5
+    for i, block in enumerate(blocks, 1):
+        assert block.count("print(") == len(said(block)), f"{path}, block {i}: a print without what it prints"
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block, f"{path}, block {i}", "exec"), space)
+        assert printed.getvalue().splitlines() == said(block), f"{path}, block {i}"
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_both_languages_have_the_same_code_equations_and_sources(name):
+    english, chinese = ((folder / name).read_text() for folder in (ENGLISH, CHINESE))
+    for kind in ("python", r"\{literalinclude\}[^`]*?"):
+        assert list(map(unlike, fenced(english, kind))) == list(map(unlike, fenced(chinese, kind)))
+    for part in (r"^\$\$(.*?)\$\$$", r"!\[[^]]*\]\((?:\.\./)+(experiments/\S+)\)", r"^(#+) "):
+        assert re.findall(part, english, re.M | re.S) == re.findall(part, chinese, re.M | re.S)
+
+
+@pytest.mark.parametrize("folder, title", [(ENGLISH, "Exercises"), (CHINESE, "练习")], ids=["en", "zh"])
+@pytest.mark.parametrize("name", LESSONS)
+def test_three_exercises_with_folded_solutions(name, folder, title):
+    exercises = (folder / name).read_text().split(f"## {title}\n")[1]
+    asked, solutions = exercises.split("<details>\n")
+    assert re.findall(r"^(\d)\. ", asked, re.M) == re.findall(r"^(\d)\. ", solutions, re.M) == ["1", "2", "3"]
+    assert len(fenced(solutions, "python")) == 3 and solutions.rstrip().endswith("</details>")
+
+
+@pytest.mark.parametrize("folder", [ENGLISH, CHINESE], ids=["en", "zh"])
+@pytest.mark.parametrize("name", LESSONS)
+def test_links_pictures_and_experiments_are_there(name, folder):
+    text = (folder / name).read_text()
+    links = re.findall(r"\]\(([^)]+)\)", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+    assert links and all((folder / link).exists() for link in links)
+    assert set(re.findall(r"experiment run (\w+)", text)) <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("index", INDEXES, ids=["en", "zh"])
+def test_the_table_names_what_there_is(index):
+    rows = [row.strip("| ").split(" | ") for row in index.read_text().splitlines() if re.match(r"\| \d", row)]
+    assert len(rows) == len(LESSONS)
+    for row in rows:
+        pairs, experiments, tests, configurations = (set(re.findall(r"`([\w.]+)`", cell)) for cell in row[2:])
+        assert pairs and all(
+            hasattr(dlref.manual.functional, name) or hasattr(dlref.manual.optim, name) for name in pairs
+        )
+        assert experiments <= set(EXPERIMENTS)
+        assert tests and all((ROOT / "tests" / name).exists() for name in tests)
+        assert configurations and all((ROOT / "configs" / f"{name}.yaml").exists() for name in configurations)
+
+
+def test_the_readme_in_chinese_has_the_same_commands_and_links():
+    english, chinese = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
+    first = english.split("## Use")[0]
+    assert fenced(first, "python") == fenced(chinese, "python")
+    for part in (r"^    (.+)$", r"dlref\[\w+\]"):
+        assert re.findall(part, first, re.M) == re.findall(part, chinese, re.M)
+    tables = (text.split("| --- | --- |\n")[1].split("\n\n")[0].splitlines() for text in (english, chinese))
+    for ours, theirs in zip(*tables, strict=True):
+        assert re.findall(r"`([^`]+)`", ours) == re.findall(r"`([^`]+)`", theirs)
+        assert set(re.findall(r"\]\(([^)]+)\)", ours)) == set(re.findall(r"\]\(([^)]+)\)", theirs))
