@@ -61,6 +61,9 @@ def test_what_is_wrong_departs(fault, told, dtype):
 def test_list_and_show(capfd):
     main(["list", "--section", "3.5.2"])
     assert "RBF" in (output := capfd.readouterr().out) and "linear" not in output
+    for section in ("3.2", "3.4", "4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7", "5"):
+        main(["list", "--section", section])
+        assert section in capfd.readouterr().out
     for name in ("layer_norm", "sigmoid", "interpolate", "RELU6", "Softmax2d"):
         main(["show", name])
         output = capfd.readouterr().out

@@ -42,21 +42,25 @@ def list_pairs(arguments: list[str]) -> None:
     options.add_argument("--family", help="only this family, as conv or activation")
     options.add_argument("--section", help="only this section of the article, as 3.3")
     chosen = options.parse_args(arguments)
-    from ..verify.pairs import others, pairs
+    from ..verify.pairs import KINDS, TOPICS, others, pairs
 
     every, console = list(pairs().values()), Console()
-    for what in ("family", "section"):
+    topics = {kind: (tuple(classes), KINDS[kind]) for kind, classes in others().items()} | TOPICS
+    elsewhere = {section for _, sections in topics.values() for section in sections}
+    for what, more in (("family", set()), ("section", elsewhere)):
         if (value := getattr(chosen, what)) is not None:
-            one_of(what, value, sorted({getattr(pair, what) for pair in every}))
+            one_of(what, value, sorted({getattr(pair, what) for pair in every} | more))
             every = [pair for pair in every if getattr(pair, what) == value]
     table = Table("pair", "modules", "family", "section")
     for pair in every:
         table.add_row(pair.name, ", ".join(m.__name__ for m in pair.manual_modules), pair.family, pair.section)
-    beside = Table("kind", "names")
-    for kind, classes in others().items():
-        beside.add_row(kind, ", ".join(classes))
-    beside.add_row("algorithm", ", ".join(ALGORITHM))
-    for shown in (table,) if chosen.family or chosen.section else (table, beside):
+    beside = Table("kind", "names", "sections")
+    for kind, (names, sections) in topics.items() if not chosen.family else ():
+        if chosen.section in (None, *sections):
+            beside.add_row(kind, ", ".join(names), ", ".join(sections))
+    for shown in (table, beside):
+        if not shown.row_count:
+            continue
         for column in shown.columns:
             column.overflow = "fold"
         console.print(shown)

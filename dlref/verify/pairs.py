@@ -20,6 +20,15 @@ SECTIONS = {
                      "distance"), "3.3"),
     "perceptron": "3.5.1", "rbf": "3.5.2", "linear": "3.5.3",
 }  # fmt: skip
+# What is no pair, and the sections that treat it: as torch has it, or here alone.
+TOPICS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "training": (("backpropagation", "fit", "step", "minibatches", "evaluate"), ("3.1", "4.1", "4.2", "4.3", "4.6")),
+    "losses": (("CrossEntropyLoss", "MSELoss", "KLDivLoss", "HuberLoss"), ("4.4",)),
+    "initialisation": (("xavier_uniform_", "kaiming_uniform_", "trunc_normal_", "orthogonal_"), ("4.2",)),
+    "data": (("digits", "images", "augmentation"), ("3.2", "5")),
+    "scripts": (("train_digits.py", "compare_digits.py", "article_example.py"), ("5",)),
+}
+KINDS = {"modules": ("2.1",), "optimizers": ("3.4",), "schedules": ("4.5",)}
 
 
 @dataclass(frozen=True)
