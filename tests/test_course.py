@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 from pathlib import Path
 
@@ -104,3 +105,15 @@ def test_the_readme_in_chinese_has_the_same_commands_and_links():
     for ours, theirs in zip(*tables, strict=True):
         assert re.findall(r"`([^`]+)`", ours) == re.findall(r"`([^`]+)`", theirs)
         assert set(re.findall(r"\]\(([^)]+)\)", ours)) == set(re.findall(r"\]\(([^)]+)\)", theirs))
+
+
+def test_the_notebook_is_the_first_lesson():
+    """Its cells of code are the page's blocks, which run; its other cells the page's text."""
+    cells = json.loads((ENGLISH / "01_fitting.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    page = (ENGLISH / "01_fitting.md").read_text()
+    assert code == [block.rstrip("\n") for block in fenced(page, "python")]
+    headings = re.findall(
+        r"^#.*$", "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown"), re.M
+    )
+    assert headings == re.findall(r"^#+ .*$", re.sub(r"^```.*?^```$", "", page, flags=re.M | re.S), re.M)
