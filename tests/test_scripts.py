@@ -79,7 +79,7 @@ def test_kullback_and_leiblers_divergence_from_one_hot_rows_is_cross_entropy(tmp
         status, _, errors = run("train_digits", "--backend", backend, "--loss", loss, "--epochs", "3", "--dtype", "float64",
                                 "--runs", str(tmp_path))  # fmt: skip
         assert status == 0, errors
-        folder = tmp_path / f"{number:03d}-train-{backend}"
+        folder = tmp_path / f"{number:03d}-mlp-{backend}"
         assert 0 <= json.loads((folder / "test.json").read_text())["accuracy"] <= 1
         losses = [float(row["loss"]) for row in csv.DictReader((folder / "metrics.csv").read_text().splitlines())]
         assert losses[2] < losses[1] < losses[0]
