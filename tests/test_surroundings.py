@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dlref
-from dlref.verify.oracle.care import FULL, autocast, precision
+from dlref.verify.oracle.care import AT_THE_START, FULL, autocast, precision, set_precision
 
 BACKENDS = torch.backends
 
@@ -39,17 +39,13 @@ SETTINGS = {
 
 @contextlib.contextmanager
 def as_it_was():
-    places = (BACKENDS, BACKENDS.cudnn, BACKENDS.mkldnn, BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn,
-              BACKENDS.mkldnn.matmul)  # fmt: skip
-    before, sums = [p.fp32_precision for p in places], BACKENDS.cuda.matmul.allow_fp16_reduced_precision_reduction
+    """As torch begins, whatever ran before; afterwards as before."""
+    before = precision()
+    set_precision(AT_THE_START)
     try:
         yield
     finally:
-        BACKENDS.cudnn.allow_tf32 = True
-        older("highest")
-        for place, value in zip(places, before, strict=True):
-            place.fp32_precision = value
-        BACKENDS.cuda.matmul.allow_fp16_reduced_precision_reduction = sums
+        set_precision(before)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
