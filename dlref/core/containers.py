@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .in_place import held, watching
 from .modes import graphless
 from .module import Manual, vjp_of
-from .pullback import Pullback, _spending
+from .pullback import Pullback, spent
 
 
 class Sequential(Manual, nn.Sequential):
@@ -60,11 +60,11 @@ def chain(pullbacks: list[Pullback]) -> Pullback:
 
     @graphless
     def pullback(dy: Any = None, needs: tuple[bool, ...] | None = None) -> tuple:
-        wanted, spent = needs is None or any(needs), _spending.get()
+        wanted, once = needs is None or any(needs), spent()
         # Where nobody wants the input's gradient, the chain ends at the first layer that learns.
         first = 0 if wanted else next((i for i, trained in enumerate(trains) if trained), len(pullbacks))
         for i in range(len(trains) - 1, first - 1, -1):
-            pull = pullbacks.pop() if spent else pullbacks[i]
+            pull = pullbacks.pop() if once else pullbacks[i]
             dy = (pull(dy) if i > first or wanted else pull(dy, needs=(False,)))[0]
             del pull
         return (dy if wanted else None,)

@@ -43,10 +43,20 @@ _again: ContextVar[bool] = ContextVar("again", default=False)
 
 def again() -> bool:
     """Whether a call is computed a second time: what it changed beside its output, it has changed already."""
-    return (CONTEXT_IN_GRAPHS or not torch.compiler.is_compiling()) and _again.get()
+    return _told(_again)
+
+
+def _told(variable: ContextVar[bool]) -> bool:
+    """A context variable's value; False in a graph that is compiled where Dynamo cannot read it."""
+    return (CONTEXT_IN_GRAPHS or not torch.compiler.is_compiling()) and variable.get()
 
 
 _spending: ContextVar[bool] = ContextVar("spending", default=False)
+
+
+def spent() -> bool:
+    """Whether a chain's pullback is called once, and frees as it goes."""
+    return _told(_spending)
 
 
 class spending:
