@@ -36,6 +36,15 @@ else:
     Extended = object
 
 
+def traced(module: nn.Module) -> torch.fx.GraphModule:
+    """The module as a graph that needs no class of ours; without types, which torch before 2.15 cannot pickle as texts."""
+    graph = torch.fx.symbolic_trace(module)
+    for node in graph.graph.nodes:
+        node.type = None
+    graph.recompile()
+    return graph
+
+
 class ToOnnx(Extended):
     """Mixin of the estimators that have an export_torch."""
 
@@ -79,7 +88,7 @@ class Exports(ToOnnx):
             layers += [nn.Sigmoid()] if self.n_outputs_ > 1 else _two_classes(layers.pop())
         else:
             if self.out_activation_ == "exp":
-                layers.append(torch.fx.symbolic_trace(_Exp()))
+                layers.append(traced(_Exp()))
             if self.n_outputs_ == 1 and is_regressor(self):
                 layers.append(nn.Flatten(0))  # predict's (N,)
         return nn.Sequential(*layers)

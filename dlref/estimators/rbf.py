@@ -30,6 +30,7 @@ from ..builtin.composed import KERNELS, radial
 from ..models import least_squares, rbf_network
 from .backpropagation import NUMBERS, Backpropagation
 from .common import dense, namespace, parameters, tensor_of
+from .export import traced
 from .mlp import ABOUT, CLASS_WEIGHT, HIDDEN, MLPClassifier, MLPRegressor
 
 SCALE = 2.0  # of the width "auto": neighbouring units overlap, so that what lies between the centres is smooth
@@ -144,7 +145,7 @@ class Radial(Backpropagation):
         if self.out_activation_ == "clip":
             layers.append(Clip(self._label_binarizer.y_type_))
         # What is not torch.nn's becomes a graph of torch's functions.
-        return nn.Sequential(*(torch.fx.symbolic_trace(m) if isinstance(m, (Units, Clip)) else m for m in layers))
+        return nn.Sequential(*(traced(m) if isinstance(m, (Units, Clip)) else m for m in layers))
 
     # --- centres and widths -----------------------------------------------------------------------------------------
 
