@@ -192,3 +192,45 @@ def test_the_version(capfd):
 ])  # fmt: skip
 def test_a_list_without_brackets(given, taken):
     assert listed(given) == taken
+
+
+@LIGHTNING
+@pytest.mark.filterwarnings("ignore:Total length of")  # Lightning asks whether the empty part was meant
+def test_a_part_that_is_empty_is_not_drawn(tmp_path, capfd):
+    main(
+        [
+            *FIT,
+            "--runs",
+            str(tmp_path),
+            "--data.validation",
+            "0",
+            "--data.test",
+            "0",
+            "--checkpoint.monitor",
+            "train_loss",
+        ]
+    )
+    left = {path.name for path in (tmp_path / "001-mlp-manual").iterdir()}
+    assert {"weights.png", "curves.png"} <= left and not left & {"confusion.png", "mistakes.png"}
+    with pytest.raises(SystemExit) as ended:
+        main(["plot", str(tmp_path / "001-mlp-manual")])
+    assert ended.value.code == 2 and "it is empty (data.test 0)" in capfd.readouterr().err
+
+
+@LIGHTNING
+def test_predictions_of_somebody_elses_data_and_of_a_part(tmp_path):
+    import lightning
+
+    from dlref.lightning import Classifier, DigitsDataModule
+
+    module, digits = Classifier(), DigitsDataModule()
+    loader = digits.test_dataloader()
+    for data, header, rows in ((loader, ["predicted", "p0"], 360), (digits, ["true", "predicted"], 360)):
+        trainer = lightning.Trainer(
+            accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
+        )
+        found = trainer.predict(module, data)
+        lines = list(csv.reader(module.save_predictions(tmp_path, found).read_text().splitlines()))
+        assert lines[0][:2] == header and len(lines) == rows + 1
+    lines = list(csv.reader(module.save_predictions(tmp_path, [found[0][:7]]).read_text().splitlines()))
+    assert [int(line[0]) for line in lines[1:]] == digits.split.test.tensors[1][:7].tolist()

@@ -1,4 +1,4 @@
-"""What users call, on the device of `pytest --device`: compare, check, convert, one graph, estimators, Lightning."""
+"""What users call, on the device of `pytest --device`: compare, check, convert, one graph, estimators."""
 
 from __future__ import annotations
 

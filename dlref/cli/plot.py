@@ -29,16 +29,15 @@ def main(command: str, arguments: list[str]) -> None:
     module, data = (made(config[part], part) for part in ("model", "data"))
     if not hasattr(module, "plots"):
         raise ValueError(f"the run must be a classifier's or an autoencoder's, it is of {type(module).__name__}")
+    if not len(data.split.test):
+        raise ValueError("the run's test part must hold what is drawn, it is empty (data.test 0)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
                                     enable_model_summary=False)  # fmt: skip
     module.load_state_dict(lightning_modules.runs.CheckpointIO().load_checkpoint(path, "cpu")["state_dict"])
     module.trainer, trainer.datamodule = trainer, data  # type: ignore[attr-defined]
-    before = {file: file.stat().st_mtime_ns for file in folder.glob("*.png")}
-    module.plots(folder)
-    new = sorted(f.name for f in folder.glob("*.png") if before.get(f) != f.stat().st_mtime_ns)
-    print(f"wrote {folder}/: {', '.join(new)}, of {path.name}")
+    print(f"wrote {folder}/: {', '.join(drawn.name for drawn in module.plots(folder))}, of {path.name}")
 
 
 def configuration(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from torch import Tensor
 from .. import builtin, data
 
 Pair = tuple[Tensor, Tensor]
+# How the worked example trains its network.
+EXAMPLE: dict[str, Any] = {"lr": 0.01, "batch_size": 200, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 CEILING = 1e3  # what a loss counts that has grown beyond it, or is no number any more
 
 

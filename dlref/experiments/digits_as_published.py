@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import models
 from .base import Experiment, Found, Rule
-from .common import accuracy, bars, digits, labelled, made, train
+from .common import EXAMPLE, accuracy, bars, digits, labelled, made, train
 
 PUBLISHED = 0.9634
 
@@ -40,18 +40,7 @@ class DigitsAsPublished(Experiment):
         found, losses = {}, {}
         for name, pair in (("as printed", everything), ("as it should be run", rest)):
             network = made(seed, models.mlp, ns, 64, 128, 10)
-            losses[name] = train(
-                ns,
-                network,
-                pair,
-                lr=0.01,
-                epochs=epochs,
-                batch_size=200,
-                seed=seed,
-                momentum=0.9,
-                nesterov=True,
-                weight_decay=1e-4,
-            )
+            losses[name] = train(ns, network, pair, epochs=epochs, seed=seed, **EXAMPLE)
             found[name] = accuracy(network, test)
         near = nearest(rest, test)
         numbers = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import models
 from .base import Experiment, Found, Rule
-from .common import accuracy, bars, digits, labelled, made, ratio, train, value
+from .common import EXAMPLE, accuracy, bars, digits, labelled, made, ratio, train, value
 
 SCALES = {"nothing": None, "all pixels": "global", "each pixel": "feature", "each image": "global"}
 
@@ -35,18 +35,7 @@ class Standardisation(Experiment):
             if name == "each image":
                 data, test = by_image(data), by_image(test)
             network = made(seed, models.mlp, ns, 64, 128, 10)
-            ends[name] = train(
-                ns,
-                network,
-                data,
-                lr=0.01,
-                epochs=epochs,
-                batch_size=200,
-                seed=seed,
-                momentum=0.9,
-                nesterov=True,
-                weight_decay=1e-4,
-            )[-1]
+            ends[name] = train(ns, network, data, epochs=epochs, seed=seed, **EXAMPLE)[-1]
             errors[name] = 1 - accuracy(network, test)
             losses.append(value(ns, network, test))
         numbers = {

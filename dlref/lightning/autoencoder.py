@@ -82,10 +82,11 @@ class Autoencoder(Learner):
     def save_predictions(self, folder: Path, predictions: list[Tensor]) -> Path:
         return self.picture(folder)
 
-    def plots(self, folder: Path) -> None:
+    def plots(self, folder: Path) -> list[Path]:
         """codes.png: the test images' codes by class."""
         x, y = self.trainer.datamodule.split.test.tensors  # type: ignore[attr-defined]
-        draw_codes(folder / "codes.png", self.encode(x.to(self.device, self.dtype)), y, int(y.max()) + 1)
+        codes = self.encode(x.to(self.device, self.dtype))
+        return [draw_codes(folder / "codes.png", codes, y, int(y.max()) + 1)]
 
     def picture(self, folder: Path) -> Path:
         """Draw reconstructions.png of the data module's first test images."""

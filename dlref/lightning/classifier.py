@@ -111,11 +111,13 @@ class Classifier(Learner):
         x, y = self._part(stage)
         draw_classifier(folder, self.network, x, y, self._scores(x), stage)
 
-    def plots(self, folder: Path) -> None:
+    def plots(self, folder: Path) -> list[Path]:
         """activations.png and boundaries.png: of the test part by layer, and in the plane."""
         x, y = self._part("test")
-        draw_activations(folder / "activations.png", self.network, x.to(self.device))
-        draw_boundaries(folder / "boundaries.png", self._scores, x, y, self.hp.classes)
+        return [
+            draw_activations(folder / "activations.png", self.network, x.to(self.device)),
+            draw_boundaries(folder / "boundaries.png", self._scores, x, y, self.hp.classes),
+        ]
 
     def _part(self, stage: str) -> tuple[Tensor, Tensor]:
         return getattr(self.trainer.datamodule.split, stage).tensors  # type: ignore[attr-defined]
@@ -130,11 +132,16 @@ class Classifier(Learner):
         return torch.cat(found)
 
     def save_predictions(self, folder: Path, predictions: list[Tensor]) -> Path:
-        """predictions.csv: the true class, the predicted one and the probability of each class, a line a sample."""
-        path = folder / "predictions.csv"
+        """predictions.csv: the true class, the predicted one and the probability of each class, a line a sample.
+
+        The true one of the data modules here; of somebody else's it is not known.
+        """
+        path, rows = folder / "predictions.csv", torch.cat(predictions)
+        known = hasattr(getattr(self.trainer, "datamodule", None), "split")
+        true = [[y] for y in self._part("test")[1][: len(rows)].tolist()] if known else [[]] * len(rows)
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["true", "predicted", *(f"p{i}" for i in range(self.hp.classes))])
-            for true, row in zip(self._part("test")[1].tolist(), torch.cat(predictions), strict=True):
-                writer.writerow([true, int(row.argmax()), *(f"{p:.6g}" for p in row.tolist())])
+            writer.writerow([*(["true"] if known else []), "predicted", *(f"p{i}" for i in range(self.hp.classes))])
+            for first, row in zip(true, rows, strict=True):
+                writer.writerow([*first, int(row.argmax()), *(f"{p:.6g}" for p in row.tolist())])
         return path

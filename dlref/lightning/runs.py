@@ -115,7 +115,8 @@ class Pictures(lightning.Callback):
     """The learning curves and what the module draws of itself, in the run's folder and on TensorBoard."""
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if (folder := run_folder(trainer)) is not None and (metrics := folder / "metrics.csv").exists():
+        folder = run_folder(trainer)
+        if folder is not None and trainer.is_global_zero and (metrics := folder / "metrics.csv").exists():
             with metrics.open(newline="") as file:
                 draw_curves(folder / "curves.png", list(csv.DictReader(file)), folder.name)
         self._of_module(trainer, module, "validation")
@@ -126,7 +127,8 @@ class Pictures(lightning.Callback):
     @staticmethod
     def _of_module(trainer: Any, module: Any, stage: str) -> None:
         folder = run_folder(trainer)
-        if folder is not None and hasattr(module, "pictures") and hasattr(trainer.datamodule, "split"):
+        drawn = folder is not None and trainer.is_global_zero and hasattr(trainer.datamodule, "split")
+        if drawn and hasattr(module, "pictures"):
             module.pictures(folder, stage)
 
     def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:

@@ -16,12 +16,13 @@ def draw_classifier(
 ) -> list[str]:
     """confusion.png, mistakes.png and weights.png of images x, their classes y and the network's scores (N, classes).
 
-    part: the images' name, as "test". Returns the files' names.
+    part: the images' name, as "test"; where it has none, the weights alone are drawn. Returns the files' names.
     """
-    part, classes = f"{part} part:", scores.shape[1]
-    made = [
-        draw_confusion(folder / "confusion.png", y, scores.argmax(1), classes, part),
-        draw_mistakes(folder / "mistakes.png", x, y, scores, part),
-        draw_first_weights(folder / "weights.png", network),
-    ]
-    return [path.name for path in made]
+    made = [draw_first_weights(folder / "weights.png", network)]
+    if len(x):
+        part, classes = f"{part} part:", scores.shape[1]
+        made += [
+            draw_confusion(folder / "confusion.png", y, scores.argmax(1), classes, part),
+            draw_mistakes(folder / "mistakes.png", x, y, scores, part),
+        ]
+    return sorted(path.name for path in made)

@@ -103,7 +103,7 @@ def plain(value: Any) -> bool:
     return value is inspect.Parameter.empty or isinstance(value, (bool, int, float, str, type(None))) or value == ()
 
 
-def names_of(space: Any, name: str) -> list[str]:
+def names_of(space: Any) -> list[str]:
     public = getattr(space, "__all__", None) or [n for n in vars(space) if not n.startswith("_")]
     return sorted(n for n in public if callable(getattr(space, n, None)) and ours(getattr(space, n)))
 
@@ -116,7 +116,7 @@ def of_space(name: str) -> str:
     """Every public name of a namespace that is defined here."""
     space, every = importlib.import_module(name), pairs()
     out = [f"# {name}\n", markdown(space.__doc__)]
-    for n in names_of(space, name):
+    for n in names_of(space):
         value = getattr(space, n)
         kind = "class" if isinstance(value, type) else "function"
         more = (
