@@ -49,6 +49,8 @@ OPTIMIZERS = {
                          "growth_factor": 7.3, "backoff_factor": 0.3, "growth_interval": 2}], ids=str)  # fmt: skip
 def test_two_hundred_steps_with_overflows(optimizer, options, clip):
     """Same optimizer on both sides: parameters to the bit, and every scale. The third lets the scale itself overflow."""
+    if DEVICE.type == "cuda" and options.get("init_scale", 0.0) > 2.0**100:
+        pytest.skip("torch's check looks at gradients in float64 as if they were of float32 there")
     make = OPTIMIZERS[optimizer](builtin)
     ours, theirs = (trained(namespace, make, 200, clip, **options) for namespace in BOTH)
     assert ours[0] == theirs[0] and len(set(ours[0])) > 1
@@ -69,6 +71,8 @@ def test_with_optimizers_by_hand(optimizer):
 @pytest.mark.parametrize("scale", [1.0, 3.0, 65536.0, 1e-30])
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_unscaled_gradients_to_the_bit(dtype, scale):
+    if DEVICE.type == "cuda" and dtype == torch.bfloat16:
+        pytest.skip("torch has no such kernel there")
     found = []
     for namespace in BOTH:
         p = torch.nn.Parameter(torch.zeros(50, 3, dtype=dtype))

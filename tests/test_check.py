@@ -191,7 +191,7 @@ def test_one_wrong_line_is_one_finding():
         def backward(ctx, dy):
             return 1.5 * dy * torch.sigmoid(ctx.saved_tensors[0])
 
-    report = check(Wrong.apply, "silu", dtypes=["float32"], isolate=True)
+    report = check(Wrong.apply, "silu", dtypes=["float32"], isolate=DEVICE.type == "cpu")
     assert {f.kind for f in report.findings} == {"gradient"}, str(report)
     assert report.beyond["torch.compile"] == report.beyond["autocast"] == "right"
 

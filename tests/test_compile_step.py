@@ -9,6 +9,7 @@ import warnings
 import pytest
 import torch
 from harness import quietly
+from placed import DEVICE
 from test_manual import Seen
 from test_models import CASES, data
 
@@ -277,8 +278,9 @@ def test_gives_up(why, backend):
     told = [str(w.message) for w in told if "ordinary" in str(w.message)]
     assert step.ordinary and len(told) == 1 and "\n" not in told[0], told
     expected, reference, *_ = trained(ordinary(), *case)
-    assert torch.equal(errors, expected)
-    assert all(map(torch.equal, network.parameters(), reference.parameters()))
+    same = torch.equal if DEVICE.type == "cpu" else torch.allclose  # elsewhere rows are added up in any order
+    assert same(errors, expected)
+    assert all(map(same, network.parameters(), reference.parameters()))
 
 
 def test_a_graph_that_stops_on_its_way():

@@ -491,7 +491,7 @@ def test_fit_centers_with_weights():
     w = np.r_[np.ones(30), np.zeros(30)]
     for ns in (manual, builtin):
         layer = ns.nn.RBF(2, 30, dtype=torch.float64).fit_centers(X, weight=w)
-        np.testing.assert_allclose(np.sort(layer.centers.detach(), 0), np.sort(X[:30], 0), atol=1e-12)
+        np.testing.assert_allclose(np.sort(layer.centers.detach().cpu(), 0), np.sort(X[:30].cpu(), 0), atol=1e-12)
         a, b = (
             ns.nn.RBF(2, 5, dtype=torch.float64).fit_centers(x) for x in (X, scipy.sparse.csr_array(X.cpu().numpy()))
         )

@@ -6,6 +6,7 @@ import io
 
 import pytest
 import torch
+from placed import DEVICE
 from test_optim import (
     RULES,
     assert_same,
@@ -150,11 +151,13 @@ def test_under_inference_mode():
 @pytest.mark.parametrize("name", ["SGD", "Adam", "Adagrad"])
 def test_the_gradient_scaler_of_mixed_precision(name):
     """Fused optimizers undo the loss scale themselves, and skip a step whose gradients overflowed."""
+    if name == "Adagrad" and DEVICE.type != "cpu":
+        pytest.skip("torch has no such kernel there")
     results = []
     for namespace, flat in ((optim, True), (torch.optim, False)):
         model = network(torch.float32, flat)
         optimizer = getattr(namespace, name)(model.parameters(), lr=0.1, fused=True)
-        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        scaler = torch.amp.GradScaler(DEVICE.type, init_scale=1024.0)
         for factor in (1.0, float("inf"), 2.0):
             x = torch.linspace(-1, 1, 6).reshape(2, 3)
             optimizer.zero_grad()

@@ -301,7 +301,7 @@ def test_accumulation_is_the_mean_over_the_batches_and_clipping_bounds_it():
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     loader = DigitsDataModule(batch_size=200).train_dataloader()
     for x, y in loader:  # 7 batches: one update
-        (builtin.nn.CrossEntropyLoss()(plain(x.double()), y) / 7).backward()
+        (builtin.nn.CrossEntropyLoss()(plain(x.to(plain[0].weight)), y.to(plain[0].weight.device)) / 7).backward()
     torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
     optimizer.step()
     for a, b in zip(module.network.parameters(), plain.parameters(), strict=True):

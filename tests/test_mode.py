@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from placed import DEVICE
 from test_manual import ALLOWED
 from torch import Tensor
 
@@ -170,7 +171,7 @@ def test_what_falls_to_torch():
     class Quiet(torch.Tensor):
         pass
 
-    generator = lambda: torch.Generator().manual_seed(1)  # noqa: E731
+    generator = lambda: torch.Generator(DEVICE).manual_seed(1)  # noqa: E731
     with dlref.manual_mode():
         assert torch.relu(sparse).is_sparse and torch.relu(quantised).is_quantized and torch.relu(nested).is_nested
         assert F.relu(x.as_subclass(Loud)) == "loud" and torch.sigmoid(x.as_subclass(Loud)) == "loud"

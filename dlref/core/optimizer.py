@@ -90,9 +90,9 @@ class Manual(torch.optim.Optimizer):
     @staticmethod
     def number(scalar: Tensor, group: Group) -> Any:
         """The number itself; a tensor where it must not become a constant of a captured graph."""
-        if group.get("capturable"):
-            return scalar
-        return scalar.item() if concrete(scalar) else scalar.to(finest(scalar.device))  # as exact as the number itself
+        if concrete(scalar) and not group.get("capturable"):
+            return scalar.item()
+        return scalar.to(finest(scalar.device))  # as exact as the number itself
 
     @staticmethod
     def times(scalar: Tensor, factor: Any) -> Tensor:

@@ -174,7 +174,7 @@ class Backpropagation(Stochastic, Exports, Extended):
     def _initial_rest(self, dtype: np.dtype) -> list[np.ndarray]:
         """What the parameters beside the affine layers' begin as."""
         _, others = self._parameters(self._layers(namespace(self.backend)))
-        return [p.detach().numpy().astype(dtype) for p in others[len(self.intercepts_) :]]
+        return [p.detach().cpu().numpy().astype(dtype) for p in others[len(self.intercepts_) :]]
 
     def _fit_lbfgs(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *unused: Any) -> None:
         if self.dropout:

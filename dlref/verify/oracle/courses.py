@@ -263,7 +263,7 @@ def objective(params: list[Tensor], sign: int) -> Any:
     slopes = [p.grad for p in params]
 
     def closure() -> Tensor:
-        error = params[0].real.new_zeros(())
+        error = torch.zeros((), dtype=params[0].real.dtype, device=params[0].device)
         for p, g in zip(params, slopes, strict=True):
             if g is not None:
                 q, c = p.detach(), torch.linspace(0.5, 3, p.numel(), dtype=error.dtype, device=p.device).view(p.shape)
