@@ -52,6 +52,7 @@ SLOW = {
     "test_course": "test_blocks_run_and_print_what_is_beside_them",
     "test_crossing": "test_options_meet test_options_of_modules_meet",
     "test_device": "test_compare_and_check",
+    "test_docstrings": "test_a_name_says_what_it_is",
     "test_domain": (
         "test_a_function_says_where test_a_wrong_expression_is_told_in_one_line "
         "test_modules_optimizers_and_schedules test_the_command_line test_the_pytest_plug_in"
