@@ -39,7 +39,11 @@ SPACES = {
 TOGETHER = {"dlref.manual.optim", "dlref.manual.optim.lr_scheduler", "dlref.manual.init"}
 # What computes nothing, takes no tensor, or is nobody's: too plain to have been written first by someone.
 NO_EQUATION = {"Manual", "SequentialLR", "parameters_to_vector", "vector_to_parameters"}
-NO_SHAPE = (
+NO_SHAPE = {"Manual", "by_one_gradient", "module_named", "optional", "activations"}
+NO_SOURCE = {"Identity", "Manual", "MeanOver", "clip_grad_value_", "constant_", "eye_", "flatten", "get_total_norm",
+             "normal_", "normalize", "one_hot", "ones_", "pad", "parameters_to_vector", "tanhshrink", "threshold", "unflatten",
+             "uniform_", "vector_to_parameters", "zeros_"}  # fmt: skip
+SHAPE = (
     r"\(\*?(?:N|n|C|D|L|S|T|in|out|samples|batch|n_samples|x)?[,)]|[Aa]ny (?:shape|number of dim)|one shape|utput as"
     r"|(?<!where )a number\b"
 )

@@ -154,7 +154,9 @@ def _of_sklearn(name: str, description: str) -> Callable[..., Split]:
 iris = _of_sklearn("iris", "150 flowers, x (N, 4) in cm, 3 classes. Fisher 1936 (Annals of Eugenics 7).")
 wine = _of_sklearn("wine", "178 wines, x (N, 13), 3 classes. Aeberhard & Forina 1992 (UCI).")
 breast_cancer = _of_sklearn("breast_cancer", "569 samples, x (N, 30), 2 classes. Street et al. 1993 (SPIE 1905).")
-diabetes = _of_sklearn("diabetes", "442 patients, x (N, 10), values y (N, 1). Efron et al. 2004 (Annals of Statistics 32).")
+diabetes = _of_sklearn(
+    "diabetes", "442 patients, x (N, 10), values y (N, 1). Efron et al. 2004 (Annals of Statistics 32)."
+)
 
 
 @optional()

@@ -74,5 +74,8 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
 
 @parameters(**OWN)
 class MLPRegressor(Backpropagation, neural_network.MLPRegressor):
-    __doc__ = "scikit-learn's MLPRegressor (which see), by torch: on every device, by hand or by autograd. Hinton 1989." + ABOUT
+    __doc__ = (
+        "scikit-learn's MLPRegressor (which see), by torch: on every device, by hand or by autograd. Hinton 1989."
+        + ABOUT
+    )
     _parameter_constraints: dict = {**neural_network.MLPRegressor._parameter_constraints, **OWN_CONSTRAINTS}
