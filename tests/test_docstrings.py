@@ -34,6 +34,8 @@ SPACES = {
     "dlref.estimators": "shapes source",
     "dlref.samples": "",
     "dlref.bench": "",
+    "dlref.pictures": "",
+    "dlref.experiments": "",
 }
 # Where the namespace's own docstring gives the shapes or units of all its names.
 TOGETHER = {"dlref.manual.optim", "dlref.manual.optim.lr_scheduler", "dlref.manual.init"}
