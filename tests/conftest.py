@@ -100,7 +100,7 @@ SLOW = {
         "test_autoencoders_against_principal_components test_networks_on_splits"
     ),
     "test_site": (
-        "test_equations_are_mathml test_every_pair_has_its_anchor "
+        "test_each_section_of_the_article_is_treated test_equations_are_mathml test_every_pair_has_its_anchor "
         "test_nothing_is_asked_of_a_network_and_no_link_is_broken"
     ),
     "test_startup": "test_everything_with_torch_alone test_names_are_the_functions_whatever_is_imported_first",

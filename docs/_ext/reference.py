@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import tables
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -189,6 +190,7 @@ def generate(app: Sphinx) -> None:
     written(folder / "experiments", ((name, of_experiment(name)) for name in EXPERIMENTS))
     toc = "```{{toctree}}\n:maxdepth: 1\n\n{}\n```\n"
     written(folder, [
+        ("sections", tables.sections()), ("changes", tables.changes()), ("devices", tables.devices()),
         ("pairs/index", "# Pairs\n\nEvery concept by its family: definition, gradient, module, kernel, and torch's own.\n\n"
          + toc.format("\n".join([*sorted(families), *others()]))),
         ("experiments/index", "# Experiments\n\nWhat the article claims, put to the test over several seeds, by hand and by "
