@@ -38,7 +38,7 @@ SLOW = {
         "test_a_change_is_one_finding_and_hides_none "
         "test_modules_pass test_optimizers_and_schedules_pass test_other_names_and_fewer_options "
         "test_other_styles_are_not_accused test_planted_errors_are_found test_rows_beyond_sixteen_bits "
-        "test_the_command test_the_pytest_plug_in_and_the_readme_as_pasted test_the_readmes_kernel_without_a_term "
+        "test_the_command test_the_pytest_plug_in_and_the_page_as_pasted test_the_pages_kernel_without_a_term "
         "test_what_is_right_passes"
     ),
     "test_classics": "test_the_mistakes_are_bounded",

@@ -157,13 +157,14 @@ def figure(found: dict[str, Any]) -> str:
 
 
 def gallery() -> str:
-    """The table of all claims and verdicts."""
-    rows = ["| section | claim | verdict |", "| --- | --- | --- |"]
+    """A card a claim, in the article's order: the picture, the verdict, the claim."""
+    cards = []
     for name in EXPERIMENTS:
         verdict = json.loads((RESULTS / name / "result.json").read_text())["verdict"]
         tried = experiment(name)
-        rows.append(f"| {tried.section} | [{prose(tried.claim)}]({name}.md) | {verdict} |")
-    return "\n".join(rows)
+        cards.append(f":::{{container}} card\n[![{name}](../../experiments/{name}/{name}.png)]({name}.md)\n\n"
+                     f"[{prose(tried.claim)}]({name}.md)\n\nSection {tried.section}: **{verdict}**\n:::")  # fmt: skip
+    return "::::{container} gallery\n" + "\n".join(cards) + "\n::::"
 
 
 def written(folder: Path, pages: Iterable[tuple[str, str]]) -> None:
