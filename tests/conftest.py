@@ -33,6 +33,7 @@ SLOW = {
         "test_estimators_are_fitted_to_the_same_losses_and_compared_with_scikit_learns "
         "test_the_command_writes_what_it_measured"
     ),
+    "test_blocks": "test_commands test_commands_that_are_not_run_have_their_options test_python",
     "test_calls": "test_tensor_arguments_are_known test_wrong_arguments",
     "test_check": (
         "test_a_change_is_one_finding_and_hides_none "
@@ -49,7 +50,6 @@ SLOW = {
     "test_closure": "test_lbfgs_searches_among_waves_as_torch_does test_lbfgs_searches_as_torch_does",
     "test_compare": "test_pairs_agree test_what_is_wrong_departs",
     "test_compile_step": "test_compiled test_every_model test_every_optimizer test_modes_and_versions test_schedules",
-    "test_course": "test_blocks_run_and_print_what_is_beside_them",
     "test_crossing": "test_options_meet test_options_of_modules_meet",
     "test_device": "test_compare_and_check",
     "test_docstrings": "test_a_name_says_what_it_is",
@@ -196,7 +196,7 @@ def pytest_terminal_summary(terminalreporter):
 def idx(path: Path, values: torch.Tensor) -> None:
     """An IDX file as MNIST's are: magic number, sizes, bytes."""
     header = struct.pack(f">{1 + values.dim()}i", 0x0800 + values.dim(), *values.shape)
-    path.write_bytes(header + values.to(torch.uint8).numpy().tobytes())
+    path.write_bytes(header + values.to(torch.uint8).cpu().numpy().tobytes())
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def directory(tmp_path, monkeypatch):
     lists = {"train_list": [f"data_batch_{i}" for i in range(1, 6)], "test_list": ["test_batch"]}
     for attribute, names in lists.items():
         for name in names:
-            content = {"data": draw(50, 3072).to(torch.uint8).numpy(), "labels": list(range(10)) * 5}
+            content = {"data": draw(50, 3072).to(torch.uint8).cpu().numpy(), "labels": list(range(10)) * 5}
             (folder / name).write_bytes(pickle.dumps(content))
         sums = [[name, hashlib.md5((folder / name).read_bytes()).hexdigest()] for name in names]
         monkeypatch.setattr(torchvision.datasets.CIFAR10, attribute, sums)

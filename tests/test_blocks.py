@@ -94,7 +94,9 @@ def commands(page: str) -> list[str]:
     for block in re.findall(r"(?:^|\n\n)((?:    .*\n)+)", FENCE.sub("", PAGES[page])):
         lines += [line.strip() for line in block.splitlines()]
     programs = ("dlref", "python", "pip", "pytest", "ruff", "mypy", ".ci/", "echo", "export", "tensorboard")
-    found = [part.strip() for line in lines if line.startswith(programs) for part in line.partition("  #")[0].split("&&")]
+    found = [
+        part.strip() for line in lines if line.startswith(programs) for part in line.partition("  #")[0].split("&&")
+    ]
     return [part for part in found if part != "mypy"]
 
 
@@ -107,11 +109,12 @@ def of_a_card(command: str) -> bool:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
-def test_python(page):
+def test_python(page, tmp_path, monkeypatch):
     """Each block in its order, in one namespace; a quotation of the source is in the source."""
     if page in OF_THE_NEWEST and compat.TORCH != compat.NEWEST:
         pytest.skip("the page is of the newest torch")
     pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     space = {"__name__": "page"}
     with mock.patch.dict(OPS), mock.patch.dict(COUNTERPARTS), mock.patch.dict(vars(dlref)):
@@ -126,7 +129,9 @@ def test_python(page):
             with contextlib.redirect_stdout(printed):
                 exec(compile(block, f"{page}, block {number}", "exec"), space)
             assert printed.getvalue().splitlines() == said(block), f"{page}, block {number}"
-            assert len(said(block)) == len(re.findall(r"^print\(", block, re.M)), f"{page}, block {number}: a print alone"
+            assert len(said(block)) == len(re.findall(r"^print\(", block, re.M)), (
+                f"{page}, block {number}: a print alone"
+            )
 
 
 def absent(block: str) -> list[str]:
@@ -154,7 +159,9 @@ def test_commands(command, tmp_path):
     for name in ("scripts", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "kernels.py").write_text(blocks("docs/check.md", "python")[0])
-    line = re.sub(r"^(python|dlref)\b", lambda m: {"python": sys.executable}.get(m[1], f"{sys.executable} -m dlref"), command)
+    line = re.sub(
+        r"^(python|dlref)\b", lambda m: {"python": sys.executable}.get(m[1], f"{sys.executable} -m dlref"), command
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stdout + done.stderr
@@ -182,7 +189,9 @@ def test_commands_that_are_not_run_have_their_options(command):
     program = " ".join(words[:2])
     if program.startswith("dlref --") or "COMMAND" in program:
         pytest.skip("is of every command")
-    text = help_of(program) + ("--data-dir --download" if program == "dlref fit" else "")  # which stand for --data.data_dir, ...
+    text = help_of(program) + (
+        "--data-dir --download" if program == "dlref fit" else ""
+    )  # which stand for --data.data_dir, ...
     for option in (word.partition("=")[0] for word in words[2:] if word.startswith("--")):
         known = option.replace("_", "-") in text.replace("_", "-") or f"--{option[2:].partition('.')[0]}." in text
         assert known, f"{program} has no {option}"

@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from dlref.core import compat
 from dlref.experiments import NAMES as EXPERIMENTS
 from dlref.samples import NAMES
 
@@ -66,13 +64,3 @@ def test_each_section_of_the_article_is_treated(site):
         assert "experiments/" in tried or "pairs/" in pairs or "<code" in pairs, section
     listed = re.findall(r'href="experiments/(\w+)\.html"', "".join(cell for row in cells.values() for cell in row))
     assert sorted(listed) == sorted(EXPERIMENTS)
-
-
-@pytest.mark.skipif(compat.TORCH != compat.NEWEST, reason="the page is of the newest torch")
-def test_what_torch_has_wrong():
-    """The page's blocks, in their order."""
-    text = (ROOT / "docs/torch.md").read_text()
-    torch.manual_seed(0)
-    space: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", text, re.S):
-        exec(compile(block, "docs/torch.md", "exec"), space)

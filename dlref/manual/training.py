@@ -163,7 +163,7 @@ def minibatches(data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[
 
 def order(samples: int, seed: int, epoch: int) -> Tensor:
     """A random order (samples,) that seed and epoch alone decide: a training that is continued sees the same batches."""
-    return torch.randperm(samples, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
+    return torch.randperm(samples, device="cpu", generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
 
 
 @torch.no_grad()
