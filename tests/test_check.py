@@ -469,6 +469,13 @@ def test_the_report(tmp_path, capfd):
     page = (tmp_path / "index.html").read_text()
     assert page.count("<tbody") == 2 and "<math" in page and page.count("<svg") == 3 and "0</b>depart" in page
     assert not re.search(r"(src|href)=\"https?:", page), "the page must need no network"
-    with pytest.raises(SystemExit) as ended:
-        main(["report", "linear", "--out", str(tmp_path)])
-    assert ended.value.code == 2 and "nothing is overwritten" in capfd.readouterr().err
+    for arguments, told in (([], "nothing is overwritten"), (["--site", "nowhere"], "sphinx")):
+        folder = tmp_path / "other" if arguments else tmp_path
+        with pytest.raises(SystemExit) as ended:
+            main(["report", "linear", "--out", str(folder), *arguments])
+        assert ended.value.code == 2 and told in capfd.readouterr().err
+    (tmp_path / "site/generated/pairs").mkdir(parents=True)
+    linked = ["--out", str(tmp_path / "linked"), "--site", str(tmp_path / "site")]
+    main(["report", "linear", "softmax", "--dtype", "float32", "--epochs", "0", *linked])
+    links = re.findall(r'<a href="(.*?)">', (tmp_path / "linked/index.html").read_text())
+    assert links == ["../site/generated/pairs/linear.html#linear", "../site/generated/pairs/softmax.html#softmax"]

@@ -32,8 +32,8 @@ NETWORKS: dict[str, tuple[bool, Callable[[Any], Any]]] = {
 
 @optional()
 def build(names: Sequence[str], dtypes: Sequence[str] = DTYPES, epochs: int = 20,
-          progress: Callable[[str], None] = lambda what: None) -> str:  # fmt: skip
-    """The page's text."""
+          progress: Callable[[str], None] = lambda what: None, site: str = "") -> str:  # fmt: skip
+    """The page's text. site: where the site stands, as seen from the page; each pair is linked to its place there."""
     from jinja2 import Environment, FileSystemLoader
     from pygments.formatters import HtmlFormatter
 
@@ -58,7 +58,7 @@ def build(names: Sequence[str], dtypes: Sequence[str] = DTYPES, epochs: int = 20
     return environment.get_template("page.html").render(
         rows=rows, dtypes=dtypes, curves=curves, light=colours(light), dark=colours(dark), torch=torch.__version__,
         machine=f"{platform.machine()}, {platform.system()}", samples=sum(c.samples for c in compared),
-        values=sum(c.values for c in compared), departures=sum(len(c.departures) for c in compared),
+        site=site.rstrip("/"), values=sum(c.values for c in compared), departures=sum(len(c.departures) for c in compared),
     )  # fmt: skip
 
 
