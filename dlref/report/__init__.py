@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 
@@ -21,6 +22,7 @@ from ..verify.compare import Comparison, compare
 from ..verify.pairs import Pair, pairs
 
 DTYPES = ("float64", "float32", "bfloat16")
+MATHML = "http://www.w3.org/1998/Math/MathML"
 BINS = range(-6, 7)  # of the histogram: powers of two of a unit of rounding
 # name: (whether its input is an image, the network of a namespace)
 NETWORKS: dict[str, tuple[bool, Callable[[Any], Any]]] = {
@@ -105,10 +107,17 @@ def highlighted(code: str) -> str:
 
 
 def mathml(equation: str, display: str = "inline") -> str:
-    """An equation in LaTeX as MathML, a bar as wide as what is below it."""
+    """An equation in LaTeX as MathML, a bar as a line above what it is of, as no font stretches one."""
     from latex2mathml.converter import convert
 
-    return convert(equation, display=display).replace('<mo accent="true">&#x02015;', '<mo stretchy="true">&#x000AF;')
+    ElementTree.register_namespace("", MATHML)
+    root = ElementTree.fromstring(convert(equation, display=display))
+    for over in root.iter(f"{{{MATHML}}}mover"):
+        if over[1].text in ("\u2015", "\u00af"):
+            over.tag = f"{{{MATHML}}}mrow"
+            over.set("style", "border-top: .06em solid; padding-top: .1em")
+            over.remove(over[1])
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def rendered(text: str) -> str:

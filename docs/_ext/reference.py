@@ -101,7 +101,9 @@ def signature(value: Any) -> str:
 
 
 def plain(value: Any) -> bool:
-    return value is inspect.Parameter.empty or isinstance(value, (bool, int, float, str, type(None))) or value == ()
+    if isinstance(value, tuple):
+        return all(map(plain, value))
+    return value is inspect.Parameter.empty or isinstance(value, (bool, int, float, str, type(None)))
 
 
 def names_of(space: Any) -> list[str]:
@@ -201,20 +203,39 @@ def generate(app: Sphinx) -> None:
     ])  # fmt: skip
 
 
-def equation(translator: Any, node: Any, display: str) -> None:
+def equation(translator: Any, text: str, display: str, node: Any) -> None:
     try:
-        translator.body.append(mathml(node.astext(), display))
+        translator.body.append(mathml(text, display))
     except Exception as error:  # the converter raises many kinds
-        LOGGER.warning("no MathML of %r: %r", node.astext(), error, location=node)
-    raise nodes.SkipNode
+        LOGGER.warning("no MathML of %r: %r", text, error, location=node)
 
 
 def inline(translator: Any, node: nodes.math) -> None:
-    equation(translator, node, "inline")
+    equation(translator, node.astext(), "inline", node)
+    raise nodes.SkipNode
 
 
 def block(translator: Any, node: nodes.math_block) -> None:
-    equation(translator, node, "block")
+    """Equations side by side, which a narrow page may have one below the other."""
+    translator.body.append('<div class="equations">')
+    try:
+        for part in apart(node.astext()):
+            equation(translator, part, "block", node)
+    finally:
+        translator.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+def apart(text: str) -> list[str]:
+    """What stands between wide spaces, but for those within braces or an environment."""
+    parts, depth = [""], 0
+    for token in re.findall(r"\\[a-zA-Z]+|\\.|[^\\]", text, re.S):
+        depth += token in ("{", "\\begin") or -(token in ("}", "\\end"))
+        if token in ("\\quad", "\\qquad") and not depth:
+            parts.append("")
+        else:
+            parts[-1] += token
+    return [part for part in parts if part.strip()]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
