@@ -94,10 +94,9 @@ def test_a_device_that_is_not_there_is_one_line(name):
 
 
 def test_without_float64(monkeypatch):
-    """The truth is computed on the CPU, and no sample is of float64."""
+    """The truth is computed on the CPU, as everywhere, and no sample is of float64."""
     assert {torch.float64, torch.complex128} & supported("linear", backward=True, device="cpu")
     t = torch.ones(3, dtype=torch.float32, device="meta", requires_grad=True)
-    assert exactly(t).device.type == "meta" and exactly(t).dtype == torch.float64
     moved = []
     monkeypatch.setattr(
         torch.Tensor, "cpu", lambda t: moved.append(t) or torch.zeros(t.shape, dtype=t.dtype, device="cpu")
