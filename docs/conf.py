@@ -20,5 +20,5 @@ html_title = "dlref"
 html_math_renderer = "mathml"  # of reference.py: at build time, so that no script is asked for
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_copy_source = False
+html_copy_source = html_show_copyright = False
 python_maximum_signature_line_length = 88
