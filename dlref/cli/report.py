@@ -46,10 +46,10 @@ def main(command: str, arguments: list[str]) -> None:
         def told(what: str) -> None:
             progress.update(task, description=what, advance=1)
 
-        folder = new_run("runs", "report") if chosen.out is None else Path(chosen.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        page = build(
-            names, dtypes, chosen.epochs, told, site if "://" in site or not site else os.path.relpath(site, folder)
-        )
+        if site and "://" not in site:
+            site = os.path.relpath(site, chosen.out or "runs/report")  # as seen from the page
+        page = build(names, dtypes, chosen.epochs, told, site)
+    folder = new_run("runs", "report") if chosen.out is None else Path(chosen.out)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(page, encoding="utf-8")
     console.print(f"{folder / 'index.html'}: {len(names)} pairs, {len(page) / 1e6:.1f} MB", highlight=False)
