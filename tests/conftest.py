@@ -33,12 +33,13 @@ SLOW = {
         "test_estimators_are_fitted_to_the_same_losses_and_compared_with_scikit_learns "
         "test_the_command_writes_what_it_measured"
     ),
+    "test_blocks": "test_commands test_commands_that_are_not_run_have_their_options test_python",
     "test_calls": "test_tensor_arguments_are_known test_wrong_arguments",
     "test_check": (
         "test_a_change_is_one_finding_and_hides_none "
         "test_modules_pass test_optimizers_and_schedules_pass test_other_names_and_fewer_options "
         "test_other_styles_are_not_accused test_planted_errors_are_found test_rows_beyond_sixteen_bits "
-        "test_the_command test_the_pytest_plug_in_and_the_readme_as_pasted test_the_readmes_kernel_without_a_term "
+        "test_the_command test_the_pytest_plug_in_and_the_page_as_pasted test_the_pages_kernel_without_a_term "
         "test_what_is_right_passes"
     ),
     "test_classics": "test_the_mistakes_are_bounded",
@@ -49,9 +50,9 @@ SLOW = {
     "test_closure": "test_lbfgs_searches_among_waves_as_torch_does test_lbfgs_searches_as_torch_does",
     "test_compare": "test_pairs_agree test_what_is_wrong_departs",
     "test_compile_step": "test_compiled test_every_model test_every_optimizer test_modes_and_versions test_schedules",
-    "test_course": "test_blocks_run_and_print_what_is_beside_them",
     "test_crossing": "test_options_meet test_options_of_modules_meet",
     "test_device": "test_compare_and_check",
+    "test_docstrings": "test_a_name_says_what_it_is",
     "test_domain": (
         "test_a_function_says_where test_a_wrong_expression_is_told_in_one_line "
         "test_modules_optimizers_and_schedules test_the_command_line test_the_pytest_plug_in"
@@ -99,7 +100,7 @@ SLOW = {
         "test_autoencoders_against_principal_components test_networks_on_splits"
     ),
     "test_site": (
-        "test_equations_are_mathml test_every_pair_has_its_anchor "
+        "test_each_section_of_the_article_is_treated test_equations_are_mathml test_every_pair_has_its_anchor "
         "test_nothing_is_asked_of_a_network_and_no_link_is_broken"
     ),
     "test_startup": "test_everything_with_torch_alone test_names_are_the_functions_whatever_is_imported_first",

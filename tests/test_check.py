@@ -411,18 +411,18 @@ def test_none(dlref_check):
 """
 
 
-def readme(tmp_path):
-    """The README's kernels.py and test_kernels.py."""
-    section = (Path(__file__).parents[1] / "README.md").read_text().split("## Check your own kernel")[1]
-    blocks = re.findall(r"```python\n(.+?)```", section, flags=re.DOTALL)
+def written(tmp_path):
+    """The kernels.py and test_kernels.py of docs/check.md."""
+    page = (Path(__file__).parents[1] / "docs/check.md").read_text()
+    blocks = re.findall(r"```python\n(.+?)```", page, flags=re.DOTALL)
     (tmp_path / "kernels.py").write_text(blocks[0])
     (tmp_path / "test_kernels.py").write_text(blocks[1])
     return blocks
 
 
-def test_the_pytest_plug_in_and_the_readme_as_pasted(tmp_path):
+def test_the_pytest_plug_in_and_the_page_as_pasted(tmp_path):
     """One test a sample; one that is expected to fail must fail, one that is not taken is skipped, of none the test fails."""
-    readme(tmp_path)
+    written(tmp_path)
     (tmp_path / "test_wrong.py").write_text(PLUGIN.replace("FACTOR", "1.1"))
     (tmp_path / "test_right.py").write_text(PLUGIN.replace("FACTOR", "1.0"))
     (tmp_path / "test_some.py").write_text(NOT_TRIED)
@@ -450,8 +450,8 @@ def test_the_pytest_plug_in_and_the_readme_as_pasted(tmp_path):
     assert torch.cuda.is_available() or number["test_kernels"]["skipped"], done.stdout
 
 
-def test_the_readmes_kernel_without_a_term(tmp_path, capfd, monkeypatch):
-    blocks = readme(tmp_path)
+def test_the_pages_kernel_without_a_term(tmp_path, capfd, monkeypatch):
+    blocks = written(tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.py").write_text(
         blocks[0].replace("rho * (g - x_hat * (g * x_hat).mean(ctx.dims, keepdim=True))", "rho * g")
@@ -469,6 +469,13 @@ def test_the_report(tmp_path, capfd):
     page = (tmp_path / "index.html").read_text()
     assert page.count("<tbody") == 2 and "<math" in page and page.count("<svg") == 3 and "0</b>depart" in page
     assert not re.search(r"(src|href)=\"https?:", page), "the page must need no network"
-    with pytest.raises(SystemExit) as ended:
-        main(["report", "linear", "--out", str(tmp_path)])
-    assert ended.value.code == 2 and "nothing is overwritten" in capfd.readouterr().err
+    for arguments, told in (([], "nothing is overwritten"), (["--site", "nowhere"], "sphinx")):
+        folder = tmp_path / "other" if arguments else tmp_path
+        with pytest.raises(SystemExit) as ended:
+            main(["report", "linear", "--out", str(folder), *arguments])
+        assert ended.value.code == 2 and told in capfd.readouterr().err
+    (tmp_path / "site/generated/pairs").mkdir(parents=True)
+    linked = ["--out", str(tmp_path / "linked"), "--site", str(tmp_path / "site")]
+    main(["report", "linear", "softmax", "--dtype", "float32", "--epochs", "0", *linked])
+    links = re.findall(r'<a href="(.*?)">', (tmp_path / "linked/index.html").read_text())
+    assert links == ["../site/generated/pairs/linear.html#linear", "../site/generated/pairs/softmax.html#softmax"]

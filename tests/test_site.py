@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from dlref.core import compat
+from dlref.experiments import NAMES as EXPERIMENTS
 from dlref.samples import NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -47,15 +46,21 @@ def test_nothing_is_asked_of_a_network_and_no_link_is_broken(site):
         assert not re.findall(r'<link[^>]* rel="(?:stylesheet|preload|preconnect)"[^>]* href="(?:https?:)?//', text), (
             path
         )
-        for link in re.findall(r'href="([^"#:]+)(?:#[^"]*)?"', text):
-            assert (path.parent / link.partition("?")[0]).exists(), (path, link)
+        for link, anchor in re.findall(r'href="([^"#:]*)(?:#([^"]*))?"', text):
+            target = (path.parent / link.partition("?")[0]).resolve() if link else path
+            assert target.exists(), (path, link)
+            if anchor and target.suffix == ".html":
+                assert f'id="{anchor}"' in site[target], (path, link, anchor)
 
 
-@pytest.mark.skipif(compat.TORCH != compat.NEWEST, reason="the page is of the newest torch")
-def test_what_torch_has_wrong():
-    """The page's blocks, in their order."""
-    text = (ROOT / "docs/torch.md").read_text()
-    torch.manual_seed(0)
-    space: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", text, re.S):
-        exec(compile(block, "docs/torch.md", "exec"), space)
+def test_each_section_of_the_article_is_treated(site):
+    """The table of sections: a lesson, an experiment or pairs, tests and configurations in each row."""
+    (text,) = (text for path, text in site.items() if path.name == "sections.html")
+    rows = [re.findall(r"<td>(.*?)</td>", row, re.S) for row in re.findall(r"<tr class=.*?</tr>", text, re.S)]
+    cells = {row[0].strip("<>p/ \n"): row[1:] for row in rows if row}
+    assert len(cells) == 21 and not any(re.sub("<.*?>", "", cell).strip() for cell in cells.pop("2.3")[1:])
+    for section, (_, lessons, pairs, tried, tests, configurations) in cells.items():
+        assert "course/" in lessons and "test_" in tests and "digits_" in configurations, section
+        assert "experiments/" in tried or "pairs/" in pairs or "<code" in pairs, section
+    listed = re.findall(r'href="experiments/(\w+)\.html"', "".join(cell for row in cells.values() for cell in row))
+    assert sorted(listed) == sorted(EXPERIMENTS)

@@ -114,7 +114,7 @@ def peak_bytes(name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
 
     {"name", "batch", "optimizer", "manual", "builtin"}: gradients included, on both sides, whether a step allocates them or
     keeps them from the step before; over some steps in a row, so that what one leaves to the collector of garbage shows. On
-    a CPU the running sum of PyTorch's allocations and releases, from its profiler.
+    a CPU the running sum of PyTorch's allocations and releases, from its profiler. ValueError where there is no such network.
     """
     one_of("name", name, NETWORKS)
     case = NETWORKS[name]

@@ -6,6 +6,7 @@ torch is imported where the arguments have been read, so that --help and wrong u
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import sys
 import textwrap
@@ -24,7 +25,6 @@ from .common import Parser, device_named
 if TYPE_CHECKING:
     from ..verify.pairs import Pair
 
-ALGORITHM = ("backpropagation", "fit")
 DTYPES = ("float32", "float64", "bfloat16", "float16", "complex64", "complex128")
 
 
@@ -51,19 +51,22 @@ def list_pairs(arguments: list[str]) -> None:
         if (value := getattr(chosen, what)) is not None:
             one_of(what, value, sorted({getattr(pair, what) for pair in every} | more))
             every = [pair for pair in every if getattr(pair, what) == value]
-    table = Table("pair", "modules", "family", "section")
-    for pair in every:
-        table.add_row(pair.name, ", ".join(m.__name__ for m in pair.manual_modules), pair.family, pair.section)
+    table = Table("pair", "modules")
+    table.columns[0].no_wrap = True
+    for family, members in itertools.groupby(sorted(every, key=lambda pair: pair.family), lambda pair: pair.family):
+        table.add_section()
+        for number, pair in enumerate(members):
+            if not number:
+                where = "" if pair.section == "-" else f"[dim], section {pair.section}[/dim]"
+                table.add_row(f"[bold]{family}[/bold]{where}", "")
+            table.add_row(f"  {pair.name}", ", ".join(m.__name__ for m in pair.manual_modules))
     beside = Table("kind", "names", "sections")
     for kind, (names, sections) in topics.items() if not chosen.family else ():
         if chosen.section in (None, *sections):
             beside.add_row(kind, ", ".join(names), ", ".join(sections))
     for shown in (table, beside):
-        if not shown.row_count:
-            continue
-        for column in shown.columns:
-            column.overflow = "fold"
-        console.print(shown)
+        if shown.row_count:
+            console.print(shown)
 
 
 def show(arguments: list[str]) -> None:
@@ -76,11 +79,12 @@ def show(arguments: list[str]) -> None:
     options.add_argument("--kernel", action="store_true", help="the kernel too, the second form for speed")
     chosen = options.parse_args(arguments)
     from ..manual import nn
-    from ..verify.pairs import others, pairs
+    from ..verify.pairs import TOPICS, others, pairs
 
     every, beside = pairs(), others()
     classes = {m.__name__: pair for pair in every.values() for m in pair.manual_modules}
-    known = [*every, *classes, *ALGORITHM, *(name for found in beside.values() for name in found)]
+    algorithm = TOPICS["training"][0]
+    known = [*every, *classes, *algorithm, *(name for found in beside.values() for name in found)]
     name = find("name", chosen.name, known)
     console = Console()
     if name in every or name in classes:
@@ -89,7 +93,7 @@ def show(arguments: list[str]) -> None:
         return
     if chosen.kernel:
         raise ValueError(f"--kernel must be asked of an operation, {name} is none")
-    if name in ALGORITHM:
+    if name in algorithm:
         show_algorithm(console)
         return
     kind, cls = next((kind, found[name]) for kind, found in beside.items() if name in found)

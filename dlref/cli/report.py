@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,8 @@ def main(command: str, arguments: list[str]) -> None:
     options.add_argument("--out", help="folder for index.html; by default a new one in runs/")
     options.add_argument("--dtype", nargs="+", help="float64, float32, bfloat16, float16; by default the first three")
     options.add_argument("--epochs", type=int, default=20, help="of the networks; 0 trains none")
+    options.add_argument("--site", help="folder or address of the site, to which each pair is linked; by "
+                         "default the folder site, if it is there")  # fmt: skip
     chosen = options.parse_args(arguments)
     from ..report import DTYPES, NETWORKS, build  # here, so that --help need not wait for torch
     from ..samples import NAMES
@@ -31,6 +34,10 @@ def main(command: str, arguments: list[str]) -> None:
         raise ValueError(f"epochs must be 0 or more, they are {chosen.epochs}")
     if chosen.out is not None and Path(chosen.out, "index.html").exists():
         raise ValueError(f"the page must not exist, so that nothing is overwritten; {chosen.out}/index.html does")
+    site = chosen.site or ("site" if Path("site/generated/pairs").is_dir() else "")
+    if site and "://" not in site and not Path(site, "generated/pairs").is_dir():
+        raise ValueError(f"--site must be a folder that sphinx has built, or an address; {site} is none: build it by python -m "
+                         f"sphinx -b html docs {site}")  # fmt: skip
     console = Console()
     with Progress(console=console, transient=True) as progress:
         names = chosen.names or NAMES
@@ -39,7 +46,9 @@ def main(command: str, arguments: list[str]) -> None:
         def told(what: str) -> None:
             progress.update(task, description=what, advance=1)
 
-        page = build(names, dtypes, chosen.epochs, told)
+        if site and "://" not in site:
+            site = os.path.relpath(site, chosen.out or "runs/report")  # as seen from the page
+        page = build(names, dtypes, chosen.epochs, told, site)
     folder = new_run("runs", "report") if chosen.out is None else Path(chosen.out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(page, encoding="utf-8")

@@ -15,9 +15,10 @@ from .pullback import Pullback, spent
 
 
 class Sequential(Manual, nn.Sequential):
-    """torch.nn.Sequential whose pullback is the chain rule, layer by layer from the last to the first.
+    r"""torch.nn.Sequential, whose pullback is the chain rule, $dx_l = J_l^\top dx_{l+1}$, from the last layer to the first.
 
-    dE/dx_l = J_l^T dE/dx_{l+1}. A layer that stands in it twice gets the sum of its two gradients.
+    Input and output of any shape, those of the first and the last layer. A layer that stands in it twice gets the sum of its
+    two gradients. Rumelhart et al. 1986 (Nature 323).
     """
 
     __module__ = "dlref.manual.nn"  # the path that a pickle holds

@@ -19,8 +19,9 @@ PLAIN = (Tensor, nn.Parameter)  # a subclass may keep its data elsewhere, or now
 def flatten(module: Module, order: Iterable[nn.Parameter] = ()) -> Module:
     """Make every parameter that learns a contiguous view of one tensor a dtype and device; returns the module.
 
-    Each gets a `grad_slot`, the same view of one gradient tensor, where the explicit pullback writes its gradient.
-    Values, names and identity of the parameters stay; what moves a parameter to another device or dtype undoes it.
+    Parameters have any shape. Each gets a `grad_slot`, the same view of one gradient tensor, where the explicit pullback writes
+    its gradient. Values, names and identity of the parameters stay; what moves a parameter to another device or dtype undoes
+    it.
     order: those that come first, as the members of each of an optimizer's groups do; else they lie as the module has them.
     """
     kinds: dict[tuple, list[nn.Parameter]] = defaultdict(list)

@@ -70,6 +70,8 @@ class Manual:
         does not take, under its own name.
 
     Both are lines of a class's definition; a module keeps them as `__op__` and `__attributes__`, names that nobody has.
+    TypeError where forward and operation take other inputs; `vjp` raises RuntimeError for a parameter that is computed from
+    others.
     """
 
     op: ClassVar[Any]

@@ -296,7 +296,7 @@ class Manual(torch.optim.Optimizer):
 
 
 def by_one_gradient(optimizer: Any) -> None:
-    """ValueError where the optimizer's step asks for a closure, as it evaluates the error several times."""
+    """Refuse LBFGS by ValueError: its step asks for a closure, as it evaluates the error several times."""
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("the optimizer must take its step from one gradient, LBFGS evaluates the error several times: call "
                          "optimizer.step(closure) in a loop of your own")  # fmt: skip

@@ -70,7 +70,7 @@ class spending:
 
 
 def gradients(network: Any, criterion: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
-    """Output and error; the parameters' gradients are added to their `.grad`."""
+    """Output and error, a number, of a batch; the parameters' gradients are added to their `.grad`."""
     z, network_pullback = network.vjp(x)  # a. forward
     error, error_pullback = criterion.vjp(z, y)  # b. error
     with spending():

@@ -63,7 +63,7 @@ class Split:
 def digits(images: bool = False, **options) -> Split:
     """scikit-learn's digits: 1,797 images of 8 x 8 pixels (0 to 16), about 180 of each of the ten classes.
 
-    images: x is (N, 1, 8, 8) instead of (N, 64). options: those of `split`.
+    images: x is (N, 1, 8, 8) instead of (N, 64). options and errors: those of `split`. Alpaydin & Kaynak 1998 (UCI).
     """
     from sklearn.datasets import load_digits
 
@@ -160,19 +160,22 @@ def _of_sklearn(name: str, description: str) -> Callable[..., Split]:
 
         return split(*getattr(datasets, f"load_{name}")(return_X_y=True), **options)
 
-    load.__name__, load.__doc__ = name, description
+    load.__name__ = name
+    load.__doc__ = f"scikit-learn's {name}: {description} Options and errors of `split`."
     return load
 
 
-iris = _of_sklearn("iris", "scikit-learn's iris: 150 flowers, 4 features, 3 classes.")
-wine = _of_sklearn("wine", "scikit-learn's wine: 178 wines, 13 features, 3 classes.")
-breast_cancer = _of_sklearn("breast_cancer", "scikit-learn's breast cancer: 569 samples, 30 features, 2 classes.")
-diabetes = _of_sklearn("diabetes", "scikit-learn's diabetes: 442 patients, 10 features, a value to predict.")
+iris = _of_sklearn("iris", "150 flowers, x (N, 4) in cm, 3 classes. Fisher 1936 (Annals of Eugenics 7).")
+wine = _of_sklearn("wine", "178 wines, x (N, 13), 3 classes. Aeberhard & Forina 1992 (UCI).")
+breast_cancer = _of_sklearn("breast_cancer", "569 samples, x (N, 30), 2 classes. Street et al. 1993 (SPIE 1905).")
+diabetes = _of_sklearn(
+    "diabetes", "442 patients, x (N, 10), values y (N, 1). Efron et al. 2004 (Annals of Statistics 32)."
+)
 
 
 @optional()
 def moons(samples: int = 400, noise: float = 0.2, seed: int = 0, **options) -> Split:
-    """Two half-moons in the plane that no line separates: 2 features, 2 classes."""
+    """Two half-moons in the plane that no line separates: x (N, 2), 2 classes; options and errors of `split`."""
     from sklearn.datasets import make_moons
 
     return split(*make_moons(samples, noise=noise, random_state=seed), seed=seed, **options)
@@ -180,7 +183,10 @@ def moons(samples: int = 400, noise: float = 0.2, seed: int = 0, **options) -> S
 
 @_on_cpu
 def noisy_line(samples: int = 200, noise: float = 0.1, features: int = 1, seed: int = 0, **options) -> Split:
-    """y = w.x + b + noise, with w, b and x normal: what linear regression recovers."""
+    r"""$y = w \cdot x + b + \epsilon$, w, x and the noise normal, b = 0.5: what linear regression recovers.
+
+    x (N, features), y (N, 1). noise: the deviation of $\epsilon$. options and errors: those of `split`.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(samples, features, generator=generator, dtype=torch.float64)
     w, b = torch.randn(features, 1, generator=generator, dtype=torch.float64), 0.5
@@ -204,6 +210,7 @@ def split(
     validation, test: fractions of all samples; classes keep their proportions in every part.
     scale: "global" (one mean and standard deviation of all numbers), "feature" (one a feature; a constant feature is
         only centred), or None; fitted on the training part, so that nothing of the others is known in training.
+    ValueError where the fractions leave nothing, or scale is another.
     """
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise ValueError(f"validation and test must be fractions that leave something to train on, they are {validation} "

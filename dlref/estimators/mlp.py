@@ -16,7 +16,8 @@ HIDDEN = """    activation: also any activation of dlref.manual.nn by its name, 
 """
 ABOUT = f"""
 
-    Beside scikit-learn's own parameters, all by keyword:
+    X (n_samples, n_features), an array or a sparse matrix. Errors are scikit-learn's; what is wrong beside its parameters is a
+    ValueError. Beside scikit-learn's own parameters, all by keyword:
 
     backend: "manual", by explicit gradients, or "builtin", by torch.nn and autograd.
     device: "auto" (a CUDA device where there is one), "cpu", "cuda". dtype: "float32", "float64", None: that of the data.
@@ -39,7 +40,7 @@ CLASS_WEIGHT = (
 @parameters(loss="log_loss", class_weight=None, **OWN)
 class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
     __doc__ = (
-        "scikit-learn's MLPClassifier (which see), by torch: on every device, by hand or by autograd."
+        "scikit-learn's MLPClassifier (which see), by torch: on every device, by hand or by autograd. Hinton 1989."
         + ABOUT
         + CLASS_WEIGHT
     )
@@ -73,5 +74,8 @@ class MLPClassifier(Backpropagation, neural_network.MLPClassifier):
 
 @parameters(**OWN)
 class MLPRegressor(Backpropagation, neural_network.MLPRegressor):
-    __doc__ = "scikit-learn's MLPRegressor (which see), by torch: on every device, by hand or by autograd." + ABOUT
+    __doc__ = (
+        "scikit-learn's MLPRegressor (which see), by torch: on every device, by hand or by autograd. Hinton 1989."
+        + ABOUT
+    )
     _parameter_constraints: dict = {**neural_network.MLPRegressor._parameter_constraints, **OWN_CONSTRAINTS}

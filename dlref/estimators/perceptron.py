@@ -31,7 +31,8 @@ class Perceptron(ToOnnx, linear_model.Perceptron):
     Beside scikit-learn's parameters: backend, "manual" (the rule by hand) or "builtin" (the gradient of perceptron_loss by
     autograd); device, where it computes, "auto" for the first CUDA device if there is one; dtype, "float32", "float64" or
     None, that of X. One random_state gives scikit-learn's order of the samples. All classes are learnt side by side, so that
-    n_jobs changes nothing. A fit that is interrupted (Ctrl-C) warns and keeps what it has.
+    n_jobs changes nothing. A fit that is interrupted (Ctrl-C) warns and keeps what it has. X (n_samples, n_features).
+    Rosenblatt 1958 (Psychological Review 65).
     """
 
     coef_: Any

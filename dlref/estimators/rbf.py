@@ -49,7 +49,8 @@ CONSTRAINTS: dict[str, list] = {
 }
 
 RADIAL = """
-    A layer of radial basis functions of the distance from centres, and an affine layer.
+    A layer of radial basis functions of the distance from centres, and an affine layer. Broomhead & Lowe 1988 (Complex Systems
+    2).
 
     n_units: how many, and at most as many as there are different samples with a weight. kernel: "gaussian", "multiquadric",
         "inverse_multiquadric" or "thin_plate", as dlref.manual.nn.RBF has them.

@@ -18,7 +18,10 @@ NAMES = (  # in the article's order
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of that name: `learning_rate` is the class LearningRate of the file learning_rate.py."""
+    """The experiment of that name: `learning_rate` is the class LearningRate of the file learning_rate.py.
+
+    ValueError where there is none.
+    """
     one_of("experiment", name, NAMES)
     kind = "".join(word.capitalize() for word in name.split("_"))
     return getattr(importlib.import_module(f"{__name__}.{name}"), kind)(name)

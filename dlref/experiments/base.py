@@ -60,7 +60,8 @@ class Experiment:
 
     section: of the article. setup: what is done. rules: what the claim says of the numbers. epochs: passes or steps of a
     training, which a test makes fewer. compared: after how many the two sides are compared, where rounding errors grow so fast
-    that they must be so after fewer. `measure` gives what one seed gives, by one namespace; `plot` draws all seeds.
+    that they must be so after fewer. `measure` gives what one seed gives, by one namespace, and ArithmeticError is raised where
+    a number of it is not finite; `plot` draws all seeds.
     """
 
     section: ClassVar[str]

@@ -1,7 +1,7 @@
 """Initialisations of parameters, in place: torch.nn.init by hand; the same generator gives the same numbers.
 
-Each takes the tensor, of any floating dtype and device, and returns it. `generator` draws the random numbers, torch's
-default generator where it is None.
+Each takes the tensor, of any shape where no other is named, any floating dtype and device, and returns it. `generator` draws
+the random numbers, torch's default generator where it is None.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def trunc_normal_(
     Where $[a, b]$ holds over 0.3 of the normal's probability, values are drawn from it until they lie inside. Else they
     are drawn uniformly on $[a, b]$ and accepted with probability $p(x) / \max p$, that is where $\log u \le \log p(x) -
     \max \log p$. A quantile is $\Phi^{-1}(u)$ of a uniform $u$ on $[\Phi((a - \mu) / \sigma), \Phi((b - \mu) / \sigma)]$.
-    Warns where the mean lies more than two deviations outside.
+    Warns where the mean lies more than two deviations outside. Robert 1995 (Statistics and Computing 5).
     """
     if tensor.is_meta:
         return tensor
@@ -89,12 +89,12 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    r"""Every entry 1."""
+    r"""Every entry 1: $w = 1$."""
     return constant_(tensor, 1.0)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    r"""Every entry 0."""
+    r"""Every entry 0: $w = 0$."""
     return constant_(tensor, 0.0)
 
 
@@ -110,7 +110,8 @@ def eye_(tensor: Tensor) -> Tensor:
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     r"""The identity of a convolution: in each group, output channel d is input channel d, $w_{d d} = 1$ at the kernel's centre.
 
-    tensor (out, in / groups, *kernel) of 1 to 3 dimensions of kernel. ValueError where out is no multiple of groups.
+    tensor (out, in / groups, *kernel) of 1 to 3 dimensions of kernel. ValueError where out is no multiple of groups, or for
+    other dimensions. Zagoruyko & Komodakis 2017, arXiv:1706.00388.
     """
     _dimensions(tensor, (3, 4, 5))
     if tensor.shape[0] % groups:
@@ -129,7 +130,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     r"""What keeps the variance of activations: $\sqrt{2 / (1 + a^2)}$ for leaky_relu, $\sqrt 2$ for relu, 5/3 for tanh,
     3/4 for selu, 1 for linear maps, convolutions and sigmoid.
 
-    param: the negative slope a of leaky_relu, by default 0.01. ValueError where there is none known.
+    param: the negative slope a of leaky_relu, by default 0.01. ValueError where there is none known. He et al. 2015,
+    arXiv:1502.01852, section 2.2; 5/3 and 3/4 are torch's.
     """
     dimensions = ("1d", "2d", "3d")
     linear = {"linear", "sigmoid", *(f"{kind}{d}" for kind in ("conv", "conv_transpose") for d in dimensions)}
@@ -148,14 +150,21 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    r"""Uniform on $(-a, a)$, $a = g \sqrt{6 / (n_{in} + n_{out})}$. Glorot & Bengio 2010, eq. 16."""
+    r"""Uniform on $(-a, a)$, $a = g \sqrt{6 / (n_{in} + n_{out})}$.
+
+    tensor (out, in, *kernel), whose places count in both n; ValueError for fewer dimensions. Glorot & Bengio 2010
+    (AISTATS), eq. 16.
+    """
     fan_in, fan_out = _fans(tensor)
     bound = math.sqrt(3.0) * (gain * math.sqrt(2.0 / float(fan_in + fan_out)))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    r"""Normal of deviation $g \sqrt{2 / (n_{in} + n_{out})}$. Glorot & Bengio 2010."""
+    r"""Normal of deviation $g \sqrt{2 / (n_{in} + n_{out})}$.
+
+    tensor (out, in, *kernel); ValueError for fewer dimensions. Glorot & Bengio 2010 (AISTATS), eq. 12.
+    """
     fan_in, fan_out = _fans(tensor)
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / float(fan_in + fan_out)), generator)
 
@@ -169,7 +178,8 @@ def kaiming_uniform_(
 ) -> Tensor:
     r"""Uniform on $(-b, b)$, $b = g \sqrt{3 / n}$ of the fan n. He et al. 2015, arXiv:1502.01852.
 
-    a: the slope of leaky_relu. mode: "fan_in" keeps the variance forward, "fan_out" backward. ValueError where unknown.
+    a: the slope of leaky_relu. mode: "fan_in" keeps the variance forward, "fan_out" backward.
+    tensor (out, in, *kernel). ValueError where mode or nonlinearity is unknown, or for fewer dimensions.
     """
     if _nothing(tensor):
         return tensor
@@ -184,7 +194,10 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    r"""Normal of deviation $g / \sqrt n$ of the fan n. He et al. 2015, arXiv:1502.01852, eq. 10 and 14."""
+    r"""Normal of deviation $g / \sqrt n$ of the fan n. He et al. 2015, arXiv:1502.01852, eq. 10 and 14.
+
+    Arguments, shapes and ValueError as in `kaiming_uniform_`.
+    """
     if _nothing(tensor):
         return tensor
     return normal_(tensor, 0.0, _deviation(tensor, a, mode, nonlinearity), generator)
@@ -262,7 +275,7 @@ def _deprecated(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         warnings.warn(f"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`.", FutureWarning, stacklevel=2)
         return function(*args, **kwargs)
 
-    old.__name__ = name
+    old.__name__, old.__doc__ = name, f"`{name}_` by its old name, with a FutureWarning."
     return old
 
 

@@ -43,7 +43,10 @@ Step = Callable[[Any, Any, Any, Tensor, Tensor, float | None], Tensor]
 
 
 def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max_norm: float | None = None) -> Tensor:
-    """One step of the algorithm by explicit gradients: no autograd, no graph. Returns the error."""
+    """One step of the algorithm by explicit gradients: no autograd, no graph. Returns the error, a number.
+
+    x (N, *), y (N, *): a batch, as network and criterion take them. max_norm: what the gradients are clipped to.
+    """
     if torch.is_grad_enabled():
         with torch.no_grad():
             return step(network, criterion, optimizer, x, y, max_norm)
@@ -60,7 +63,7 @@ def fit_by(
     compiled: Callable[..., Callable[[Tensor, Tensor], Tensor]],
     before: Callable[[Any], Any] = lambda network: None,
 ) -> Callable[..., list[dict[str, float]]]:
-    """The algorithm round a step, which is all in which the two namespaces differ.
+    """The algorithm round a step, which is all in which the two namespaces differ: `fit` of one.
 
     compiled: makes `take(x, y) -> error` of the step's other arguments and a backend's name. before: called with the network.
     """
@@ -84,8 +87,8 @@ def fit_by(
     ) -> list[dict[str, float]]:
         """Train the network by mini-batches; return the history.
 
-        train, validation: (x, y), whole, on the network's device. criterion: called as criterion(output, y), a mean
-            over the batch.
+        train, validation: (x, y), x (N, *) and y (N, *), whole, on the network's device.
+        criterion: called as criterion(output, y), a mean over the batch.
         tolerance, patience: converged when the training error has not fallen by more than tolerance in patience
             epochs; None: never.
         schedule: a learning-rate scheduler, stepped after each epoch. max_norm: what gradients are clipped to.
@@ -141,6 +144,7 @@ def fit_by(
 
 
 def compiled(network: Any, criterion: Any, optimizer: Any, max_norm: float | None, backend: str) -> Any:
+    """The step as one graph, `take(x, y) -> error` of x (N, *) and y (N, *); see `dlref.compile_step`."""
     from ..step.compile import compile_step  # what it imports takes a while
 
     return compile_step(network, criterion, optimizer, max_norm, backend=backend)
@@ -151,20 +155,20 @@ fit = fit_by(step, compiled, before=flatten)
 
 
 def minibatches(data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[Data]:
-    """The samples in the random order of this epoch, batch_size at a time; the last batch may be smaller."""
+    """The samples (N, *) in the random order of this epoch, batch_size at a time; the last batch may be smaller."""
     x, y = data
     for indices in order(len(x), seed, epoch).to(x.device).split(batch_size):
         yield x[indices], y[indices]
 
 
 def order(samples: int, seed: int, epoch: int) -> Tensor:
-    """A random order that seed and epoch alone decide, so that a training which is continued sees the same batches."""
+    """A random order (samples,) that seed and epoch alone decide: a training that is continued sees the same batches."""
     return torch.randperm(samples, device="cpu", generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
 
 
 @torch.no_grad()
 def evaluate(network: Any, criterion: Any, data: Data) -> dict[str, float]:
-    """Loss and, for classes, accuracy, in evaluation mode."""
+    """Loss, a number, and, for classes, accuracy, from 0 to 1, in evaluation mode; data: x (N, *) and y (N, *)."""
     x, y = data
     training = network.training
     network.eval()

@@ -35,7 +35,7 @@ def autoencoder(
 def convolutional_autoencoder(ns: Any, in_channels: int = 1, size: int = 8, code: int = 8, channels: int = 16) -> Any:
     r"""Two convolutions of stride 2 and an affine layer to the code; an affine layer and two transposed ones back.
 
-    Input and output (N, in_channels, size, size), size divisible by 4. Masci et al. 2011 (ICANN), section 3.
+    Input and output (N, in_channels, size, size), size divisible by 4 (else ValueError). Masci et al. 2011 (ICANN), section 3.
     """
     if size % 4:
         raise ValueError(f"the size must be divisible by 4, it is {size}")

@@ -15,17 +15,23 @@ from ..core.names import find
 
 
 def linear_regression(ns: Any, in_features: int, out_features: int = 1) -> Any:
-    r"""$y = W x + b$, to be trained by mean squared error. x (N, in), y (N, out)."""
+    r"""$y = W x + b$, to be trained by mean squared error. x (N, in), y (N, out). Errors as `mlp`."""
     return mlp(ns, in_features, (), out_features)
 
 
 def logistic_regression(ns: Any, in_features: int) -> Any:
-    r"""The logit $z = w \cdot x + b$ of $p = \sigma(z)$, to be trained by BCEWithLogitsLoss. x (N, in), z (N, 1)."""
+    r"""The logit $z = w \cdot x + b$ of $p = \sigma(z)$, to be trained by BCEWithLogitsLoss.
+
+    x (N, in), z (N, 1). Errors as `mlp`. Bishop 2006, eq. 4.87.
+    """
     return mlp(ns, in_features, (), 1)
 
 
 def softmax_regression(ns: Any, in_features: int, classes: int) -> Any:
-    r"""The logits $z = W x + b$ of $p = \mathrm{softmax}(z)$, to be trained by CrossEntropyLoss. x (N, in), z (N, C)."""
+    r"""The logits $z = W x + b$ of $p = \mathrm{softmax}(z)$, to be trained by CrossEntropyLoss.
+
+    x (N, in), z (N, C). Errors as `mlp`. Bishop 2006, eq. 4.104.
+    """
     return mlp(ns, in_features, (), classes)
 
 

@@ -17,7 +17,7 @@ def cnn(
 ) -> Any:
     r"""LeNet style: for each of `channels` two convolutions of 3 x 3 with ReLU and a max pooling of 2, then one hidden layer.
 
-    Input (N, in_channels, size, size), size divisible by 2 for each stage; output (N, classes) logits.
+    Input (N, in_channels, size, size), size divisible by 2 for each stage (else ValueError); output (N, classes) logits.
     LeCun et al. 1998 (Proc. IEEE 86), section II, with ReLU and max pooling.
     """
     if size % 2 ** len(channels):

@@ -19,6 +19,7 @@ def row_classifier(
     r"""A recurrent layer over the rows of an image, one affine layer after the last row.
 
     kind: "RNN", "LSTM" or "GRU". Input (N, C, rows, features), the channels' rows one after the other; output (N, classes).
+    ValueError for another kind.
     """
     one_of("kind", kind, KINDS)
     rnn = getattr(ns.nn, kind)(features, hidden, layers, batch_first=True)
@@ -31,7 +32,7 @@ def language_model(
     r"""A recurrent model of $p(x_{t+1} \mid x_1, \dots, x_t)$ over `symbols` characters.
 
     Input (N, T) integers, output (N, symbols, T) logits, to be trained by CrossEntropyLoss against the input shifted by
-    one. Graves 2013, arXiv:1308.0850, section 2.
+    one. ValueError for another kind than those of `row_classifier`. Graves 2013, arXiv:1308.0850, section 2.
     """
     one_of("kind", kind, KINDS)
     rnn = getattr(ns.nn, kind)(embedding, hidden, layers, batch_first=True)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 
@@ -21,6 +22,7 @@ from ..verify.compare import Comparison, compare
 from ..verify.pairs import Pair, pairs
 
 DTYPES = ("float64", "float32", "bfloat16")
+MATHML = "http://www.w3.org/1998/Math/MathML"
 BINS = range(-6, 7)  # of the histogram: powers of two of a unit of rounding
 # name: (whether its input is an image, the network of a namespace)
 NETWORKS: dict[str, tuple[bool, Callable[[Any], Any]]] = {
@@ -32,8 +34,8 @@ NETWORKS: dict[str, tuple[bool, Callable[[Any], Any]]] = {
 
 @optional()
 def build(names: Sequence[str], dtypes: Sequence[str] = DTYPES, epochs: int = 20,
-          progress: Callable[[str], None] = lambda what: None) -> str:  # fmt: skip
-    """The page's text."""
+          progress: Callable[[str], None] = lambda what: None, site: str = "") -> str:  # fmt: skip
+    """The page's text. site: where the site stands, as seen from the page; each pair is linked to its place there."""
     from jinja2 import Environment, FileSystemLoader
     from pygments.formatters import HtmlFormatter
 
@@ -58,7 +60,7 @@ def build(names: Sequence[str], dtypes: Sequence[str] = DTYPES, epochs: int = 20
     return environment.get_template("page.html").render(
         rows=rows, dtypes=dtypes, curves=curves, light=colours(light), dark=colours(dark), torch=torch.__version__,
         machine=f"{platform.machine()}, {platform.system()}", samples=sum(c.samples for c in compared),
-        values=sum(c.values for c in compared), departures=sum(len(c.departures) for c in compared),
+        site=site.rstrip("/"), values=sum(c.values for c in compared), departures=sum(len(c.departures) for c in compared),
     )  # fmt: skip
 
 
@@ -105,10 +107,17 @@ def highlighted(code: str) -> str:
 
 
 def mathml(equation: str, display: str = "inline") -> str:
-    """An equation in LaTeX as MathML, a bar as wide as what is below it."""
+    """An equation in LaTeX as MathML, a bar as a line above what it is of, as no font stretches one."""
     from latex2mathml.converter import convert
 
-    return convert(equation, display=display).replace('<mo accent="true">&#x02015;', '<mo stretchy="true">&#x000AF;')
+    ElementTree.register_namespace("", MATHML)
+    root = ElementTree.fromstring(convert(equation, display=display))
+    for over in root.iter(f"{{{MATHML}}}mover"):
+        if over[1].text in ("\u2015", "\u00af"):
+            over.tag = f"{{{MATHML}}}mrow"
+            over.set("style", "border-top: .06em solid; padding-top: .1em")
+            over.remove(over[1])
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def rendered(text: str) -> str:

@@ -131,6 +131,7 @@ def taken(info: Any, backward: bool, device: str) -> set[torch.dtype]:
 
 
 def implemented(name: str, dtype: torch.dtype) -> bool:
+    """Whether torch's function takes the hard samples of that dtype."""
     try:
         list(hard_samples(name, dtype))
     except NotImplementedError:
@@ -141,6 +142,7 @@ def implemented(name: str, dtype: torch.dtype) -> bool:
 def database_samples(
     name: str, dtype: torch.dtype, requires_grad: bool = True, device: str = "cpu"
 ) -> Iterator[Sample]:
+    """PyTorch's own samples of an operation, of a dtype that it takes there; none where the database is not installed."""
     for info in opinfos(name):
         if dtype in taken(info, requires_grad, device):
             # They are drawn at once, from one seed, so that a sample's name is enough to have it again.
@@ -162,6 +164,7 @@ def beyond(sample: Sample, device: str) -> bool:
 
 
 def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator[Sample]:
+    """Our own samples of an operation: ties, kinks, extremes, rare options; KeyError where there is no such operation."""
     op = OPS[name]
     if name in SAMPLES and (dtype not in DOUBLE or has_float64(torch.device(device))):
         for i, (args, kwargs) in enumerate(SAMPLES[name](functools.partial(torch.tensor, dtype=dtype, device=device))):
@@ -181,11 +184,13 @@ def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator
 
 
 def samples(name: str, dtype: torch.dtype, requires_grad: bool = True, device: str = "cpu") -> list[Sample]:
+    """Both: PyTorch's samples and the hard ones."""
     return [*database_samples(name, dtype, requires_grad, device), *hard_samples(name, dtype, device)]
 
 
 @functools.cache
 def accelerator() -> torch.device | None:
+    """The accelerator of this machine that torch can use, if there is one."""
     return torch.accelerator.current_accelerator(check_available=True)
 
 

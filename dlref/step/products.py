@@ -97,7 +97,10 @@ def pay(multiplications: int, dtype: torch.dtype, device: torch.device) -> bool:
 
 
 class Products:
-    """The products of a network's steps: `with self(x):` round a step on the input x."""
+    """The products of a network's steps: `with self(x):` round a step on an input x of any shape.
+
+    ValueError where oneDNN was asked for on a CPU with AMX (`dlref.products`).
+    """
 
     def __init__(self, network: Any):
         self.network, self.known = network, {}  # type: ignore[var-annotated]

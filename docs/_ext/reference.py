@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import tables
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -100,7 +101,9 @@ def signature(value: Any) -> str:
 
 
 def plain(value: Any) -> bool:
-    return value is inspect.Parameter.empty or isinstance(value, (bool, int, float, str, type(None))) or value == ()
+    if isinstance(value, tuple):
+        return all(map(plain, value))
+    return value is inspect.Parameter.empty or isinstance(value, (bool, int, float, str, type(None)))
 
 
 def names_of(space: Any) -> list[str]:
@@ -156,13 +159,14 @@ def figure(found: dict[str, Any]) -> str:
 
 
 def gallery() -> str:
-    """The table of all claims and verdicts."""
-    rows = ["| section | claim | verdict |", "| --- | --- | --- |"]
+    """A card a claim, in the article's order: the picture, the verdict, the claim."""
+    cards = []
     for name in EXPERIMENTS:
         verdict = json.loads((RESULTS / name / "result.json").read_text())["verdict"]
         tried = experiment(name)
-        rows.append(f"| {tried.section} | [{prose(tried.claim)}]({name}.md) | {verdict} |")
-    return "\n".join(rows)
+        cards.append(f":::{{container}} card\n[![{name}](../../experiments/{name}/{name}.png)]({name}.md)\n\n"
+                     f"[{prose(tried.claim)}]({name}.md)\n\nSection {tried.section}: **{verdict}**\n:::")  # fmt: skip
+    return "::::{container} gallery\n" + "\n".join(cards) + "\n::::"
 
 
 def written(folder: Path, pages: Iterable[tuple[str, str]]) -> None:
@@ -189,6 +193,7 @@ def generate(app: Sphinx) -> None:
     written(folder / "experiments", ((name, of_experiment(name)) for name in EXPERIMENTS))
     toc = "```{{toctree}}\n:maxdepth: 1\n\n{}\n```\n"
     written(folder, [
+        ("sections", tables.sections()), ("changes", tables.changes()), ("devices", tables.devices()),
         ("pairs/index", "# Pairs\n\nEvery concept by its family: definition, gradient, module, kernel, and torch's own.\n\n"
          + toc.format("\n".join([*sorted(families), *others()]))),
         ("experiments/index", "# Experiments\n\nWhat the article claims, put to the test over several seeds, by hand and by "
@@ -198,20 +203,39 @@ def generate(app: Sphinx) -> None:
     ])  # fmt: skip
 
 
-def equation(translator: Any, node: Any, display: str) -> None:
+def equation(translator: Any, text: str, display: str, node: Any) -> None:
     try:
-        translator.body.append(mathml(node.astext(), display))
+        translator.body.append(mathml(text, display))
     except Exception as error:  # the converter raises many kinds
-        LOGGER.warning("no MathML of %r: %r", node.astext(), error, location=node)
-    raise nodes.SkipNode
+        LOGGER.warning("no MathML of %r: %r", text, error, location=node)
 
 
 def inline(translator: Any, node: nodes.math) -> None:
-    equation(translator, node, "inline")
+    equation(translator, node.astext(), "inline", node)
+    raise nodes.SkipNode
 
 
 def block(translator: Any, node: nodes.math_block) -> None:
-    equation(translator, node, "block")
+    """Equations side by side, which a narrow page may have one below the other."""
+    translator.body.append('<div class="equations">')
+    try:
+        for part in apart(node.astext()):
+            equation(translator, part, "block", node)
+    finally:
+        translator.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+def apart(text: str) -> list[str]:
+    """What stands between wide spaces, but for those within braces or an environment."""
+    parts, depth = [""], 0
+    for token in re.findall(r"\\[a-zA-Z]+|\\.|[^\\]", text, re.S):
+        depth += token in ("{", "\\begin") or -(token in ("}", "\\end"))
+        if token in ("\\quad", "\\qquad") and not depth:
+            parts.append("")
+        else:
+            parts[-1] += token
+    return [part for part in parts if part.strip()]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

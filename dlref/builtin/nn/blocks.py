@@ -79,7 +79,7 @@ class PatchEmbedding(nn.Module):
 
 
 class MeanOver(nn.Module):
-    r"""The mean over one dimension, which is dropped: $y = rac{1}{n} \sum_i x_i$."""
+    r"""The mean over one dimension, which is dropped: $y = \frac{1}{n} \sum_i x_i$."""
 
     def __init__(self, dim: int):
         super().__init__()

@@ -51,7 +51,10 @@ class ReLU(Manual, torch.nn.ReLU):
 
 @op(builtin=F.relu6)
 def relu6(input):
-    r"""Rectified linear unit that saturates: $y = \min(\max(x, 0), 6)$. Krizhevsky 2010."""
+    r"""Rectified linear unit that saturates: $y = \min(\max(x, 0), 6)$. Any shape; output as input.
+
+    NotImplementedError for bools. Krizhevsky 2010 (Convolutional deep belief networks on CIFAR-10).
+    """
     return input.clamp(*_integral(input, 0, 6))
 
 
@@ -69,7 +72,10 @@ class ReLU6(Manual, torch.nn.ReLU6):
 
 @op(builtin=F.threshold)
 def threshold(input, threshold, value):
-    r"""$y = x$ where $x > \theta$, else the constant `value`. Any shape; output as input."""
+    r"""$y = x$ where $x > \theta$, else the constant `value`. Any shape; output as input.
+
+    NotImplementedError for bools.
+    """
     threshold, value = _integral(input, threshold, value)
     x = widened(input)  # half precision would round the threshold
     return torch.where(x <= threshold, value, x).to(input.dtype)
@@ -281,7 +287,10 @@ class SELU(Manual, torch.nn.SELU):
 
 @op(builtin=F.hardtanh)
 def hardtanh(input, min_val=-1.0, max_val=1.0):
-    r"""$y = \min(\max(x, l), u)$. Any shape; output as input. ValueError where l > u. Collobert 2004."""
+    r"""$y = \min(\max(x, l), u)$. Any shape; output as input. ValueError where l > u.
+
+    NotImplementedError for bools. Collobert 2004 (Large scale machine learning).
+    """
     return input.clamp(*_integral(input, min_val, max_val))
 
 

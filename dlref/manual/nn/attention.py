@@ -200,8 +200,9 @@ def _plain(op, *args):
 class MultiHeadAttentionForward:
     r"""$\mathrm{MHA}(Q, K, V) = [O_1 \dots O_h] W_o + b_o$ with $O_i = \mathrm{attention}(Q W_i^q, K W_i^k, V W_i^v)$.
 
-    The arguments, shapes and errors of torch.nn.functional.multi_head_attention_forward. Not an operation of its own: it is
-    put together from linear and attention, each of which autocast may compute in another precision.
+    query (L, N, E) or (L, E), key and value (S, N, E) or (S, E); outputs: query's shape, and the weights (N, L, S), or None.
+    AssertionError or RuntimeError where they do not fit. The arguments of torch's function of this name. Not an operation of
+    its own: it is put together from linear and attention, each of which autocast may compute in another precision.
     Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2.
     """
 
@@ -248,7 +249,7 @@ multi_head_attention_forward = MultiHeadAttentionForward()
 
 
 class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
-    r"""The module of multi_head_attention_forward."""
+    """The module of `multi_head_attention_forward`; with batch_first (N, L, E) stands for (L, N, E)."""
 
     attributes: dict[str, str] = {}
 

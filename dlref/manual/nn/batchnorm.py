@@ -80,7 +80,8 @@ def batch_norm(input, running_mean, running_var, weight, bias, training, momentu
     input (N, C, *), all else (C,); output as input. In training $\mu$ and (biased) $\sigma^2$ are those of each channel over
     samples and places, and the running statistics r move towards them in place: $r \leftarrow (1 - m)\,r + m\,\mu$, and
     likewise the variance with the unbiased one. After training the running statistics stand for both.
-    ValueError where a channel has one value in training. Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
+    ValueError where a channel has one value in training, RuntimeError where shapes do not fit. Ioffe & Szegedy 2015,
+    arXiv:1502.03167, algorithm 1.
     """
     over = (0, *range(2, input.dim()))  # all but the channels
     return normalised(input, running_mean, running_var, weight, bias, over if training else None, eps)

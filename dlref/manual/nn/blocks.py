@@ -25,9 +25,10 @@ def _identity(dy, needs=None):
 
 
 class Residual(Manual, blocks.Residual):
-    r"""The gradients of both branches add up: $dx = J_f^\top dy + J_s^\top dy$.
+    r"""A branch beside a shortcut, $y = f(x) + s(x)$; their gradients add up: $dx = J_f^\top dy + J_s^\top dy$.
 
-    Where the body works in place on its input, the shortcut begins at what it wrote.
+    body f, shortcut s (None: the identity): modules of one input whose outputs have one shape, (N, *). Where the body works
+    in place on its input, the shortcut begins at what it wrote. He et al. 2015, arXiv:1512.03385, eq. 1 and 2.
     """
 
     forward = blocks.Residual.forward
@@ -75,7 +76,11 @@ class TiedLinear(Manual, blocks.TiedLinear):
 
 
 class GaussianNoise(Manual, blocks.GaussianNoise):
-    r"""$dx = dy$: the noise is a constant."""
+    r"""In training $y = x + \sigma \epsilon$ with a standard normal $\epsilon$, a constant to the gradient: $dx = dy$.
+
+    Any shape; output as input. std: $\sigma$, in units of x; ValueError where it is negative. Vincent et al. 2008 (ICML),
+    section 2.3.
+    """
 
     forward = blocks.GaussianNoise.forward
 
@@ -84,7 +89,11 @@ class GaussianNoise(Manual, blocks.GaussianNoise):
 
 
 class PatchEmbedding(Manual, blocks.PatchEmbedding):
-    r"""$dW, db$ by the convolution, $de_i = \sum_n dy_{n i}$."""
+    r"""Patches of an image as a sequence with learnt places, $y_i = W p_i + b + e_i$; $de_i = \sum_n dy_{n i}$.
+
+    Input (N, C, H, W), output (N, H W / patch², width); $dW, db$ by the convolution. ValueError where the patch does not divide
+    the size. Dosovitskiy et al. 2020, arXiv:2010.11929, eq. 1.
+    """
 
     conv = Conv2d
     forward = blocks.PatchEmbedding.forward
@@ -103,7 +112,10 @@ class PatchEmbedding(Manual, blocks.PatchEmbedding):
 
 
 class MeanOver(Manual, blocks.MeanOver):
-    r"""$dx_i = dy / n$."""
+    r"""The mean over one dimension, which is dropped: $y = \frac{1}{n} \sum_i x_i,\ dx_i = dy / n$.
+
+    Any shape that has the dimension.
+    """
 
     forward = blocks.MeanOver.forward
 
@@ -117,7 +129,11 @@ class MeanOver(Manual, blocks.MeanOver):
 
 
 class LastStep(Manual, blocks.LastStep):
-    r"""The gradient enters backpropagation through time at the last step: it is that of the last layer's last state."""
+    r"""A recurrent layer's output at the last step, $y = h_T$: (N, T, I) to (N, H).
+
+    The gradient enters backpropagation through time there: it is that of the last layer's last state. ValueError where the
+    layer has two directions or not batch_first. Graves 2012 (Supervised sequence labelling), section 3.2.
+    """
 
     forward = blocks.LastStep.forward
 
@@ -133,7 +149,11 @@ class LastStep(Manual, blocks.LastStep):
 
 
 class SequenceModel(Manual, blocks.SequenceModel):
-    r"""The chain rule through readout, time and embedding; the symbols have no gradient."""
+    r"""Logits of the next symbol at each step: $h_t = \mathrm{rnn}(E_{x_t}, h_{t-1}),\ z_t = W h_t + b$.
+
+    Input (N, T) integers, output (N, symbols, T). The chain rule goes through readout, time and embedding; the symbols have no
+    gradient. Graves 2013, arXiv:1308.0850, section 2.
+    """
 
     forward = blocks.SequenceModel.forward
 
@@ -155,7 +175,7 @@ class SequenceModel(Manual, blocks.SequenceModel):
 def reparametrize(mean, log_variance, noise):
     r"""A draw from $\mathcal{N}(\mu, \sigma^2)$ that is differentiable in both: $z = \mu + \sigma \odot \epsilon$.
 
-    mean and log_variance $= \log \sigma^2$ of one shape; after training $z = \mu$. Kingma & Welling 2014,
+    mean and log_variance $= \log \sigma^2$ of one shape, the output's; after training $z = \mu$. Kingma & Welling 2014,
     arXiv:1312.6114, section 2.4.
     """
     spread = torch.exp(log_variance * 0.5) * noise
@@ -188,7 +208,12 @@ def gaussian_kl_gradient(dy, mean, log_variance):
 
 
 class VariationalAutoencoder(Manual, blocks.VariationalAutoencoder):
-    """The reconstruction's gradient reaches the encoder through the draw, the divergence's directly."""
+    r"""$\mu, \log\sigma^2 = \mathrm{encoder}(x),\ z = \mu + \sigma \odot \epsilon,\ \hat x = \mathrm{decoder}(z)$, to be
+    trained by `VariationalLoss`.
+
+    Input (N, *), output: reconstruction, mean (N, Z), logarithm of the variance (N, Z). The reconstruction's gradient reaches
+    the encoder through the draw, the divergence's directly. Kingma & Welling 2014, arXiv:1312.6114, section 2.4.
+    """
 
     forward = blocks.VariationalAutoencoder.forward
     reparametrize = staticmethod(reparametrize)
@@ -214,7 +239,12 @@ class VariationalAutoencoder(Manual, blocks.VariationalAutoencoder):
 
 
 class VariationalLoss(Manual, blocks.VariationalLoss):
-    r"""$d\hat x = (\hat x - x) / N$, and the divergence's gradient times $\beta / N$."""
+    r"""$E = \frac{1}{N} \sum_n (\tfrac12 \lVert x_n - \hat x_n \rVert^2 + \beta\,\mathrm{KL}_n)$, the negative evidence bound;
+    $d\hat x = (\hat x - x) / N$, and the divergence's gradient times $\beta / N$.
+
+    Input: what a `VariationalAutoencoder` makes; target (N, *), the images; output a number. Kingma & Welling 2014,
+    arXiv:1312.6114, eq. 10.
+    """
 
     forward = blocks.VariationalLoss.forward
     mse_loss, gaussian_kl = staticmethod(mse_loss), staticmethod(gaussian_kl)

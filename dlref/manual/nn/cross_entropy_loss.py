@@ -184,7 +184,7 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     r"""Negative log-likelihood of classes: $l_n = -w_{t_n} x_{n t_n}$, the mean $\sum l_n / \sum w_{t_n}$.
 
     input (C), (N, C) or (N, C, d1, ...): log-probabilities; target class indices without C; weight (C,). A target of
-    ignore_index counts nothing. Errors as cross_entropy. Bishop 2006, eq. 4.108.
+    ignore_index counts nothing. Errors as `cross_entropy`. Bishop 2006, eq. 4.108.
     """
     dim = min(input.dim() - 1, 1)
     index, counted = of_classes(target, dim, ignore_index)
@@ -229,9 +229,9 @@ def _weighed(log_q, x):
 def kl_div(input, target, reduction="mean", log_target=False):
     r"""Kullback-Leibler divergence, elementwise: $l = q (\log q - x)$ of log-probabilities x and probabilities q.
 
-    input and target broadcast to each other, target $\log q$ with log_target. "batchmean" divides by the batch alone,
-    which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$. ValueError where
-    reduction is wrong. Kullback & Leibler 1951.
+    input and target (*), broadcast to each other, target $\log q$ with log_target; output a number, or elementwise. "batchmean"
+    divides by the batch alone, which makes it $D(q \Vert p) \ge 0$; it is no distance: $D(q \Vert p) \ne D(p \Vert q)$.
+    ValueError where reduction is wrong. Kullback & Leibler 1951.
     """
     x, t = widened(input), widened(target)
     loss = _weighed(t, t) - _weighed(t, x) if log_target else torch.special.xlogy(t, t) - times(t, x)

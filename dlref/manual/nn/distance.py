@@ -57,7 +57,8 @@ def norm_gradient(v, n, p, dim):
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     r"""Distance of rows: $y = \lVert x_1 - x_2 + \epsilon \rVert_p$ over the last dimension.
 
-    x1, x2 (*, D), broadcast to each other; output (*), or (*, 1) with keepdim.
+    x1, x2 (*, D), broadcast to each other; output (*), or (*, 1) with keepdim. RuntimeError where they do not fit.
+    Minkowski 1896 (Geometrie der Zahlen).
     """
     integers = not (x1.is_floating_point() or x1.is_complex())
     y = norm(widened(x1) - widened(x2) + eps, p, -1)
@@ -88,7 +89,7 @@ def _floor(n, eps):
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     r"""Cosine of the angle: $y = \sum a\,b,\quad a = x_1 / \max(\lVert x_1 \rVert, \epsilon)$, b of $x_2$ likewise.
 
-    x1, x2 broadcast to each other; the sum over dim, which the output lacks. RuntimeError where dim is not there.
+    x1, x2 (*, D, *) broadcast to each other; the sum over dim, which the output lacks. RuntimeError where dim is not there.
     Salton et al. 1975 (Communications of the ACM 18).
     """
     a, b = wide(x1), wide(x2)

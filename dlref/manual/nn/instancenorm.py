@@ -19,7 +19,8 @@ def instance_norm(input, running_mean, running_var, weight, bias, use_input_stat
 
     input (N, C, *), all else (C,); output as input. $\mu$ and (biased) $\sigma^2$ are over the places of a channel of a
     sample, and the running statistics move towards their means over the samples; without use_input_stats the running
-    statistics stand for both. ValueError where a channel has one place. Ulyanov et al. 2016, arXiv:1607.08022, eq. 1.
+    statistics stand for both. ValueError where a channel has one place, RuntimeError where shapes do not fit. Ulyanov et al.
+    2016, arXiv:1607.08022, eq. 1.
     """
     places = tuple(range(2, input.dim()))
     return normalised(input, running_mean, running_var, weight, bias, places if use_input_stats else None, eps)

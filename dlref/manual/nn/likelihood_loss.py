@@ -129,8 +129,8 @@ def binary_cross_entropy_with_logits_prepare(input, target, weight, reduction, p
 def soft_margin_loss(input, target, reduction="mean"):
     r"""Logistic loss of targets 1 and -1: $l = \log(1 + e^{-t x})$.
 
-    input and target broadcast to each other; output a number, or elementwise. ValueError where reduction is wrong. Friedman
-    et al. 2000 (Annals of Statistics 28).
+    input and target broadcast to each other; output a number, or elementwise. ValueError where reduction is wrong,
+    RuntimeError where shapes do not fit. Friedman et al. 2000 (Annals of Statistics 28).
     """
     return reduce_loss(log1p_exp(_opposed(wide(input), target)), reduction).to(input.dtype)
 
@@ -211,8 +211,9 @@ def multilabel_soft_margin_loss_prepare(input, target, weight, reduction):
 def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduction="mean"):
     r"""Of counts t with mean $\lambda$: $l = \lambda - t \log \lambda$, with full $+\,\log t!$ by Stirling where t > 1.
 
-    input x is $\log \lambda$, or $\lambda$ itself (then $\log(\lambda + \epsilon)$); target broadcast to it. ValueError where
-    reduction is wrong. McCullagh & Nelder 1989, chapter 6.
+    input x is $\log \lambda$, or $\lambda$ itself (then $\log(\lambda + \epsilon)$); target broadcast to it; output a number,
+    or elementwise. ValueError where reduction is wrong, RuntimeError where shapes do not fit. McCullagh & Nelder 1989,
+    chapter 6.
     """
     x = widened(input)
     loss = x.exp() - times(target, x) if log_input else x - times(target, (x + eps).log())
@@ -265,8 +266,8 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     r"""Of normal values t with mean x and variance v: $l = \frac12 (\log v + (x - t)^2 / v)$, with full $+\frac12 \log 2\pi$.
 
     var of the input's shape, or with one dimension 1 or missing at the end, or a number; v is var, at least eps (as in
-    torch the bound does not stop var's gradient). ValueError where var's shape does not fit or it is negative. Nix &
-    Weigend 1994 (ICNN).
+    torch the bound does not stop var's gradient). ValueError where var's shape does not fit or it is negative, RuntimeError
+    where input and target do not fit. Nix & Weigend 1994 (ICNN).
     """
     v = _variance(input, var, eps)
     loss = 0.5 * (v.log() + ((widened(input) - widened(target)) / v.sqrt()).square())

@@ -15,7 +15,8 @@ from .common import outer, widened
 def linear(input, weight, bias=None):
     r"""Affine map of the last dimension: $y = x W^\top + b$.
 
-    input (*, in), weight (out, in) or (in,), bias (out,); output (*, out) or (*). RuntimeError where in differs.
+    input (*, in), weight (out, in) or (in,), bias (out,); output (*, out) or (*). RuntimeError where in differs,
+    TypeError without a weight.
     Rumelhart et al. 1986 (Nature 323), eq. 1.
     """
     if input.dim() < 2 or weight.dim() != 2 or bias is None:
@@ -93,7 +94,7 @@ def bilinear_prepare(input1, input2, weight, bias=None):
 
 
 class Identity(Manual, torch.nn.Identity):
-    r"""$y = x$: the output is the input itself, whatever it is."""
+    r"""$y = x$: the output is the input itself, of any shape and kind."""
 
     forward = torch.nn.Identity.forward  # type: ignore[assignment]
 

@@ -110,8 +110,9 @@ def linear_cross_entropy(
 
     It is cross_entropy(linear(x)) in chunks of rows, and holds the logits of one chunk. input (N, D) or (D), linear_weight
     (C, D) or (C, d1, ..., D), linear_bias as linear_weight without D; target class indices (N) or (N, d1, ...), or
-    probabilities (N, C, d1, ...); weight (C,). RuntimeError where they do not fit. A mean or sum has one upstream gradient, so
-    the gradients for dE = 1 are made along with the loss, by three products, where making the logits again would take a fourth.
+    probabilities (N, C, d1, ...); weight (C,). RuntimeError where they do not fit, and the errors of `cross_entropy`. A mean or
+    sum has one upstream gradient, so the gradients for dE = 1 are made along with the loss, by three products, where making the
+    logits again would take a fourth.
     options: batch_chunk_size or chunking_method set the rows of a chunk; sums are always in at least float32, a second
     backward is always allowed. Wijmans et al. 2024, arXiv:2411.09009.
     """

@@ -54,8 +54,8 @@ def hinge_embedding_loss_prepare(input, target, margin, reduction):
 def margin_ranking_loss(input1, input2, target, margin=0, reduction="mean"):
     r"""Ranking: $l = \max(0, -t (x_1 - x_2) + m)$; t = 1 wants $x_1$ above $x_2$ by the margin, t = -1 below.
 
-    Three tensors of one number of dimensions, broadcast to each other; RuntimeError where they have not. Joachims 2002
-    (KDD).
+    Three tensors (*) of one number of dimensions, broadcast to each other; output a number, or elementwise. RuntimeError
+    where they do not fit, ValueError where reduction is wrong. Joachims 2002 (KDD).
     """
     z = -widened(target) * (widened(input1) - widened(input2)) + margin
     dtype = functools.reduce(torch.promote_types, (t.dtype for t in (input1, input2, target)))
@@ -273,7 +273,7 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     r"""Triplets: $l = \max(0, m + d(a, p) - d(a, n)),\quad d(x, y) = \lVert x - y + \epsilon \rVert_p$.
 
     Three tensors (*, D) broadcast to each other; with swap d(a, n) is $\min(d(a, n), d(p, n))$. ValueError where the
-    margin is not positive. Balntas et al. 2016.
+    margin is not positive, RuntimeError where shapes do not fit. Balntas et al. 2016 (BMVC).
     """
     distances = [norm(v, p, -1).squeeze(-1) for v in _sides(anchor, positive, negative, eps, swap)]
     loss = (margin + distances[0] - _nearest(*distances[1:])).clamp(min=0)
@@ -350,7 +350,8 @@ def triplet_margin_with_distance_loss(
     r"""Triplets by a distance of one's own: $l = \max(0, m + d(a, p) - d(a, n))$, with swap $\min(d(a, n), d(p, n))$.
 
     distance_function: of two tensors, by default pairwise_distance. In `vjp` its own `vjp` gives its gradient, and
-    where it has none torch.func does: it is its author's code. Errors as triplet_margin_loss. Balntas et al. 2016.
+    where it has none torch.func does: it is its author's code. Shapes and errors as `triplet_margin_loss`. Balntas et al. 2016
+    (BMVC).
     """
     distance = pairwise_distance if distance_function is None else distance_function
     _check_triplet(anchor, positive, negative, margin, reduction)

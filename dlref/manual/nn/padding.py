@@ -48,7 +48,8 @@ def pad(input, pad, mode, value):
 
     $y_p = x_{m(p)}$: mode "constant" fills with value; "reflect" mirrors without the edge, $m(p) = |p|$ at the front;
     "replicate" repeats the edge, $m(p) = \min(\max(p, 0), L - 1)$; "circular" wraps, $m(p) = p \bmod L$. Negative amounts
-    cut off. RuntimeError or NotImplementedError where torch raises them.
+    cut off. Any shape for "constant"; for the others (N, C, *L) or (C, *L) of the dimensions that are padded. RuntimeError or
+    NotImplementedError where torch raises them.
     """
     if mode == "constant":
         size, outer, inner = _inside(input.shape, pad)

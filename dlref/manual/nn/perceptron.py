@@ -45,8 +45,12 @@ def perceptron_loss_prepare(input, target, reduction):
 
 
 class Perceptron(Manual, perceptron.Perceptron):
-    r"""Rosenblatt's rule of 1958, $w \leftarrow w + \eta t x$: a step down the gradient of perceptron_loss, which is
-    $-t x$ where $t z \le 0$; the built-in side takes that step.
+    r"""Rosenblatt's perceptron: the sign of $z = w \cdot x + b$, or the largest z, tells the class; learnt by `fit`.
+
+    The rule $w \leftarrow w + \eta t x$ is a step down the gradient of `perceptron_loss`, which is $-t x$ where $t z \le 0$;
+    the built-in side takes that step. Input (*, in_features), output (*, 1) for two classes, (*, classes) for more.
+    ValueError for fewer than two classes or another variant than last, averaged, voted. Rosenblatt 1958 (Psychological
+    Review 65).
     """
 
     op = linear

@@ -117,7 +117,7 @@ def adaptive_max_pool(input, size):
     $\lfloor o L / O \rfloor \le l < \lceil (o + 1) L / O \rceil$.
 
     input (N, C, *L) or (C, *L), output_size O (None keeps L); output (N, C, *O), with return_indices the flat indices
-    beside it. RuntimeError where sizes do not fit. He et al. 2014, arXiv:1406.4729.
+    beside it. RuntimeError where sizes do not fit, ValueError where dimensions do not. He et al. 2014, arXiv:1406.4729.
     """
     return largest(input, adaptive_elements(input, size)), ()
 
@@ -224,8 +224,8 @@ def adaptive_avg_pool(input, size):
     r"""The mean of each of O windows that cover the input: $y_o = \frac{1}{c_o} \sum_l x_l$ over
     $\lfloor o L / O \rfloor \le l < \lceil (o + 1) L / O \rceil$, of which there are $c_o$.
 
-    input (N, C, *L) or (C, *L), output_size O (None keeps L); output (N, C, *O). RuntimeError where sizes do not fit.
-    Lin et al. 2013, arXiv:1312.4400 (O = 1); He et al. 2014, arXiv:1406.4729.
+    input (N, C, *L) or (C, *L), output_size O (None keeps L); output (N, C, *O). RuntimeError where sizes do not fit,
+    ValueError where dimensions do not. Lin et al. 2013, arXiv:1312.4400 (O = 1); He et al. 2014, arXiv:1406.4729.
     """
     x = wide(input)
     return (adaptive_total(x, size) / adaptive_counts(x, size)).to(input.dtype)

@@ -67,7 +67,7 @@ def l1_loss(input, target, reduction="mean", weight=None):
     r"""Absolute error: $l = |x - y|$, its mean or sum, weighted where there is a weight (mean $\sum w l / \sum w$).
 
     input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
-    "none" as the input. ValueError where reduction or weight is wrong. Boscovich 1757.
+    "none" as the input. ValueError where reduction or weight is wrong, RuntimeError where shapes do not fit. Boscovich 1757.
     """
     return reduced(difference(input, target).abs(), reduction, weight, input, target)
 
@@ -98,7 +98,7 @@ def mse_loss(input, target, reduction="mean", weight=None):
     r"""Squared error: $l = (x - y)^2$, its mean or sum, weighted where there is a weight (mean $\sum w l / \sum w$).
 
     input and target of one shape (others are broadcast, with a warning), weight of the input's; output a number, or for
-    "none" as the input. It grows without bound, so that one outlier may outweigh all else. ValueError as l1_loss.
+    "none" as the input. It grows without bound, so that one outlier may outweigh all else. Errors as `l1_loss`.
     Legendre 1805; Gauss 1809.
     """
     return reduced(difference(input, target).square(), reduction, weight, input, target)
@@ -149,7 +149,7 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
     r"""Smooth absolute error: $l = d^2 / 2\beta$ where $|d| < \beta$, else $|d| - \beta / 2$, of $d = x - y$.
 
     input and target of one shape (others are broadcast, with a warning); beta 0 is l1_loss. Girshick 2015,
-    arXiv:1504.08083, eq. 3. RuntimeError where beta is negative.
+    arXiv:1504.08083, eq. 3. RuntimeError where beta is negative or shapes do not fit, ValueError where reduction is wrong.
     """
     d = difference(input, target)
     if not beta:
@@ -187,7 +187,8 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     r"""Huber's loss: $l = d^2 / 2$ where $|d| \le \delta$, else $\delta (|d| - \delta / 2)$, of $d = x - y$.
 
     input and target of one shape (others are broadcast, with a warning), weight of the input's (the mean is
-    $\sum w l / n$). Huber 1964. RuntimeError where delta is not positive.
+    $\sum w l / n$). Huber 1964 (Annals of Mathematical Statistics 35). RuntimeError where delta is not positive or shapes do
+    not fit, ValueError where reduction is wrong.
     """
     d = difference(input, target)
     return reduced(_bowl(d, held(delta, d)), reduction, weight, input, target, normalised=False)

@@ -236,7 +236,11 @@ def rnn_layer_gradient(dy, output, needs, input, h0, w_ih, w_hh, sizes, reverse,
 
 
 class RNN(Recurrent, torch.nn.RNN):
-    """Layers of `rnn_layer`: input (T, N, I), (N, T, I), (T, I) or packed."""
+    """Layers of `rnn_tanh_cell` or `rnn_relu_cell` over the steps of a sequence, in one direction or two, D.
+
+    Input (T, N, I), (N, T, I) with batch_first, (T, I) or packed; output (T, N, D H) likewise; the state is (D layers, N, H).
+    RuntimeError where shapes do not fit; ValueError for other options than torch's.
+    """
 
     op = rnn_layer
 
@@ -305,7 +309,11 @@ def lstm_layer_gradient(dy, output, saved, needs, input, h0, c0, w_ih, w_hh, w_h
 
 
 class LSTM(Recurrent, torch.nn.LSTM):
-    """Layers of `lstm_layer`: input (T, N, I), (N, T, I), (T, I) or packed; the state is a pair (h, c)."""
+    """Layers of `lstm_cell` over the steps of a sequence, in one direction or two, D.
+
+    Input (T, N, I), (N, T, I) with batch_first, (T, I) or packed; output (T, N, D H) likewise; the state is a pair (h, c), (D
+    layers, N, H) each. RuntimeError where shapes do not fit; ValueError for other options than torch's.
+    """
 
     op, _carries_cell = lstm_layer, True
 
@@ -371,6 +379,10 @@ def gru_layer_gradient(dy, output, saved, needs, input, h0, w_ih, w_hh, sizes, r
 
 
 class GRU(Recurrent, torch.nn.GRU):
-    """Layers of `gru_layer`: input (T, N, I), (N, T, I), (T, I) or packed."""
+    """Layers of `gru_cell` over the steps of a sequence, in one direction or two, D.
+
+    Input (T, N, I), (N, T, I) with batch_first, (T, I) or packed; output (T, N, D H) likewise; the state is (D layers, N, H).
+    RuntimeError where shapes do not fit; ValueError for other options than torch's.
+    """
 
     op = gru_layer

@@ -64,7 +64,10 @@ class Tanh(Manual, torch.nn.Tanh):
 
 @op(builtin=F.logsigmoid)
 def logsigmoid(input):
-    r"""Logarithm of the logistic function: $y = -\log(1 + e^{-x})$. Any shape; output as input."""
+    r"""Logarithm of the logistic function: $y = -\log(1 + e^{-x})$. Any shape; output as input.
+
+    The logarithm of Bishop 2006, eq. 4.59.
+    """
     return (-log1p_exp(-wide(input))).to(input.dtype)
 
 
@@ -287,7 +290,8 @@ def gelu_prepare(input, approximate="none"):
 def glu(input, dim=-1):
     r"""Gated linear unit: $y = a \odot \sigma(b)$, a and b the first and the second half along the dimension.
 
-    input (*, 2n, *), output (*, n, *). RuntimeError where the size is odd. Dauphin et al. 2017, arXiv:1612.08083.
+    input (*, 2n, *), output (*, n, *). RuntimeError where the size is odd, IndexError where there is no such
+    dimension. Dauphin et al. 2017, arXiv:1612.08083.
     """
     a, b = wide(input).tensor_split(2, dim)
     return gated(a, b).to(input.dtype)

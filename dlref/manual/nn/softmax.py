@@ -69,7 +69,7 @@ class Softmax(Manual, torch.nn.Softmax):
 
 
 class Softmax2d(Manual, torch.nn.Softmax2d):
-    """The module of `softmax`."""
+    """The module of `softmax` over the channels of (N, C, H, W) or (C, H, W); ValueError for another number of dimensions."""
 
     op = softmax
     dim = -3  # the channels of (N, C, H, W) or (C, H, W)

@@ -92,8 +92,8 @@ class TransformerEncoderLayer(Layer, torch.nn.TransformerEncoderLayer):
     r"""Self-attention, then a feed-forward map, each beside a shortcut: $y = \mathrm{norm}(x + f(x))$, with norm_first
     $y = x + f(\mathrm{norm}(x))$, f the one, then the other.
 
-    Arguments, shapes and errors of torch's. Vaswani et al. 2017, arXiv:1706.03762, section 3.1; norm_first: Xiong et al. 2020,
-    arXiv:2002.04745.
+    Shapes as in `TransformerEncoder`; arguments and errors of torch's. Vaswani et al. 2017, arXiv:1706.03762, section 3.1;
+    norm_first: Xiong et al. 2020, arXiv:2002.04745.
     """
 
     def forward(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
@@ -119,9 +119,10 @@ class TransformerEncoderLayer(Layer, torch.nn.TransformerEncoderLayer):
 
 
 class TransformerDecoderLayer(Layer, torch.nn.TransformerDecoderLayer):
-    r"""Self-attention, attention to memory, a feed-forward map, each beside a shortcut, as in the encoder's layer.
+    r"""Self-attention, attention to memory m, a feed-forward map, each f beside a shortcut: $y = \mathrm{norm}(x + f(x, m))$,
+    or with norm_first as in the encoder's layer.
 
-    Arguments, shapes and errors of torch's. Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+    Shapes as in `TransformerDecoder`; arguments and errors of torch's. Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
     """
 
     forward = torch.nn.TransformerDecoderLayer.forward
@@ -148,7 +149,8 @@ class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
     r"""The layers one after the other, $y = f_n(\dots f_1(x))$.
 
     What stands at padded places is computed, in evaluation as in training: there torch's encoder may take its fused path, of
-    nested tensors, which writes zeros at them; the other places are the same.
+    nested tensors, which writes zeros at them; the other places are the same. Arguments, shapes and errors of
+    torch's: x (S, N, E) or (S, E), with batch_first (N, S, E). Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
     """
 
     def _prepared(self, src, mask, src_key_padding_mask, is_causal):
@@ -171,7 +173,11 @@ class TransformerEncoder(Adopting, torch.nn.TransformerEncoder):
 
 
 class TransformerDecoder(Adopting, torch.nn.TransformerDecoder):
-    r"""The layers one after the other, $y = f_n(\dots f_1(t, m), m)$; the gradient of memory m is the sum over them."""
+    r"""The layers one after the other, $y = f_n(\dots f_1(t, m), m)$; the gradient of memory m is the sum over them.
+
+    Target t (T, N, E) or (T, E), memory m (S, N, E) or (S, E), output as t; with batch_first N comes first. Arguments and
+    errors of torch's. Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+    """
 
     forward = torch.nn.TransformerDecoder.forward
 
@@ -202,7 +208,8 @@ class TransformerDecoder(Adopting, torch.nn.TransformerDecoder):
 class Transformer(Adopting, torch.nn.Transformer):
     r"""Encoder and decoder: $y = \mathrm{decoder}(t, \mathrm{encoder}(s))$ of source s and target t.
 
-    Arguments, shapes and errors of torch's. Vaswani et al. 2017, arXiv:1706.03762.
+    s (S, N, E) or (S, E), t (T, N, E) or (T, E), output as t; with batch_first N comes first. RuntimeError where batches or
+    features do not fit. Vaswani et al. 2017, arXiv:1706.03762.
     """
 
     forward = torch.nn.Transformer.forward

@@ -94,8 +94,9 @@ def interpolate(input, size, scale_factor, mode, align_corners, antialias):
     input (N, C, *L) with one to three dimensions, output (N, C, *O), O = size or $\lfloor L \cdot$ scale_factor$\rfloor$.
     mode: "nearest", "nearest-exact" (of the pixels' centres), "area" (means), "linear", "bilinear", "trilinear", "bicubic",
     "lanczos". align_corners: the outer pixels' centres stay, instead of their edges. antialias: of "bilinear", "bicubic"
-    and "lanczos", the kernel widened where the image shrinks. Errors as torch.nn.functional.interpolate.
-    "bicubic": Keys 1981 (IEEE ASSP 29).
+    and "lanczos", the kernel widened where the image shrinks. ValueError where the options do not fit each other,
+    NotImplementedError where the mode is none of the dimensions', TypeError for a size of no integers, RuntimeError for one of
+    0. "bicubic": Keys 1981 (IEEE ASSP 29).
     """
     x = widened(input)
     for dim, (length, out, factor) in enumerate(zip(input.shape[2:], size, scale_factor, strict=True), 2):

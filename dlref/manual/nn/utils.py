@@ -41,7 +41,10 @@ def get_total_norm(
 def clip_grads_with_norm_(
     parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
-    r"""Scale the gradients in place by $\min(1, \text{max\_norm} / (n + 10^{-6}))$ of their total norm n."""
+    r"""Scale the gradients in place by $\min(1, \text{max\_norm} / (n + 10^{-6}))$ of their total norm n.
+
+    Gradients of any shape; total_norm: of `get_total_norm`. Pascanu et al. 2013, arXiv:1211.5063, algorithm 1.
+    """
     scale = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
     for grad in _gradients(parameters):
         grad.mul_(scale.to(grad.device))
@@ -56,7 +59,8 @@ def clip_grad_norm_(
 ) -> Tensor:
     r"""Scale the gradients in place so that their norm, taken together, is at most max_norm; return the norm before.
 
-    norm_type: p, inf for the largest entry. RuntimeError as `get_total_norm`. Pascanu et al. 2013, arXiv:1211.5063.
+    Gradients of any shape; norm_type: p, inf for the largest entry. RuntimeError as `get_total_norm`. Pascanu et al. 2013,
+    arXiv:1211.5063.
     """
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     total = get_total_norm(_gradients(parameters), norm_type, error_if_nonfinite, foreach)
@@ -66,20 +70,20 @@ def clip_grad_norm_(
 
 @torch.no_grad()
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
-    r"""Clamp each entry of the gradients in place to $[-c, c]$."""
+    r"""Clamp each entry of the gradients in place to $[-c, c]$, c = clip_value. Gradients of any shape."""
     for grad in _gradients(parameters):
         grad.clamp_(-float(clip_value), float(clip_value))
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
-    """The parameters, flattened and one after the other, as a vector. TypeError where they lie on several devices."""
+    """The parameters, of any shape, flattened and one after the other: (n,). TypeError where they lie on several devices."""
     parameters = list(parameters)
     _one_device(parameters)
     return torch.cat([p.view(-1) for p in parameters])
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Let the parameters be slices of the vector. TypeError where it is none, or they lie on several devices."""
+    """Let the parameters be slices of the vector (n,). TypeError where it is none, or they lie on several devices."""
     if not isinstance(vec, Tensor):
         raise TypeError(f"vec must be a tensor, it is {type(vec).__name__}")
     parameters = list(parameters)

@@ -1,4 +1,9 @@
-"""Optimizers by hand, under the names, constructors and state of torch.optim."""
+r"""Optimizers by hand, under the names, constructors and state of torch.optim.
+
+Parameters $\theta$ and their gradients $g$ have any shape, a real or complex floating dtype, and any device; state has the
+parameter's shape, and what is written of numbers is meant element by element, but for LBFGS. `lr` and the other arguments
+are pure numbers.
+"""
 
 from torch.optim import Optimizer
 

@@ -29,7 +29,8 @@ class LBFGS(torch.optim.LBFGS):
     One step is at most max_iter iterations and about max_eval evaluations; it ends where $\max |g| \le$ tolerance_grad, or
     where $g^\top d$, $\max |t d|$ or the error's change falls to tolerance_change.
     `step(closure)`: closure() sets the gradients, by vjp or autograd, and returns the error. Sparse gradients are taken.
-    TypeError: no closure; RuntimeError: another line_search_fn; ValueError: several parameter groups.
+    TypeError: no closure; RuntimeError: another line_search_fn; ValueError: several parameter groups, AssertionError where
+    they were added later.
     Nocedal and Wright 2006, Algorithms 7.4 and 7.5; line searches: dlref/manual/line_search.py.
     """
 

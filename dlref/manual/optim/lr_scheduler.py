@@ -4,6 +4,8 @@ $\eta_t$ is the learning rate after $t$ steps of the schedule (`last_epoch`), $\
 A schedule moves the rate of every parameter group from $\eta_{t-1}$ to $\eta_t$, so that schedules chain and a rate
 changed by hand in between stays changed; the closed form serves `step(epoch)` and the start of a part of SequentialLR.
 
+A rate is a number, or a tensor of one element; t counts calls of `step`, in epochs or updates as the caller has it.
+
 torch's constructors check the arguments; `state_dict` is torch's; either side's schedules drive either side's optimizers.
 """
 
@@ -70,7 +72,10 @@ class Multiplicative(Schedule):
 
 
 class StepLR(Multiplicative, lr_scheduler.StepLR):
-    r"""$\eta_t = \eta_0 \gamma^{\lfloor t / s \rfloor}$: the rate falls by `gamma` every `step_size` steps."""
+    r"""$\eta_t = \eta_0 \gamma^{\lfloor t / s \rfloor}$: the rate falls by `gamma` every `step_size` steps.
+
+    Szegedy et al. 2014, arXiv:1409.4842, section 6.
+    """
 
     def change(self, t: int) -> float:
         return self.gamma if t > 0 and t % self.step_size == 0 else 1
@@ -82,7 +87,7 @@ class StepLR(Multiplicative, lr_scheduler.StepLR):
 class MultiStepLR(Multiplicative, lr_scheduler.MultiStepLR):
     r"""$\eta_t = \eta_0 \gamma^{|\{m \in M : m \le t\}|}$: the rate falls by `gamma` at each of the `milestones` $M$.
 
-    A milestone given twice counts twice.
+    A milestone given twice counts twice. He et al. 2015, arXiv:1512.03385, section 4.2.
     """
 
     milestones: Counter[int]
@@ -95,7 +100,7 @@ class MultiStepLR(Multiplicative, lr_scheduler.MultiStepLR):
 
 
 class ExponentialLR(Multiplicative, lr_scheduler.ExponentialLR):
-    r"""$\eta_t = \eta_0 \gamma^t$: the rate falls by `gamma` every step."""
+    r"""$\eta_t = \eta_0 \gamma^t$: the rate falls by `gamma` every step. Senior et al. 2013 (ICASSP)."""
 
     def change(self, t: int) -> float:
         return 1 if self._is_initial else self.gamma
@@ -107,7 +112,7 @@ class ExponentialLR(Multiplicative, lr_scheduler.ExponentialLR):
 class ConstantLR(Multiplicative, lr_scheduler.ConstantLR):
     r"""$\eta_t = \eta_0 f$ for $t < T$, then $\eta_0$: the rate times `factor` during the first `total_iters` steps.
 
-    ValueError unless `factor` is between 0 and 1.
+    ValueError unless `factor` is between 0 and 1. Goyal et al. 2017, arXiv:1706.02677, section 2.2 (constant warmup).
     """
 
     def change(self, t: int) -> float:
@@ -121,7 +126,7 @@ class LinearLR(Multiplicative, lr_scheduler.LinearLR):
     r"""$\eta_t = \eta_0 (a + (b - a) \min(t, T) / T)$: a straight line from `start_factor` $a$ to `end_factor` $b$.
 
     With $m(t) = a + (b - a)\,t / T$, $c(t) = m(t) / m(t-1) = 1 + (b - a) / (T a + (t - 1)(b - a))$.
-    ValueError unless $0 < a \le 1$ and $0 \le b \le 1$.
+    ValueError unless $0 < a \le 1$ and $0 \le b \le 1$. Goyal et al. 2017, arXiv:1706.02677, section 2.2 (gradual warmup).
     """
 
     def change(self, t: int) -> float:
@@ -138,7 +143,10 @@ class LinearLR(Multiplicative, lr_scheduler.LinearLR):
 
 
 class PolynomialLR(Multiplicative, lr_scheduler.PolynomialLR):
-    r"""$\eta_t = \eta_0 (1 - \min(t, T) / T)^p$: the rate falls to 0 in `total_iters` steps, along a curve of `power` $p$."""
+    r"""$\eta_t = \eta_0 (1 - \min(t, T) / T)^p$: the rate falls to 0 in `total_iters` steps, along a curve of `power` $p$.
+
+    Chen et al. 2017, arXiv:1606.00915, section 4.1.
+    """
 
     def change(self, t: int) -> float:
         if self._is_initial or t > self.total_iters:
@@ -150,7 +158,10 @@ class PolynomialLR(Multiplicative, lr_scheduler.PolynomialLR):
 
 
 class LambdaLR(Schedule, lr_scheduler.LambdaLR):
-    r"""$\eta_t = \eta_0 \lambda(t)$ with a function $\lambda$ for all parameter groups, or one for each."""
+    r"""$\eta_t = \eta_0 \lambda(t)$ with a function $\lambda$ for all parameter groups, or one for each.
+
+    Which rates that fall with t lead to a minimum: Robbins and Monro 1951 (Annals of Mathematical Statistics 22).
+    """
 
     def rates(self) -> list[Any]:
         return [base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
@@ -229,7 +240,8 @@ class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
     Better than the best $b$ means, for mode "min", less than $b (1 - \theta)$ ("rel") or $b - \theta$ ("abs"); for "max",
     more than $b (1 + \theta)$ or $b + \theta$; $\theta$ is `threshold`. During `cooldown` steps after a reduction nothing
     is counted. `min_lr` is one for all or one for each parameter group; a change of less than `eps` is not made.
-    ValueError unless `factor` < 1 and the modes are known.
+    ValueError unless `factor` < 1 and the modes are known, RuntimeError where groups were added that `min_lrs` lacks.
+    He et al. 2015, arXiv:1512.03385, section 3.4.
     """
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
@@ -278,6 +290,7 @@ class SequentialLR(lr_scheduler.SequentialLR):
     """One schedule after another: schedule i rules from milestone i-1 on, and starts there with its own step 0.
 
     ValueError unless all schedules drive one optimizer and there is one milestone less than schedules.
+    Loshchilov and Hutter 2017, arXiv:1608.03983, section 3 (restarts).
     """
 
     def step(self) -> None:  # type: ignore[override]
