@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -14,6 +15,7 @@ import torch
 
 from ...samples import database
 from .report import Finding, Report
+from .subject import Mismatch
 
 # The time in which a new process must begin its first sample: torch is imported, and its database drawn.
 START = 120.0
@@ -90,7 +92,11 @@ def started(target: Any, *arguments: Any) -> tuple[Any, Connection]:
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(send, *arguments), daemon=True)
     sys.stdout.flush()
-    process.start()
+    try:
+        process.start()
+    except (pickle.PicklingError, AttributeError, TypeError) as error:  # it is sent by its name
+        raise Mismatch(f"the candidate must stand at the top of a module to be checked in a process of its own on "
+                       f"{options['device']}: move it there, or check it in this process ({error})") from None  # fmt: skip
     send.close()
     return process, receive
 
