@@ -63,6 +63,14 @@ def script(function: Callable[..., Any]) -> None:
         jsonargparse.auto_cli(function, args=arguments, as_positional=False, parser_class=Parser)
 
 
+def first_process() -> bool:
+    """Whether this process is the first of those that torchrun, SLURM or Lightning started; the only one is."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
+
+
 def listed(argument: str) -> str:
     """128,64 is the list [128,64]; everything else stays as it is."""
     option, equals, value = argument.rpartition("=")

@@ -20,7 +20,7 @@ from .. import data, models
 from .. import lightning as lightning_modules
 from ..core.names import one_of
 from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, tell
-from .common import OneLine, listed, new_run
+from .common import OneLine, first_process, listed, new_run
 
 MODULES = "dlref.lightning"
 # Before all arguments, so that a configuration or an option of another class takes their place.
@@ -83,13 +83,15 @@ class TrainCLI(LightningCLI):
                     f"the module clips and accumulates gradients itself: give --model.{name} {trainer[name]}"
                 )
         fit_to_images(config)
-        if self.subcommand != "fit" and config.ckpt_path is None:
+        if self.subcommand != "fit" and config.ckpt_path is None and first_process():
             print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config[self.subcommand]
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            folder = new_run(config.runs, run_name(str(self.subcommand), config.model))
+            # The others of several processes write nothing, and are told where it is by the first.
+            name = run_name(str(self.subcommand), config.model)
+            folder = new_run(config.runs, name) if first_process() else Path(config.runs)
             kwargs |= {"default_root_dir": str(folder), "logger": loggers(folder)}
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]

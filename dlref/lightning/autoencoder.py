@@ -76,7 +76,7 @@ class Autoencoder(Learner):
         return self.reconstruction(self.network(batch[0]))
 
     def on_fit_end(self) -> None:
-        if (folder := run_folder(self.trainer)) is not None:
+        if (folder := run_folder(self.trainer)) is not None and self.trainer.is_global_zero:
             self.picture(folder)
 
     def save_predictions(self, folder: Path, predictions: list[Tensor]) -> Path:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
+from ..core.parallel import ranks
 from ..pictures.training import draw_curves
 
 
@@ -133,6 +136,8 @@ class Pictures(lightning.Callback):
 
     def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
         """After the module's own end, where it may have drawn more."""
+        if not trainer.is_global_zero:
+            return
         from matplotlib.image import imread
 
         for logger in trainer.loggers:
@@ -163,6 +168,15 @@ class WritePredictions(BasePredictionWriter):
         super().__init__("epoch")
 
     def write_on_epoch_end(self, trainer: lightning.Trainer, module: Any, predictions: Any, batch_indices: Any) -> None:
-        folder = run_folder(trainer)
-        if folder is not None and hasattr(module, "save_predictions"):
-            module.save_predictions(folder, list(predictions))
+        folder, predictions = run_folder(trainer), together(list(predictions))
+        if folder is not None and trainer.is_global_zero and hasattr(module, "save_predictions"):
+            module.save_predictions(folder, predictions)
+
+
+def together(predictions: list) -> list:
+    """All processes' predictions, batch by batch in the samples' order; what is no tensor is the first process's."""
+    if (size := ranks()[1]) == 1:
+        return predictions
+    found: list[Any] = [None] * size
+    torch.distributed.all_gather_object(found, predictions)
+    return [torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0] for parts in zip(*found, strict=True)]
