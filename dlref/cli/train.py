@@ -19,7 +19,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from .. import data, models
 from .. import lightning as lightning_modules
 from ..core.names import one_of
-from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, tell
+from ..core.parallel import meet_again
+from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, restarted, tell
 from .common import OneLine, first_process, listed, new_run
 
 MODULES = "dlref.lightning"
@@ -83,6 +84,11 @@ class TrainCLI(LightningCLI):
                     f"the module clips and accumulates gradients itself: give --model.{name} {trainer[name]}"
                 )
         fit_to_images(config)
+        name = run_name(str(self.subcommand), config.model)
+        if self.subcommand == "fit" and config.ckpt_path is None and (last := restarted(config.runs, name)) is not None:
+            config.ckpt_path = str(last)
+            if first_process():
+                print(f"restarted: goes on from {last}")
         if self.subcommand != "fit" and config.ckpt_path is None and first_process():
             print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
 
@@ -171,6 +177,7 @@ def fit_to_images(config: Any) -> None:
 
 def main(command: str, arguments: list[str]) -> None:
     quiet()
+    meet_again()
     try:
         TrainCLI(
             lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,

@@ -8,6 +8,7 @@ gives, $g = \frac{1}{n} \sum_r w_r g_r$ with the weights $w_r = n\,m_r / m$, whi
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
@@ -75,28 +76,44 @@ class Weighted:
         )
 
 
+def meet_again() -> None:
+    """Make the process group of processes that torchrun has restarted, under names of their own in its store.
+
+    There the addresses of those before them still stand, under the names that torch itself would look up.
+    """
+    if (attempt := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0" and not dist.is_initialized():
+        store, rank, size = next(dist.rendezvous("env://"))
+        dist.init_process_group(store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=size)
+
+
+class Lost(ConnectionError):
+    """Another of the processes that train together is gone."""
+
+
 @contextlib.contextmanager
 def speaking() -> Iterator[None]:
-    """Turn what a process group raises where another process has ended, or is silent, into a ConnectionError."""
+    """Turn what a process group raises where another process has ended, or is silent, into Lost."""
     try:
         yield
     except RuntimeError as error:
         if (told := lost(error)) is None:
             raise
-        raise ConnectionError(told) from error
+        raise Lost(told) from error
 
 
-# What torch.distributed's back ends say of a peer that is gone.
-GONE = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "Broken pipe", "NCCL", "gloo",
-        "Socket", "broken promise", "recvValue failed", "sendBytes failed")  # fmt: skip
+# What gloo and NCCL say of a peer that is gone.
+GONE = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe", "Timed out waiting",
+        "ncclRemoteError", "ncclSystemError", "Watchdog caught collective operation timeout")  # fmt: skip
 
 
 def lost(error: BaseException) -> str | None:
     """In one line what an error of a process group means; None where it is none."""
-    if not isinstance(error, RuntimeError) or not any(word in str(error) for word in GONE):
+    if isinstance(error, Lost):
+        return str(error)
+    reason = next((word for word in GONE if word in str(error)), None)
+    if reason is None or not isinstance(error, RuntimeError):
         return None
-    reason = " ".join(str(error).split()).rpartition("] ")[2] or type(error).__name__
-    return f"rank {ranks()[0]} has lost the other processes, of which one has ended or does not answer: {reason[:120]}"
+    return f"rank {ranks()[0]} ends, as another process has ended or does not answer ({reason})"
 
 
 class Bucket:
@@ -118,7 +135,7 @@ class Reducer:
     gradient, one that some have used gets the mean, in which the others count as 0.
 
     with reducer: the pullback of a step, after which every `.grad` is the mean. Without it gradients add up in this process
-    alone, and go with those of the next. ValueError where no parameter learns. ConnectionError where another process is gone.
+    alone, and go with those of the next. ValueError where no parameter learns. Lost, a ConnectionError, where another process is gone.
     Li et al. 2020, arXiv:2006.15704.
 
     group: the process group, by default of all processes. cap_mb: MiB of a bucket.

@@ -277,8 +277,9 @@ class Learner(lightning.LightningModule):
             z, y = tree_map(lambda t: t[:0], (z, y))
         values = {f"{stage}_{name}": value for name, value in self.measures(stage, z, error, y).items()}
         values = {name: v if samples or not isinstance(v, Tensor) else torch.zeros_like(v) for name, v in values.items()}
-        # The mean over the epoch, and over all processes, weighs each batch by the numbers that its own mean is over.
+        # The mean over the epoch, and over all processes, weighs each batch by the numbers that its own mean is over. Lightning
+        # takes the processes' mean of them, of which it keeps the integer part alone.
         self.log_dict(
-            {f"{stage}_loss": error, **values}, on_step=False, on_epoch=True, batch_size=samples, sync_dist=True,
-            prog_bar=stage == "validation",
+            {f"{stage}_loss": error, **values}, on_step=False, on_epoch=True, sync_dist=True,
+            batch_size=samples * self.trainer.world_size, prog_bar=stage == "validation",
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def quiet() -> None:
     """Silence Lightning's advice that is noise here: worker processes and logging for data that lie in memory."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # What says that one of several processes has ended, before it ends the first one too.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     for message in (
         ".*does not have many workers",
         ".*smaller than the logging interval",
@@ -83,6 +86,22 @@ def quiet() -> None:
         "Couldn't infer the batch indices",
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def restarted(runs: str, name: str) -> Path | None:
+    """The checkpoint from which training goes on after torchrun (--max-restarts) has restarted its processes.
+
+    It is the newest of the runs of that name, begun since torchrun began; None in what it starts first, or where no epoch was
+    over.
+    """
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return None
+    since, torchrun = 0.0, Path(f"/proc/{os.getppid()}/stat")
+    if torchrun.exists():  # its start, in ticks since the machine's
+        ticks = float(torchrun.read_text().rpartition(")")[2].split()[19])
+        since = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    found = [path for path in Path(runs).glob(f"*-{name}/checkpoints/last.ckpt") if path.stat().st_mtime >= since]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def run_folder(trainer: lightning.Trainer) -> Path | None:

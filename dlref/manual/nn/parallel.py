@@ -24,7 +24,7 @@ class DistributedDataParallel(Manual, nn.Module):
     Without autograd's hooks it is not torch's class, but is called as that is, and has its state_dict. Li et al. 2020,
     arXiv:2006.15704.
 
-    ValueError where no parameter learns, the processes have different networks, or a gradient is sparse; ConnectionError
+    ValueError where no parameter learns, the processes have different networks, or a gradient is sparse; Lost, a ConnectionError,
     where a process has ended.
 
     Args:
