@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -84,6 +85,7 @@ class TrainCLI(LightningCLI):
                     f"the module clips and accumulates gradients itself: give --model.{name} {trainer[name]}"
                 )
         fit_to_images(config)
+        meet_again("nccl" if trainer.accelerator != "cpu" and torch.cuda.is_available() else "gloo")
         name = run_name(str(self.subcommand), config.model)
         if self.subcommand == "fit" and config.ckpt_path is None and (last := restarted(config.runs, name)) is not None:
             config.ckpt_path = str(last)
@@ -177,7 +179,6 @@ def fit_to_images(config: Any) -> None:
 
 def main(command: str, arguments: list[str]) -> None:
     quiet()
-    meet_again()
     try:
         TrainCLI(
             lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,

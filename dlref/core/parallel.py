@@ -76,14 +76,14 @@ class Weighted:
         )
 
 
-def meet_again() -> None:
+def meet_again(backend: str) -> None:
     """Make the process group of processes that torchrun has restarted, under names of their own in its store.
 
     There the addresses of those before them still stand, under the names that torch itself would look up.
     """
     if (attempt := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0" and not dist.is_initialized():
         store, rank, size = next(dist.rendezvous("env://"))
-        dist.init_process_group(store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=size)
+        dist.init_process_group(backend, store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=size)
 
 
 class Lost(ConnectionError):
