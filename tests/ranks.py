@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import socket
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from dlref import builtin, manual
-from dlref.core import parallel
 from dlref.core.parallel import Weighted, part, ranks, stand_in, weight
 
 SMALL = 64 / 2**20  # MiB of a bucket, so that there are several
@@ -45,11 +45,13 @@ def step(side: str, network: Any, criterion: Any, x: Tensor, y: Tensor) -> Tenso
     x, y = part(x), part(y)
     weighted = Weighted(criterion, float(weight(len(x), x.device)))
     x, y = stand_in(x, y)
+    return gradients(side, network, weighted, x, y)
+
+
+def gradients(side: str, network: Any, criterion: Any, x: Tensor, y: Tensor) -> Tensor:
     training = manual.training if side == "manual" else builtin.training
-    if side == "manual":
-        with torch.no_grad():
-            return manual.training.gradients(network, weighted, x, y)[1]
-    return training.gradients(network, weighted, x, y)[1].detach()
+    with torch.set_grad_enabled(side != "manual"):
+        return training.gradients(network, criterion, x, y)[1].detach()
 
 
 def batches(features: int, classes: int, sizes: tuple[int, ...] = (6, 7, 1), seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -151,18 +153,13 @@ def sums_of(network: Any, side: str, xs: list[Tensor], ys: list[Tensor]) -> dict
     """Gradients of the mean of several parts' means: each part alone is what one of the processes has."""
     criterion = space(side).nn.CrossEntropyLoss()
     for x, y in zip(xs, ys, strict=True):
-        weighted = Weighted(criterion, 1 / len(xs))
-        if side == "manual":
-            with torch.no_grad():
-                manual.training.gradients(network, weighted, x, y)
-        else:
-            builtin.training.gradients(network, weighted, x, y)
+        gradients(side, network, Weighted(criterion, 1 / len(xs)), x, y)
     return {name: None if p.grad is None else p.grad.clone() for name, p in network.named_parameters()}
 
 
 def of_parts(count: int, sizes: list[int]) -> tuple[list[Tensor], list[Tensor]]:
     (x, y), *_ = batches(5, 3, (sum(sizes),))
-    return list(x.split(sizes)), list(y.split(sizes))
+    return list(x.split(sizes)) * (count // 2), list(y.split(sizes)) * (count // 2)
 
 
 @case
@@ -174,9 +171,9 @@ def used_by_some(side: str) -> dict:
     whole = wrapped(side, network, find_unused_parameters=True)
     found = {}
     for turn, sizes in enumerate([[3, 4], [4, 5], [5, 3], [6, 6]]):
-        xs, ys = of_parts(2, sizes)
+        xs, ys = of_parts(max(size, 2), sizes)
         if size > 1:
-            xs, ys = [xs[rank % 2]], [ys[rank % 2]]
+            xs, ys = [xs[rank]], [ys[rank]]
         network.zero_grad()
         found |= {f"{turn} {name}": g for name, g in sums_of(whole, side, xs, ys).items()}
     return {name.replace("module.", ""): g for name, g in found.items()}
@@ -206,9 +203,9 @@ def transformer(side: str) -> dict:
 @case
 def fitted(side: str) -> dict:
     """training.fit: its schedule sees the whole loss, its history is that of one process."""
-    ns = space(side)
-    if side == "bridged":
+    if side == "bridged":  # of fit there are two
         return {}
+    ns = space(side)
     network = mlp(side).double()
     whole = wrapped(side, network)
     (x, y), (xv, yv) = batches(5, 3, (23, 9))
@@ -222,21 +219,74 @@ def fitted(side: str) -> dict:
     return {**{n: p.detach().clone() for n, p in network.named_parameters()}, "rate": rate, **losses}
 
 
-def run(rank: int, size: int, port: int, folder: str) -> None:
-    """All cases in one process of several; what they found, or how they failed, goes into the folder."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
-    found = {}
-    for name, function in CASES.items():
-        for side in SIDES:
-            try:
-                found[f"{name} {side}"] = function(side)
-            except Exception:
-                found[f"{name} {side}"] = traceback.format_exc()
-                torch.save(found, Path(folder, f"{rank}.pt"))
-                raise
-    torch.save(found, Path(folder, f"{rank}.pt"))
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "clipped and accumulated": {"gradient_clip_val": 0.5, "accumulate_grad_batches": 3},
+    "by plateau": {"schedule": "ReduceLROnPlateau", "schedule_args": {"patience": 0, "threshold": 10.0}},
+    "by plateau of steps": {
+        "schedule": "ReduceLROnPlateau",
+        "schedule_args": {"patience": 2, "factor": 0.7, "threshold": 0.02},
+        "schedule_every": "step",
+    },
+}
+
+
+def under_lightning(module: Any, data: Any, **options: Any) -> dict:
+    """Parameters, rate and what was logged after a training whose last batch is one sample."""
+    import lightning
+    from lightning.fabric.plugins.environments import TorchElasticEnvironment
+    from lightning.pytorch.strategies import DDPStrategy
+
+    size = ranks()[1]
+    strategy: Any = DDPStrategy(cluster_environment=TorchElasticEnvironment()) if size > 1 else "auto"
+    trainer = lightning.Trainer(
+        max_epochs=2, accelerator="cpu", devices=size, strategy=strategy, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, precision="64-true", **options,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    found = {name: p.detach().clone() for name, p in module.named_parameters()}
+    found |= {name: value.double() for name, value in trainer.callback_metrics.items()}
+    return {**found, "rate": torch.tensor(trainer.optimizers[0].param_groups[0]["lr"], dtype=torch.float64)}
+
+
+def classifier(side: str, options: dict[str, Any]) -> dict:
+    from dlref.lightning import Classifier, DigitsDataModule
+
+    torch.manual_seed(1)
+    rule = {"optimizer_args": {"momentum": 0.9, "nesterov": True}, "hidden": (16,), "lr": 0.1}
+    module = Classifier(backend=side, **rule, **options)
+    return under_lightning(module, DigitsDataModule(batch_size=314))  # four batches of the 1,257 images, and one of a single image
+
+
+def language_model(side: str) -> dict:
+    """Batches of 8 and one of 1 piece; validation by streams, whose state goes on."""
+    from dlref.lightning import LanguageModel, TextDataModule
+
+    torch.manual_seed(1)
+    module = LanguageModel("GRU", 4, 8, backend=side)
+    return under_lightning(module, TextDataModule(limit=2000, length=16, batch_size=8))
+
+
+LIGHTNING = {name: functools.partial(classifier, options=options) for name, options in OPTIONS.items()}
+LIGHTNING["language model"] = language_model
+
+
+def run(rank: int, size: int, port: int, which: str, folder: str) -> None:
+    """All cases of a kind in one process of several; what they found goes into the folder."""
+    quietly()
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": str(port), "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": str(size)}  # fmt: skip
+    dist.init_process_group("gloo")
+    torch.save({f"{name}: {side}": function(side) for name, function in globals()[which].items() for side in SIDES},
+               Path(folder, f"{rank}.pt"))  # fmt: skip
     dist.destroy_process_group()
+
+
+def quietly() -> None:
+    from dlref.lightning.runs import quiet
+
+    quiet()
+    torch.set_num_threads(1)
 
 
 def free_port() -> int:
@@ -245,31 +295,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def together(size: int, folder: Path) -> list[dict]:
+def together(size: int, which: str, folder: Path) -> list[dict]:
     """What each of several processes found."""
-    torch.multiprocessing.start_processes(run, (size, free_port(), str(folder)), size, start_method="spawn")
+    torch.multiprocessing.start_processes(run, (size, free_port(), which, str(folder)), size, start_method="spawn")
     return [torch.load(folder / f"{rank}.pt") for rank in range(size)]
-
-
-if __name__ == "__main__":
-    import sys
-    import tempfile
-    import time
-
-    start = time.time()
-    found = together(int(sys.argv[1]), Path(tempfile.mkdtemp()))
-    print(f"{time.time() - start:.1f} s")
-    for name, function in CASES.items():
-        alone = {side: function(side) for side in SIDES}
-        for side in SIDES:
-            worst, at = 0.0, ""
-            for rank, f in enumerate(found):
-                got = f[f"{name} {side}"]
-                want = alone[side]
-                assert got.keys() == want.keys(), (got.keys(), want.keys())
-                for k in want:
-                    if (got[k] is None) != (want[k] is None):
-                        print("NONE", name, side, rank, k, got[k] is None, want[k] is None)
-                    elif want[k] is not None and (d := (got[k] - want[k]).abs().max().item()) > worst:
-                        worst, at = d, f"{rank} {k}"
-            print(f"{name:24} {side:8} {worst:.1e} {at}")
