@@ -15,6 +15,7 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from dlref import builtin, manual
+from dlref.bench.scaling import wire
 from dlref.core.parallel import Weighted, part, ranks, stand_in, weight
 
 SMALL = 64 / 2**20  # MiB of a bucket, so that there are several
@@ -82,10 +83,12 @@ def trained(side: str, network: nn.Module, data: Any, *, optimizer: str = "SGD",
     return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
-def mlp(side: str, seed: int = 1) -> nn.Module:
-    torch.manual_seed(seed + ranks()[0])  # each process begins elsewhere, until it takes the first one's
+def mlp(side: str, width: int = 8) -> nn.Module:
+    torch.manual_seed(1 + ranks()[0])  # each process begins elsewhere, until it takes the first one's
     nn_ = space(side).nn
-    return nn_.Sequential(nn_.Linear(5, 8), nn_.Tanh(), nn_.Linear(8, 8), nn_.ReLU(), nn_.Linear(8, 3))
+    return nn_.Sequential(
+        nn_.Linear(5, width), nn_.Tanh(), nn_.Linear(width, width), nn_.ReLU(), nn_.Linear(width, 3)
+    )
 
 
 @case
@@ -231,31 +234,34 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def under_lightning(module: Any, data: Any, **options: Any) -> dict:
+def under_lightning(module: Any, data: Any, sharded: bool = False) -> dict:
     """Parameters, rate and what was logged after a training whose last batch is one sample."""
     import lightning
     from lightning.fabric.plugins.environments import TorchElasticEnvironment
-    from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
     size = ranks()[1]
-    strategy: Any = DDPStrategy(cluster_environment=TorchElasticEnvironment()) if size > 1 else "auto"
+    strategy: Any = "auto"
+    if size > 1:
+        strategy = ModelParallelStrategy(size, 1) if sharded else DDPStrategy()
+        strategy.cluster_environment = TorchElasticEnvironment()
     trainer = lightning.Trainer(
         max_epochs=2, accelerator="cpu", devices=size, strategy=strategy, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, precision="64-true", **options,
+        enable_progress_bar=False, enable_model_summary=False, precision="64-true",
     )  # fmt: skip
     trainer.fit(module, data)
-    found = {name: p.detach().clone() for name, p in module.named_parameters()}
+    found = {name: getattr(p, "full_tensor", p.clone)().detach() for name, p in module.named_parameters()}
     found |= {name: value.double() for name, value in trainer.callback_metrics.items()}
     return {**found, "rate": torch.tensor(trainer.optimizers[0].param_groups[0]["lr"], dtype=torch.float64)}
 
 
-def classifier(side: str, options: dict[str, Any]) -> dict:
+def classifier(side: str, options: dict[str, Any], sharded: bool = False) -> dict:
     from dlref.lightning import Classifier, DigitsDataModule
 
     torch.manual_seed(1)
     rule = {"optimizer_args": {"momentum": 0.9, "nesterov": True}, "hidden": (16,), "lr": 0.1}
     module = Classifier(backend=side, **rule, **options)
-    return under_lightning(module, DigitsDataModule(batch_size=314))  # four batches of the 1,257 images, and one of a single image
+    return under_lightning(module, DigitsDataModule(batch_size=314), sharded)  # four batches of the 1,257 images, and one of a single image
 
 
 def language_model(side: str) -> dict:
@@ -269,6 +275,40 @@ def language_model(side: str) -> dict:
 
 LIGHTNING = {name: functools.partial(classifier, options=options) for name, options in OPTIONS.items()}
 LIGHTNING["language model"] = language_model
+
+
+def shared_out(side: str) -> dict:
+    """By FSDP2, which knows what autograd does alone."""
+    return {} if side == "manual" else classifier(side, {"gradient_clip_val": 0.5}, sharded=True)
+
+
+LIGHTNING["shared out"] = shared_out
+
+
+@case
+def bytes_on_the_wire(side: str) -> dict:
+    r"""Each process writes $2 (n - 1) / n$ of the gradients' bytes in a step, and little more."""
+    network, (rank, size) = mlp(side, width=256), ranks()
+    whole, (x, y) = wrapped(side, network), next(batches(5, 3, (8,)))
+    for _ in range(2):
+        gradients(side, whole, space(side).nn.CrossEntropyLoss(), x.float(), y)
+    if size > 1 and IO.exists():
+        dist.barrier()
+        before = written()
+        for _ in range(10):
+            gradients(side, whole, space(side).nn.CrossEntropyLoss(), x.float(), y)
+        each = (written() - before) / 10
+        sent = wire(4 * sum(p.numel() for p in network.parameters()), size)
+        assert sent < each < 1.01 * sent + 1000, (sent, each)
+        dist.barrier()
+    return {}
+
+
+IO = Path("/proc/self/io")  # what a process has read and written, sockets included: Linux
+
+
+def written() -> int:
+    return next(int(line.split()[1]) for line in IO.read_text().splitlines() if line.startswith("wchar"))
 
 
 def run(rank: int, size: int, port: int, which: str, folder: str) -> None:

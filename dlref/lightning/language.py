@@ -17,7 +17,7 @@ from ..core.parallel import part
 from ..data import text
 from .data import Batches, Whole
 from .learner import Learner
-from .runs import run_folder
+from .runs import draws, run_folder
 
 
 class LanguageModel(Learner):
@@ -115,7 +115,7 @@ class LanguageModel(Learner):
         return hp.prompt + text.decode(drawn[0], hp.alphabet)
 
     def on_fit_end(self) -> None:
-        if (folder := run_folder(self.trainer)) is not None and self.trainer.is_global_zero:
+        if (folder := run_folder(self.trainer)) is not None and draws(self.trainer):
             self.save_predictions(folder, [self.write()])
 
     def predict_step(self, batch: Any, index: int) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
 from torch.utils._pytree import tree_map
 
 from .. import builtin, manual
@@ -207,7 +208,8 @@ class Learner(lightning.LightningModule):
             self.network.compile()
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule is not None else {})
 
-    def on_fit_start(self) -> None:
+    def configure_model(self) -> None:
+        """Under ModelParallelStrategy let each process keep its share of the parameters alone (FSDP2)."""
         if self.trainer.world_size > 1 and self.hp.backend == "manual":
             if not isinstance(self.trainer.strategy, DDPStrategy):
                 raise ValueError("backend 'manual' trains in several processes by the strategy ddp alone, it is "
@@ -215,6 +217,10 @@ class Learner(lightning.LightningModule):
             if self.hp.compile:
                 raise ValueError("compile must be off where several processes train by hand, as their gradients meet within "
                                  "the step")  # fmt: skip
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not hasattr(self.network, "unshard"):
+            fully_shard(self.network, mesh=self.device_mesh["data_parallel"])  # type: ignore[index]
+
+    def on_fit_start(self) -> None:
         self.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if self.scaler is None:
             return

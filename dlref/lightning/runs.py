@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from ..core.parallel import ranks
@@ -124,6 +125,11 @@ class CheckpointIO(TorchCheckpointIO):
         return checkpoint
 
 
+def draws(trainer: lightning.Trainer) -> bool:
+    """Whether this process draws and writes what the network makes: the first does, where it has the whole network."""
+    return trainer.is_global_zero and not isinstance(trainer.strategy, ModelParallelStrategy)
+
+
 def tell(trainer: lightning.Trainer) -> None:
     """Say what is in the run's folder."""
     if (folder := run_folder(trainer)) is not None and folder.is_dir() and trainer.is_global_zero:
@@ -149,7 +155,7 @@ class Pictures(lightning.Callback):
     @staticmethod
     def _of_module(trainer: Any, module: Any, stage: str) -> None:
         folder = run_folder(trainer)
-        drawn = folder is not None and trainer.is_global_zero and hasattr(trainer.datamodule, "split")
+        drawn = folder is not None and draws(trainer) and hasattr(trainer.datamodule, "split")
         if drawn and hasattr(module, "pictures"):
             module.pictures(folder, stage)
 
