@@ -55,14 +55,18 @@ def gradients(side: str, network: Any, criterion: Any, x: Tensor, y: Tensor) -> 
         return training.gradients(network, criterion, x, y)[1].detach()
 
 
-def batches(features: int, classes: int, sizes: tuple[int, ...] = (6, 7, 1), seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    features: int, classes: int, sizes: tuple[int, ...] = (6, 7, 1), seed: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     for size in sizes:
         yield (torch.randn(size, features, generator=generator, dtype=torch.float64),
                torch.randint(classes, (size,), generator=generator))  # fmt: skip
 
 
-def trained(side: str, network: nn.Module, data: Any, *, optimizer: str = "SGD", every: int = 1, **options: Any) -> dict:
+def trained(
+    side: str, network: nn.Module, data: Any, *, optimizer: str = "SGD", every: int = 1, **options: Any
+) -> dict:
     """Parameters after a step for each batch, or for `every` of them."""
     ns = space(side)
     network = network.double()
@@ -86,9 +90,7 @@ def trained(side: str, network: nn.Module, data: Any, *, optimizer: str = "SGD",
 def mlp(side: str, width: int = 8) -> nn.Module:
     torch.manual_seed(1 + ranks()[0])  # each process begins elsewhere, until it takes the first one's
     nn_ = space(side).nn
-    return nn_.Sequential(
-        nn_.Linear(5, width), nn_.Tanh(), nn_.Linear(width, width), nn_.ReLU(), nn_.Linear(width, 3)
-    )
+    return nn_.Sequential(nn_.Linear(5, width), nn_.Tanh(), nn_.Linear(width, width), nn_.ReLU(), nn_.Linear(width, 3))
 
 
 @case
@@ -118,7 +120,9 @@ def one_layer_twice(side: str) -> dict:
     nn_ = space(side).nn
     torch.manual_seed(1)
     twice = nn_.Linear(5, 5)
-    return trained(side, nn_.Sequential(twice, nn_.Tanh(), twice, nn_.Tanh(), nn_.Linear(5, 3)), batches(5, 3, (6, 6, 7, 5)))
+    return trained(
+        side, nn_.Sequential(twice, nn_.Tanh(), twice, nn_.Tanh(), nn_.Linear(5, 3)), batches(5, 3, (6, 6, 7, 5))
+    )
 
 
 class Sometimes(nn.Module):
@@ -247,7 +251,7 @@ def under_lightning(module: Any, data: Any, sharded: bool = False) -> dict:
         strategy.cluster_environment = TorchElasticEnvironment()
     trainer = lightning.Trainer(
         max_epochs=2, accelerator="cpu", devices=size, strategy=strategy, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, precision="64-true",
+        enable_progress_bar=False, enable_model_summary=False, precision="32-true" if sharded else "64-true",
     )  # fmt: skip
     trainer.fit(module, data)
     found = {name: getattr(p, "full_tensor", p.clone)().detach() for name, p in module.named_parameters()}
@@ -260,8 +264,14 @@ def classifier(side: str, options: dict[str, Any], sharded: bool = False) -> dic
 
     torch.manual_seed(1)
     rule = {"optimizer_args": {"momentum": 0.9, "nesterov": True}, "hidden": (16,), "lr": 0.1}
-    module = Classifier(backend=side, **rule, **options)
-    return under_lightning(module, DigitsDataModule(batch_size=314), sharded)  # four batches of the 1,257 images, and one of a single image
+    module, data = Classifier(backend=side, **rule, **options), DigitsDataModule(batch_size=314)
+    # Four batches of the 1,257 images, and one of a single image.
+    if sharded:  # where Lightning has no float64
+        module.double()
+        data.split.train.tensors, data.split.validation.tensors = (
+            (part.tensors[0].double(), part.tensors[1]) for part in (data.split.train, data.split.validation)
+        )
+    return under_lightning(module, data, sharded)
 
 
 def language_model(side: str) -> dict:
@@ -288,7 +298,7 @@ LIGHTNING["shared out"] = shared_out
 @case
 def bytes_on_the_wire(side: str) -> dict:
     r"""Each process writes $2 (n - 1) / n$ of the gradients' bytes in a step, and little more."""
-    network, (rank, size) = mlp(side, width=256), ranks()
+    network, size = mlp(side, width=256), ranks()[1]
     whole, (x, y) = wrapped(side, network), next(batches(5, 3, (8,)))
     for _ in range(2):
         gradients(side, whole, space(side).nn.CrossEntropyLoss(), x.float(), y)

@@ -96,7 +96,9 @@ def test_torchrun_goes_on_from_the_checkpoint(tmp_path):
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 --max-restarts 1".split()
     process = begun(*torchrun, *command(tmp_path, max_epochs=40))
     wait_for(tmp_path, "*/checkpoints/last.ckpt", process)
-    first = next(pid for pid in children(process.pid) if b"RANK=0" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    first = next(
+        pid for pid in children(process.pid) if b"RANK=0" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    )
     os.kill(first, signal.SIGKILL)
     output, errors = ended(process)
     assert process.returncode == 0, errors

@@ -1,8 +1,8 @@
 r"""Several processes that train one network, each on its part of every batch: what they say to each other.
 
 Each of n processes has all parameters and the gradient $g_r$ of the mean loss over its $m_r$ samples. The gradient of the mean
-over all samples is $g = \sum_r \frac{m_r}{m} g_r$, with $m = \sum_r m_r$; in terms of the mean over processes that an all-reduce
-gives, $g = \frac{1}{n} \sum_r w_r g_r$ with the weights $w_r = n\,m_r / m$, which are 1 where all parts are of one size.
+over all samples is $g = \sum_r \frac{m_r}{m} g_r$, with $m = \sum_r m_r$; by the mean over processes, which an all-reduce
+gives, it is $g = \frac{1}{n} \sum_r w_r g_r$ with the weights $w_r = n\,m_r / m$, which are 1 where all parts are of one size.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def total(value: Tensor, group: Any = None) -> Tensor:
 
 
 def weight(samples: int, device: torch.device, dtype: torch.dtype = torch.float64) -> Tensor | float:
-    r"""$w_r = n\,m_r / \sum_s m_s$: what the loss of this process, a mean over its samples, counts in the mean over processes."""
+    r"""$w_r = n\,m_r / \sum_s m_s$: what this process's loss, a mean over its samples, counts in the mean over processes."""
     size = ranks()[1]
     if size == 1:
         return 1.0
@@ -83,7 +83,9 @@ def meet_again(backend: str) -> None:
     """
     if (attempt := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0" and not dist.is_initialized():
         store, rank, size = next(dist.rendezvous("env://"))
-        dist.init_process_group(backend, store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=size)
+        dist.init_process_group(
+            backend, store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=size
+        )
 
 
 class Lost(ConnectionError):
@@ -135,7 +137,7 @@ class Reducer:
     gradient, one that some have used gets the mean, in which the others count as 0.
 
     with reducer: the pullback of a step, after which every `.grad` is the mean. Without it gradients add up in this process
-    alone, and go with those of the next. ValueError where no parameter learns. Lost, a ConnectionError, where another process is gone.
+    alone, and go with those of the next. ValueError where no parameter learns; Lost, a ConnectionError, where a process is gone.
     Li et al. 2020, arXiv:2006.15704.
 
     group: the process group, by default of all processes. cap_mb: MiB of a bucket.
@@ -150,7 +152,9 @@ class Reducer:
                 kinds[p.dtype, p.device].append(p)
         self.params = [p for params in kinds.values() for p in params]
         if not self.params or any("grad_slot" not in p.__dict__ for p in self.params):
-            raise ValueError("what several processes train must have parameters that learn, all of them dense and of torch's class")
+            raise ValueError(
+                "what several processes train must have parameters that learn, all dense and of torch's class"
+            )
         self.buckets: list[Bucket] = []
         for number, params in enumerate(kinds.values()):
             params.sort(key=Tensor.data_ptr)
@@ -173,7 +177,9 @@ class Reducer:
     def __enter__(self) -> Reducer:
         self.on, self.sent = True, 0
         self.arrived: Counter = Counter()
-        self.arrived.update({p: 0 for p in self.params if p.grad is not None})  # of the batches before, which have not gone
+        self.arrived.update(
+            {p: 0 for p in self.params if p.grad is not None}
+        )  # of the batches before, which have not gone
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
@@ -262,7 +268,9 @@ def alike(module: nn.Module, group: Any = None) -> None:
         for rank, other in enumerate(theirs):
             if other != told:
                 name, shape, _ = next(a for a, b in zip_longest(told, other, fillvalue=("nothing", (), None)) if a != b)
-                raise ValueError(f"all processes must have one network, that of rank {rank} differs at {name}, here {shape}")
+                raise ValueError(
+                    f"all processes must have one network, that of rank {rank} differs at {name}, here {shape}"
+                )
         broadcast(state.values(), group)
 
 

@@ -41,7 +41,8 @@ class Batches(Whole):
 
     def __init__(self, size: int, batch_size: int, seed: int | None):
         super().__init__(size)
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size = batch_size
+        self.seed = seed  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[list[int]]:
         indices = torch.arange(self.size) if self.seed is None else order(self.size, self.seed, self.epoch + 1)

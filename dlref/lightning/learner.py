@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ class Learner(lightning.LightningModule):
         """Round the gradients of a batch: they become the means over all processes, or wait for the next batch's."""
         if self.reducer is not None:
             return self.reducer if now else contextlib.nullcontext()
-        wrapped = self.trainer.strategy.model
+        wrapped: Any = self.trainer.strategy.model
         return contextlib.nullcontext() if now or not hasattr(wrapped, "no_sync") else wrapped.no_sync()
 
     def _compiled_step(self, optimizer: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
@@ -183,6 +184,12 @@ class Learner(lightning.LightningModule):
         """Clip the gradients, from which the loss scale has been taken by now."""
         if self.hp.gradient_clip_val is not None and self.compiled is None:
             self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
+
+    def on_train_epoch_start(self) -> None:
+        """The first of several processes draws the numbers that one alone would, each other one, by epoch, its own."""
+        if rank := self.trainer.global_rank:
+            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # of lightning.seed_everything
+            torch.manual_seed(1_000_003 * rank + 7_919 * self.current_epoch + seed)
 
     def on_train_epoch_end(self) -> None:
         if self.hp.schedule_every == "epoch":
@@ -282,7 +289,9 @@ class Learner(lightning.LightningModule):
         if not samples:  # what stands in is not counted
             z, y = tree_map(lambda t: t[:0], (z, y))
         values = {f"{stage}_{name}": value for name, value in self.measures(stage, z, error, y).items()}
-        values = {name: v if samples or not isinstance(v, Tensor) else torch.zeros_like(v) for name, v in values.items()}
+        values = {
+            name: v if samples or not isinstance(v, Tensor) else torch.zeros_like(v) for name, v in values.items()
+        }
         # The mean over the epoch, and over all processes, weighs each batch by the numbers that its own mean is over. Lightning
         # takes the processes' mean of them, of which it keeps the integer part alone.
         self.log_dict(

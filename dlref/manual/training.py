@@ -110,7 +110,9 @@ def fit_by(
         kind = torch.promote_types(train[0].dtype, torch.float32)  # of the sum of the errors
         whole, criterion = criterion, Weighted(criterion, 1.0) if several else criterion
         if compile and several:
-            raise ValueError("compile must be off where several processes train, as their gradients meet within the step")
+            raise ValueError(
+                "compile must be off where several processes train, as their gradients meet within the step"
+            )
         if compile:
             take = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)
         else:

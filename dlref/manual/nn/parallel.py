@@ -24,8 +24,8 @@ class DistributedDataParallel(Manual, nn.Module):
     Without autograd's hooks it is not torch's class, but is called as that is, and has its state_dict. Li et al. 2020,
     arXiv:2006.15704.
 
-    ValueError where no parameter learns, the processes have different networks, or a gradient is sparse; Lost, a ConnectionError,
-    where a process has ended.
+    ValueError where no parameter learns, the processes have different networks, or a gradient is sparse; Lost, which is a
+    ConnectionError, where a process has ended.
 
     Args:
         module: The network, of this process's device.
@@ -55,7 +55,9 @@ class DistributedDataParallel(Manual, nn.Module):
     ):
         super().__init__()
         if not dist.is_initialized():
-            raise ValueError("there must be a process group: call torch.distributed.init_process_group, or start with torchrun")
+            raise ValueError(
+                "there must be a process group: call torch.distributed.init_process_group, or start with torchrun"
+            )
         if device_ids is not None and len(device_ids) != 1:
             raise ValueError(f"device_ids must be None or the one device of this process, it is {list(device_ids)}")
         self.module, self.process_group, self.broadcast_buffers = module, process_group, broadcast_buffers
