@@ -69,12 +69,13 @@ def trained(
 ) -> dict:
     """Parameters after a step for each batch, or for `every` of them."""
     ns = space(side)
-    network = network.double()
+    network = network.double().to(place())
     whole = wrapped(side, network, **options)
     criterion = ns.nn.CrossEntropyLoss()
     rule = {"SGD": {"lr": 0.5, "momentum": 0.9}, "Adam": {"lr": 0.1}}[optimizer]
     optimize = getattr(ns.optim, optimizer)(network.parameters(), **rule)
     for number, (x, y) in enumerate(data, 1):
+        x, y = x.to(place()), y.to(place())
         criterion_of = criterion if every == 1 else Weighted(criterion, 1 / every)
         if number % every and whole is not network:
             with whole.no_sync():
@@ -84,7 +85,12 @@ def trained(
         if number % every == 0:
             optimize.step()
             optimize.zero_grad()
-    return {name: p.detach().clone() for name, p in network.named_parameters()}
+    return {name: p.detach().cpu().clone() for name, p in network.named_parameters()}
+
+
+def place() -> torch.device:
+    """A GPU for each process where NCCL is what they speak by."""
+    return torch.device("cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu")
 
 
 def mlp(side: str, width: int = 8) -> nn.Module:
@@ -321,12 +327,17 @@ def written() -> int:
     return next(int(line.split()[1]) for line in IO.read_text().splitlines() if line.startswith("wchar"))
 
 
+NCCL = {name: CASES[name] for name in ("parts_of_other_sizes", "adam", "accumulated", "one_layer_twice", "recurrent")}
+
+
 def run(rank: int, size: int, port: int, which: str, folder: str) -> None:
     """All cases of a kind in one process of several; what they found goes into the folder."""
     quietly()
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port), "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": str(size)}  # fmt: skip
-    dist.init_process_group("gloo")
+    if which == "NCCL":
+        torch.cuda.set_device(rank)
+    dist.init_process_group("nccl" if which == "NCCL" else "gloo")
     torch.save({f"{name}: {side}": function(side) for name, function in globals()[which].items() for side in SIDES},
                Path(folder, f"{rank}.pt"))  # fmt: skip
     dist.destroy_process_group()

@@ -17,6 +17,15 @@ from dlref.bench.scaling import ETHERNET, Link, Work, efficiency, ring, step, ta
     pytest.param(4, "LIGHTNING", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_equal_to_one_process(size, which, tmp_path):
+    compared(size, which, tmp_path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NCCL is of GPUs")
+def test_nccl(tmp_path):
+    compared(torch.cuda.device_count(), "NCCL", tmp_path)
+
+
+def compared(size, which, tmp_path):
     found = ranks.together(size, which, tmp_path)
     wrong = []
     for name, function in getattr(ranks, which).items():

@@ -137,7 +137,7 @@ class Reducer:
     gradient, one that some have used gets the mean, in which the others count as 0.
 
     with reducer: the pullback of a step, after which every `.grad` is the mean. Without it gradients add up in this process
-    alone, and go with those of the next. ValueError where no parameter learns; Lost, a ConnectionError, where a process is gone.
+    alone, and go with those of the next. ValueError where no parameter learns; Lost where a process is gone.
     Li et al. 2020, arXiv:2006.15704.
 
     group: the process group, by default of all processes. cap_mb: MiB of a bucket.

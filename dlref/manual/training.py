@@ -32,12 +32,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core import parallel
 from ..core.flat import flatten
 from ..core.optimizer import by_one_gradient
-from ..core.parallel import Weighted, part, ranks, stand_in, total
 from ..core.pullback import gradients
 from ..step.products import Products
-from .nn.parallel import DistributedDataParallel
 from .nn.utils import clip_grad_norm_
 
 Data = tuple[Tensor, Tensor]
@@ -105,10 +104,10 @@ def fit_by(
         by_one_gradient(optimizer)
         before(network)
         by = Products(network)
-        several = isinstance(network, (torch.nn.parallel.DistributedDataParallel, DistributedDataParallel))
-        group, processes = (network.process_group, ranks(network.process_group)[1]) if several else (None, 1)
+        several = hasattr(network, "no_sync")  # a DistributedDataParallel, torch's or by hand
+        group, processes = (network.process_group, parallel.ranks(network.process_group)[1]) if several else (None, 1)
         kind = torch.promote_types(train[0].dtype, torch.float32)  # of the sum of the errors
-        whole, criterion = criterion, Weighted(criterion, 1.0) if several else criterion
+        whole, criterion = criterion, parallel.Weighted(criterion, 1.0) if several else criterion
         if compile and several:
             raise ValueError(
                 "compile must be off where several processes train, as their gradients meet within the step"
@@ -126,12 +125,14 @@ def fit_by(
                 for x, y in minibatches(train, batch_size, seed, epoch):
                     size = len(x)
                     if several:  # a batch counts as the mean of its parts, each by the samples that it has
-                        x, y = part(x, group), part(y, group)
+                        x, y = parallel.part(x, group), parallel.part(y, group)
                         criterion.weight = len(x) / size * processes
-                        x, y = stand_in(x, y)
+                        x, y = parallel.stand_in(x, y)
                     with by(x):
                         errors += take(x, y).detach() * size
-                loss = total(errors, group).item() / processes / len(train[0])
+                if several:
+                    errors = parallel.total(errors, group) / processes
+                loss = errors.item() / len(train[0])
                 record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
                 if validation is not None:
                     record |= {f"validation_{k}": v for k, v in evaluate(network, whole, validation).items()}
