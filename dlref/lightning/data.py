@@ -45,7 +45,9 @@ class Batches(Whole):
         self.seed = seed  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[list[int]]:
-        indices = torch.arange(self.size) if self.seed is None else order(self.size, self.seed, self.epoch + 1)
+        indices = (
+            torch.arange(self.size, device="cpu") if self.seed is None else order(self.size, self.seed, self.epoch + 1)
+        )
         return iter([part(batch).tolist() for batch in indices.split(self.batch_size)])
 
     def __len__(self) -> int:
