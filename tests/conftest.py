@@ -91,6 +91,10 @@ SLOW = {
     "test_overwritten": "test_chains_of_layers_in_place test_compiled test_modules test_operations test_steps",
     "test_parameters": "test_no_gradient_of_what_is_no_number test_operation",
     "test_pretended": "test_steps_of_models test_steps_without_float64 test_updates",
+    "test_processes": (
+        "test_one_run_folder_and_the_numbers_of_one_process test_the_others_end_with_one_line "
+        "test_torchrun_goes_on_from_the_checkpoint"
+    ),
     "test_proof": "test_fifty_digits",
     "test_reuse": "test_manual_mode test_there_and_back",
     "test_rnn": "test_compiled test_options",

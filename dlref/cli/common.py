@@ -33,9 +33,25 @@ class Parser(OneLine, jsonargparse.ArgumentParser):
 
 def fail(message: object) -> NoReturn:
     """Say in one line what is wrong, and exit with status 2."""
-    program = Path(sys.argv[0]).name.replace("__main__.py", "dlref")  # python -m dlref
-    sys.stderr.write(f"{program}: error: {' '.join(str(message).split())}\n")
+    sys.stderr.write(f"{program()}: error: {' '.join(str(message).split())}\n")
     sys.exit(2)
+
+
+def program() -> str:
+    """The command's name, that of `python -m dlref` too."""
+    return Path(sys.argv[0]).name.replace("__main__.py", "dlref")
+
+
+def alone(error: Exception) -> None:
+    """End at once with status 1, in one line, where the error says that another of several processes is gone."""
+    if "torch" not in sys.modules:
+        return
+    from ..core.parallel import lost
+
+    if (told := lost(error)) is not None:
+        sys.stderr.write(f"{program()}: error: {told}\n")
+        sys.stderr.flush()
+        os._exit(1)  # what ends in an orderly way would wait for the others
 
 
 @contextlib.contextmanager
@@ -44,8 +60,11 @@ def told_in_one_line() -> Iterator[None]:
     into status 130."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get(DEBUG):
+            raise
+        alone(error)
+        if isinstance(error, RuntimeError):
             raise
         fail(error)
     except ModuleNotFoundError as error:
@@ -61,6 +80,14 @@ def script(function: Callable[..., Any]) -> None:
     with told_in_one_line():
         arguments = [listed(argument) for argument in sys.argv[1:]]
         jsonargparse.auto_cli(function, args=arguments, as_positional=False, parser_class=Parser)
+
+
+def first_process() -> bool:
+    """Whether this process is the first of those that torchrun, SLURM or Lightning started; the only one is."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
 
 
 def listed(argument: str) -> str:

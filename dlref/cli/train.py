@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -19,8 +20,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from .. import data, models
 from .. import lightning as lightning_modules
 from ..core.names import one_of
-from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, tell
-from .common import OneLine, listed, new_run
+from ..core.parallel import meet_again
+from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, restarted, tell
+from .common import OneLine, first_process, listed, new_run
 
 MODULES = "dlref.lightning"
 # Before all arguments, so that a configuration or an option of another class takes their place.
@@ -83,13 +85,21 @@ class TrainCLI(LightningCLI):
                     f"the module clips and accumulates gradients itself: give --model.{name} {trainer[name]}"
                 )
         fit_to_images(config)
-        if self.subcommand != "fit" and config.ckpt_path is None:
+        meet_again("nccl" if trainer.accelerator != "cpu" and torch.cuda.is_available() else "gloo")
+        name = run_name(str(self.subcommand), config.model)
+        if self.subcommand == "fit" and config.ckpt_path is None and (last := restarted(config.runs, name)) is not None:
+            config.ckpt_path = str(last)
+            if first_process():
+                print(f"restarted: goes on from {last}")
+        if self.subcommand != "fit" and config.ckpt_path is None and first_process():
             print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config[self.subcommand]
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            folder = new_run(config.runs, run_name(str(self.subcommand), config.model))
+            # The others of several processes write nothing, and are told where it is by the first.
+            name = run_name(str(self.subcommand), config.model)
+            folder = new_run(config.runs, name) if first_process() else Path(config.runs)
             kwargs |= {"default_root_dir": str(folder), "logger": loggers(folder)}
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]

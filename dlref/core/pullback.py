@@ -38,6 +38,11 @@ def collecting() -> Iterator[dict[nn.Parameter, Tensor]]:
         _collected.reset(token)
 
 
+def collects() -> bool:
+    """Whether somebody collects the parameters' gradients."""
+    return _collected.get() is not None
+
+
 _again: ContextVar[bool] = ContextVar("again", default=False)
 
 

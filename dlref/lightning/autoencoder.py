@@ -13,7 +13,7 @@ from ..core.names import called, one_of
 from ..pictures.images import draw_rows
 from ..pictures.plane import draw_codes
 from .learner import Learner
-from .runs import run_folder
+from .runs import draws, run_folder
 
 MODELS = ("autoencoder", "convolutional_autoencoder", "variational_autoencoder")
 
@@ -78,7 +78,7 @@ class Autoencoder(Learner):
         return self.reconstruction(self.network(batch[0]))
 
     def on_fit_end(self) -> None:
-        if (folder := run_folder(self.trainer)) is not None:
+        if (folder := run_folder(self.trainer)) is not None and draws(self.trainer):
             self.picture(folder)
 
     def save_predictions(self, folder: Path, predictions: list[Tensor]) -> Path:

@@ -99,7 +99,8 @@ class Classifier(Learner):
 
     def measures(self, stage: str, output: Tensor, error: Tensor, target: Tensor) -> dict[str, Any]:
         accuracy: Any = self.metrics[f"{stage}_accuracy"]
-        accuracy(output, target if target.dim() == 1 else target.argmax(1))
+        if len(target):  # another of several processes may have all samples
+            accuracy(output, target if target.dim() == 1 else target.argmax(1))
         return {"accuracy": accuracy}
 
     def predict_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:

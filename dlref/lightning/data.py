@@ -8,31 +8,47 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
 from .. import data
 from ..core.names import called
+from ..core.parallel import part
 from ..manual.training import order
 
 
-class Batches(Sampler[list[int]]):
+class Whole(DistributedSampler):
+    """All indices in order, in each of several processes; of torch's class, so that Lightning puts no other in its place."""
+
+    def __init__(self, size: int):
+        self.size, self.epoch = size, 0
+
+    def __iter__(self) -> Iterator:
+        return iter(range(self.size))
+
+    def __len__(self) -> int:
+        return self.size
+
+
+class Batches(Whole):
     """The indices of each mini-batch; in training those of `training.fit` for the same seed.
+
+    Of several processes each gets its part of every batch, which may be empty: all have as many batches, and no sample is
+    counted twice.
 
     The order is a function of seed and epoch alone (Lightning calls `set_epoch`), so that a run which is continued
     from a checkpoint sees the batches that it would have seen.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int | None):
-        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        super().__init__(size)
+        self.batch_size = batch_size
+        self.seed = seed  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[list[int]]:
         indices = (
             torch.arange(self.size, device="cpu") if self.seed is None else order(self.size, self.seed, self.epoch + 1)
         )
-        return iter([batch.tolist() for batch in indices.split(self.batch_size)])
+        return iter([part(batch).tolist() for batch in indices.split(self.batch_size)])
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)

@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader
 
 from .. import models
 from ..core.names import one_of
+from ..core.parallel import part
 from ..data import text
-from .data import Batches
+from .data import Batches, Whole
 from .learner import Learner
-from .runs import run_folder
+from .runs import draws, run_folder
 
 
 class LanguageModel(Learner):
@@ -96,10 +97,10 @@ class LanguageModel(Learner):
         return {"bits": error / math.log(2)}
 
     def _evaluate(self, stage: str, batch: Tensor) -> None:
-        x, y = self.task(batch)
+        x, y, samples = self._of_this_process(batch)
         z, self.state = self.network.step(x, self.state)
         z = z.transpose(1, 2)
-        self._log(stage, z, self.criterion(z, y), y)
+        self._log(stage, z, self.criterion(z, y), y, samples)
 
     def on_validation_epoch_start(self) -> None:
         self.state = None
@@ -114,7 +115,7 @@ class LanguageModel(Learner):
         return hp.prompt + text.decode(drawn[0], hp.alphabet)
 
     def on_fit_end(self) -> None:
-        if (folder := run_folder(self.trainer)) is not None:
+        if (folder := run_folder(self.trainer)) is not None and draws(self.trainer):
             self.save_predictions(folder, [self.write()])
 
     def predict_step(self, batch: Any, index: int) -> str:
@@ -164,14 +165,20 @@ class TextDataModule(lightning.LightningDataModule):
         self.batch_size, self.length, self.seed = batch_size, length, seed
 
     def train_dataloader(self) -> DataLoader:
-        part = text.Windows(self.text.train, self.length)
-        return DataLoader(part, batch_size=None, sampler=Batches(len(part), self.batch_size, self.seed))
+        pieces = text.Windows(self.text.train, self.length)
+        return DataLoader(pieces, batch_size=None, sampler=Batches(len(pieces), self.batch_size, self.seed))
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(text.Streams(self.text.validation, self.length, 16), batch_size=None)
+        return self._streams(self.text.validation)
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader(text.Streams(self.text.test, self.length, 16), batch_size=None)
+        return self._streams(self.text.test)
 
     def predict_dataloader(self) -> DataLoader:
-        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
+        return DataLoader([0], batch_size=None, sampler=Whole(1))  # type: ignore[arg-type]
+
+    def _streams(self, text_part: Tensor) -> DataLoader:
+        """The text from its beginning to its end; each process reads its part of the streams."""
+        streams = text.Streams(text_part, self.length, 16)
+        streams.rows = part(streams.rows)
+        return DataLoader(streams, batch_size=None, sampler=Whole(len(streams)))

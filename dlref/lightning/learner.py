@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
 from torch.utils._pytree import tree_map
 
 from .. import builtin, manual
 from ..core.flat import flatten
 from ..core.names import one_of
+from ..core.parallel import Reducer, ranks, stand_in, total, weight
 from ..core.pullback import spending
 from ..manual.optim.named import optimizer_named, schedule_named
 from ..step.products import Products
@@ -28,6 +33,9 @@ class Learner(lightning.LightningModule):
     A subclass makes its network and its criterion of the namespace `self.ns`, passes them to `learn`, and says what a batch
     means: `task(batch)` gives the network's input and the criterion's target, `measures(stage, output, error, target)` what
     is logged beside the loss.
+
+    Several processes (the trainer's strategy ddp) learn what one would from their batches together: each batch's error counts
+    by its samples, and what is logged, or watched by a schedule, is of all of them.
 
     ValueError where a name is unknown or a number out of its range.
 
@@ -78,6 +86,8 @@ class Learner(lightning.LightningModule):
         self.compiled: Any = None
         self.scaler: Any = None  # of the loss, where the trainer's precision is 16-mixed
         self.products_before: str | None = None  # of the training that goes on
+        self.reducer: Reducer | None = None  # of the gradients by hand, where several processes train
+        self.weight: Any = 1.0  # of this process's batch in the mean over processes
         self.hp: Any = self.hparams
         # Of the hyperparameters, Lightning removes what cannot be pickled, as a function of LambdaLR's.
         self.given = {name: dict(self.hp[name] or {}) for name in ("optimizer_args", "schedule_args")}
@@ -108,12 +118,12 @@ class Learner(lightning.LightningModule):
 
     def gradients(self, x: Any, y: Any) -> tuple[Any, Tensor]:
         """Output and error of a batch; adds the gradients of error / accumulate_grad_batches to the parameters' .grad."""
-        share = 1 / self.hp.accumulate_grad_batches
+        share = self.weight / self.hp.accumulate_grad_batches
         if self.hp.backend == "manual":
             z, network_pullback = self.network.vjp(x)  # a. forward
             error, error_pullback = self.criterion.vjp(z, y)  # b. error
             with spending():
-                derror = torch.full_like(error, share)
+                derror = torch.ones_like(error) * share
                 derror = derror if self.scaler is None else self.scaler.scale(derror)
                 network_pullback(error_pullback(derror)[0], needs=(False,))  # c. chain rule
         else:
@@ -125,15 +135,17 @@ class Learner(lightning.LightningModule):
     def training_step(self, batch: Any, index: int) -> None:
         optimizer: Any = self.optimizers()
         every = self.hp.accumulate_grad_batches
-        x, y = self.task(batch)
+        last = (index + 1) % every == 0 or self.trainer.is_last_batch  # of those that make this update
+        x, y, samples = self._of_this_process(batch)
         if self.compiled is not None:  # which chooses its products
             z, error = self._compiled_step(optimizer, x, y)
-            self._log("train", z, error, y)
+            self._log("train", z, error, y, samples)
         else:
-            with self.products(x):
+            self.weight = weight(samples, y.device, x.dtype if x.is_floating_point() else torch.float32)
+            with self.products(x), self._meeting(last):
                 z, error = self.gradients(x, y)
-            self._log("train", z, error, y)
-            if (index + 1) % every and not self.trainer.is_last_batch:
+            self._log("train", z, error, y, samples)
+            if not last:
                 return
             optimizer.step()  # d. update
             optimizer.zero_grad()
@@ -144,6 +156,18 @@ class Learner(lightning.LightningModule):
                            f"{self._products.taken}: "
                            "it goes on in other last digits")  # fmt: skip
         self.products_before = None
+
+    def _of_this_process(self, batch: Any) -> tuple[Any, Any, int]:
+        """The task, and what its mean is over: 0 where the other processes have all samples, and zeros stand for this one's."""
+        x, y = self.task(batch)
+        return (*stand_in(x, y), y.numel())
+
+    def _meeting(self, now: bool) -> contextlib.AbstractContextManager:
+        """Round the gradients of a batch: they become the means over all processes, or wait for the next batch's."""
+        if self.reducer is not None:
+            return self.reducer if now else contextlib.nullcontext()
+        wrapped: Any = self.trainer.strategy.model
+        return contextlib.nullcontext() if now or not hasattr(wrapped, "no_sync") else wrapped.no_sync()
 
     def _compiled_step(self, optimizer: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
         """All of a step, as the closure of the optimizer's step, by which Lightning counts; it leaves nothing to update by."""
@@ -161,6 +185,12 @@ class Learner(lightning.LightningModule):
         if self.hp.gradient_clip_val is not None and self.compiled is None:
             self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
 
+    def on_train_epoch_start(self) -> None:
+        """The first of several processes draws the numbers that one alone would, each other one, by epoch, its own."""
+        if rank := self.trainer.global_rank:
+            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # of lightning.seed_everything
+            torch.manual_seed(1_000_003 * rank + 7_919 * self.current_epoch + seed)
+
     def on_train_epoch_end(self) -> None:
         if self.hp.schedule_every == "epoch":
             self._step_schedule()
@@ -172,7 +202,9 @@ class Learner(lightning.LightningModule):
         self._evaluate("test", batch)
 
     def configure_optimizers(self) -> Any:
-        if self.hp.backend == "manual":
+        if self.hp.backend == "manual" and ranks()[1] > 1:
+            self.reducer = Reducer(self.network)
+        elif self.hp.backend == "manual":
             flatten(self.network)  # one update runs for all parameters
         optimizer, schedule = self._optimizer_and_schedule()
         if self.hp.compile and self.hp.backend == "manual":
@@ -183,10 +215,19 @@ class Learner(lightning.LightningModule):
             self.network.compile()
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule is not None else {})
 
+    def configure_model(self) -> None:
+        """Under ModelParallelStrategy let each process keep its share of the parameters alone (FSDP2)."""
+        if self.trainer.world_size > 1 and self.hp.backend == "manual":
+            if not isinstance(self.trainer.strategy, DDPStrategy):
+                raise ValueError("backend 'manual' trains in several processes by the strategy ddp alone, it is "
+                                 f"{type(self.trainer.strategy).__name__}: use ddp, or backend 'bridged'")  # fmt: skip
+            if self.hp.compile:
+                raise ValueError("compile must be off where several processes train by hand, as their gradients meet within "
+                                 "the step")  # fmt: skip
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not hasattr(self.network, "unshard"):
+            fully_shard(self.network, mesh=self.device_mesh["data_parallel"])  # type: ignore[index]
+
     def on_fit_start(self) -> None:
-        if self.hp.backend == "manual" and self.trainer.world_size > 1:
-            raise ValueError(f"backend 'manual' trains on one device, the trainer has {self.trainer.world_size}: use backend "
-                             "'bridged' for these")  # fmt: skip
         self.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if self.scaler is None:
             return
@@ -230,7 +271,9 @@ class Learner(lightning.LightningModule):
         """Step the schedule, of the epoch, or of an update, whose batch had this error."""
         schedule: Any = self.lr_schedulers()
         if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            if error is None:
+            if error is not None:  # of all processes' samples
+                error = total(error * self.weight) / self.trainer.world_size
+            else:
                 seen = self.trainer.callback_metrics
                 error = seen["validation_loss" if "validation_loss" in seen else "train_loss"]
             schedule.step(error)
@@ -238,14 +281,20 @@ class Learner(lightning.LightningModule):
             schedule.step()
 
     def _evaluate(self, stage: str, batch: Any) -> None:
-        x, y = self.task(batch)
+        x, y, samples = self._of_this_process(batch)
         z = self.network(x)
-        self._log(stage, z, self.criterion(z, y), y)
+        self._log(stage, z, self.criterion(z, y), y, samples)
 
-    def _log(self, stage: str, z: Any, error: Tensor, y: Any) -> None:
+    def _log(self, stage: str, z: Any, error: Tensor, y: Any, samples: int) -> None:
+        if not samples:  # what stands in is not counted
+            z, y = tree_map(lambda t: t[:0], (z, y))
         values = {f"{stage}_{name}": value for name, value in self.measures(stage, z, error, y).items()}
-        # The mean over the epoch weighs each batch by the numbers that its own mean is over.
+        values = {
+            name: v if samples or not isinstance(v, Tensor) else torch.zeros_like(v) for name, v in values.items()
+        }
+        # The mean over the epoch, and over all processes, weighs each batch by the numbers that its own mean is over. Lightning
+        # takes the processes' mean of them, of which it keeps the integer part alone.
         self.log_dict(
-            {f"{stage}_loss": error, **values}, on_step=False, on_epoch=True, batch_size=y.numel(),
-            prog_bar=stage == "validation",
+            {f"{stage}_loss": error, **values}, on_step=False, on_epoch=True, sync_dist=True,
+            batch_size=samples * self.trainer.world_size, prog_bar=stage == "validation",
         )  # fmt: skip

@@ -5,17 +5,22 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
 
+from ..core.parallel import ranks
 from ..pictures.training import draw_curves
 
 
@@ -72,6 +77,8 @@ def quiet() -> None:
     """Silence Lightning's advice that is noise here: worker processes and logging for data that lie in memory."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # What says that one of several processes has ended, before it ends the first one too.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     for message in (
         ".*does not have many workers",
         ".*smaller than the logging interval",
@@ -80,6 +87,22 @@ def quiet() -> None:
         "Couldn't infer the batch indices",
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def restarted(runs: str, name: str) -> Path | None:
+    """The checkpoint from which training goes on after torchrun (--max-restarts) has restarted its processes.
+
+    It is the newest of the runs of that name, begun since torchrun began; None in what it starts first, or where no epoch was
+    over.
+    """
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return None
+    since, torchrun = 0.0, Path(f"/proc/{os.getppid()}/stat")
+    if torchrun.exists():  # its start, in ticks since the machine's
+        ticks = float(torchrun.read_text().rpartition(")")[2].split()[19])
+        since = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    found = [path for path in Path(runs).glob(f"*-{name}/checkpoints/last.ckpt") if path.stat().st_mtime >= since]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def run_folder(trainer: lightning.Trainer) -> Path | None:
@@ -100,6 +123,11 @@ class CheckpointIO(TorchCheckpointIO):
             reason = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
             raise ValueError(f"the checkpoint must be a file that dlref fit wrote, {path} is none: {reason}") from None
         return checkpoint
+
+
+def draws(trainer: lightning.Trainer) -> bool:
+    """Whether this process draws and writes what the network makes: the first does, where it has the whole network."""
+    return trainer.is_global_zero and not isinstance(trainer.strategy, ModelParallelStrategy)
 
 
 def tell(trainer: lightning.Trainer) -> None:
@@ -127,12 +155,14 @@ class Pictures(lightning.Callback):
     @staticmethod
     def _of_module(trainer: Any, module: Any, stage: str) -> None:
         folder = run_folder(trainer)
-        drawn = folder is not None and trainer.is_global_zero and hasattr(trainer.datamodule, "split")
+        drawn = folder is not None and draws(trainer) and hasattr(trainer.datamodule, "split")
         if drawn and hasattr(module, "pictures"):
             module.pictures(folder, stage)
 
     def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
         """After the module's own end, where it may have drawn more."""
+        if not trainer.is_global_zero:
+            return
         from matplotlib.image import imread
 
         for logger in trainer.loggers:
@@ -163,6 +193,15 @@ class WritePredictions(BasePredictionWriter):
         super().__init__("epoch")
 
     def write_on_epoch_end(self, trainer: lightning.Trainer, module: Any, predictions: Any, batch_indices: Any) -> None:
-        folder = run_folder(trainer)
-        if folder is not None and hasattr(module, "save_predictions"):
-            module.save_predictions(folder, list(predictions))
+        folder, predictions = run_folder(trainer), together(list(predictions))
+        if folder is not None and trainer.is_global_zero and hasattr(module, "save_predictions"):
+            module.save_predictions(folder, predictions)
+
+
+def together(predictions: list) -> list:
+    """All processes' predictions, batch by batch in the samples' order; what is no tensor is the first process's."""
+    if (size := ranks()[1]) == 1:
+        return predictions
+    found: list[Any] = [None] * size
+    torch.distributed.all_gather_object(found, predictions)
+    return [torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0] for parts in zip(*found, strict=True)]

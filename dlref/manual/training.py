@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core import parallel
 from ..core.flat import flatten
 from ..core.optimizer import by_one_gradient
 from ..core.pullback import gradients
@@ -97,6 +98,7 @@ def fit_by(
         seed: of the order of the samples; the same seed gives the same batches in both namespaces.
         On a CPU, large float32 products are oneDNN's where those are exact (dlref.products).
         callback: called with the epoch's record; what it returns, if true, ends the training. So does Ctrl-C.
+        Of a DistributedDataParallel each process gives all data, and learns its part of each batch; losses are of the whole.
         Returns a record an epoch: epoch, loss (mean over the training data, while they were learnt), seconds; with
             validation data their loss and, for classes, accuracy.
         ValueError where a number is not positive, data do not fit together, or the optimizer's step asks for a closure.
@@ -105,6 +107,14 @@ def fit_by(
         by_one_gradient(optimizer)
         before(network)
         by = Products(network)
+        several = hasattr(network, "no_sync")  # a DistributedDataParallel, torch's or by hand
+        group, processes = (network.process_group, parallel.ranks(network.process_group)[1]) if several else (None, 1)
+        kind = torch.promote_types(train[0].dtype, torch.float32)  # of the sum of the errors
+        whole, criterion = criterion, parallel.Weighted(criterion, 1.0) if several else criterion
+        if compile and several:
+            raise ValueError(
+                "compile must be off where several processes train, as their gradients meet within the step"
+            )
         if compile:
             take = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)
         else:
@@ -114,14 +124,21 @@ def fit_by(
         try:
             for epoch in range(1, epochs + 1):
                 network.train()
-                start, total = time.perf_counter(), torch.zeros((), device=train[0].device)
+                start, errors = time.perf_counter(), torch.zeros((), dtype=kind, device=train[0].device)
                 for x, y in minibatches(train, batch_size, seed, epoch):
+                    size = len(x)
+                    if several:  # a batch counts as the mean of its parts, each by the samples that it has
+                        x, y = parallel.part(x, group), parallel.part(y, group)
+                        criterion.weight = len(x) / size * processes
+                        x, y = parallel.stand_in(x, y)
                     with by(x):
-                        total += take(x, y).detach() * len(x)
-                loss = total.item() / len(train[0])
+                        errors += take(x, y).detach() * size
+                if several:
+                    errors = parallel.total(errors, group) / processes
+                loss = errors.item() / len(train[0])
                 record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
                 if validation is not None:
-                    record |= {f"validation_{k}": v for k, v in evaluate(network, criterion, validation).items()}
+                    record |= {f"validation_{k}": v for k, v in evaluate(network, whole, validation).items()}
                 history.append(record)
                 if schedule is not None:
                     plateau = isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)

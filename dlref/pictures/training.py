@@ -55,7 +55,7 @@ def draw_confusion(path: Path, target: Tensor, predicted: Tensor, classes: int, 
     from matplotlib.figure import Figure
     from torchmetrics.classification import MulticlassConfusionMatrix
 
-    matrix = MulticlassConfusionMatrix(classes)
+    matrix = MulticlassConfusionMatrix(classes, sync_on_compute=False)  # by one of several processes
     matrix.update(predicted.detach().cpu(), target.detach().cpu())
     side = 1.5 + 0.5 * classes
     figure = Figure(figsize=(side, side), layout="constrained")

@@ -7,7 +7,7 @@ from torch.nn import Module, Parameter
 from ...core.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from ...core.module import Manual
 from .. import init
-from . import cross_entropy_loss, smooth_activation, utils
+from . import cross_entropy_loss, parallel, smooth_activation, utils
 from .activation import (
     CELU,
     ELU,
