@@ -113,7 +113,9 @@ def autoencode_digits(
     draw_rows(folder / "images.png", {name: images[:12] for name, images in rows.items()})
     (folder / "errors.json").write_text(json.dumps(errors | noises, indent=2) + "\n")
     checkpoint.write(folder / "last.pt", {name: network.state_dict() for name, network in networks.items()})
-    console.print(f"wrote {folder}/: images.png, errors.json, last.pt and one .pt a network", soft_wrap=True, highlight=False)
+    console.print(
+        f"wrote {folder}/: images.png, errors.json, last.pt and one .pt a network", soft_wrap=True, highlight=False
+    )
 
 
 def principal_components(x: Tensor, x_test: Tensor, number: int) -> Tensor:

@@ -134,9 +134,7 @@ def train_digits(
 
     history: list[dict[str, float]] = []
     if (origin := checkpoint.resolved(resume, runs, f"mlp-{backend}")) is not None:
-        state = checkpoint.load(
-            origin, "network", "optimizer", "schedule", "history", options=given, override=override
-        )
+        state = checkpoint.load(origin, "network", "optimizer", "schedule", "history", options=given, override=override)
         checkpoint.restore(network, state["network"])
         optimize.load_state_dict(state["optimizer"])
         if rate is not None and state["schedule"] is not None:

@@ -12,6 +12,7 @@ from ..core.checkpoint import whole
 from ..core.resume import generators, plain, refuse_other, restore_generators
 from ..core.resume import restore as restore
 
+
 def save(path: Path, options: dict[str, Any], **state: Any) -> None:
     """Write the state, the options that it is of, and where the random generators are."""
     write(path, {**state, "options": plain(options), "generators": generators()})

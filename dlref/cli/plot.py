@@ -10,6 +10,7 @@ import lightning
 import yaml
 
 from .. import lightning as lightning_modules
+from ..lightning.resume import CheckpointIO
 from ..lightning.runs import quiet
 from .common import Parser
 
@@ -35,7 +36,7 @@ def main(command: str, arguments: list[str]) -> None:
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
                                     enable_model_summary=False)  # fmt: skip
-    module.load_state_dict(lightning_modules.runs.CheckpointIO().load_checkpoint(path, "cpu")["state_dict"])
+    module.load_state_dict(CheckpointIO().load_checkpoint(path, "cpu")["state_dict"])
     module.trainer, trainer.datamodule = trainer, data  # type: ignore[attr-defined]
     print(f"wrote {folder}/: {', '.join(drawn.name for drawn in module.plots(folder))}, of {path.name}")
 

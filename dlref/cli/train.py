@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import inspect
 import itertools
@@ -13,13 +14,14 @@ from typing import Any, NoReturn
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from .. import data, models
 from .. import lightning as lightning_modules
 from ..core.names import one_of
-from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, tell
+from ..lightning.resume import CheckpointIO, Resume, WholeEpochs
+from ..lightning.runs import Pictures, TellHow, WritePredictions, loggers, quiet, tell
+from .checkpoint import resolved
 from .common import OneLine, listed, new_run
 
 MODULES = "dlref.lightning"
@@ -47,7 +49,12 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--runs", default="runs", help="Where the new folder of this run is made.")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_argument("--resume", type=str | None, help="Checkpoint of a run to go on from, in a new folder; a run's "
+                            "folder; or auto: the newest of the last run, and a new run where there is none.")  # fmt: skip
+        parser.add_argument(
+            "--override", type=bool, default=False, help="Go on with other options than the run began with."
+        )
+        parser.add_lightning_class_args(WholeEpochs, "checkpoint")
         best = {"monitor": "validation_loss", "filename": "best", "save_last": True, "save_on_train_epoch_end": True}
         parser.set_defaults({f"checkpoint.{key}": value for key, value in best.items()})
         parser.usage = (
@@ -83,6 +90,13 @@ class TrainCLI(LightningCLI):
                     f"the module clips and accumulates gradients itself: give --model.{name} {trainer[name]}"
                 )
         fit_to_images(config)
+        if config.weights_only is False:
+            raise ValueError("weights_only must be true: a checkpoint is numbers, and runs no code")
+        if config.resume is not None:
+            if self.subcommand != "fit" or config.ckpt_path is not None:
+                raise ValueError("--resume is of fit, and takes the place of --ckpt_path: give one of the two")
+            found = resolved(config.resume, config.runs, run_name("fit", config.model), "checkpoints/*.ckpt")
+            config.ckpt_path, config.resume = found and str(found), None  # the configuration that is kept begins anew
         if self.subcommand != "fit" and config.ckpt_path is None:
             print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
 
@@ -93,7 +107,17 @@ class TrainCLI(LightningCLI):
             kwargs |= {"default_root_dir": str(folder), "logger": loggers(folder)}
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.append(Resume(config.override))
+        return trainer
+
+    def _prepare_subcommand_parser(self, klass: Any, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Lightning's, which does not offer the switch by which a checkpoint could run code; older configurations have it."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            if action.dest == "weights_only":
+                action.help = argparse.SUPPRESS
+        return parser
 
     def after_fit(self) -> None:
         tell(self.trainer)

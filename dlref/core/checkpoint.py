@@ -42,7 +42,7 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
 
 
 def load(path: str | Path, what: str = "a checkpoint of dlref's", resume: bool = True) -> dict[str, Any]:
-    """The state that `save` wrote, on the CPU, without its manifest.
+    """The state that `save` wrote, on the CPU, with its manifest where it is sealed.
 
     resume: it must be sealed; else one that is not, as of an earlier version, is checked by its archive's checksums, and a
     warning says so. ValueError where the file is missing, broken, foreign or of a newer version.
@@ -64,17 +64,21 @@ def load(path: str | Path, what: str = "a checkpoint of dlref's", resume: bool =
     except Exception as error:  # whatever an unpickler meets in a file that is none
         reason = " ".join(str(error).split()).split(". ")[0][:100] or type(error).__name__
         raise ValueError(f"the checkpoint must be {what}, {path} is none: {reason}") from None
-    manifest = state.pop("manifest", None) if isinstance(state, dict) else None
+    manifest = state.get("manifest") if isinstance(state, dict) else None
     if not isinstance(state, dict) or (sealed and not isinstance(manifest, dict)):
         raise ValueError(f"the checkpoint must be {what}, {path} is none")
     found = {}
     for name, tensor in tensors(state):
-        if tensor.layout is torch.strided and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        if (
+            tensor.layout is torch.strided
+            and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        ):
             raise ValueError(f"the checkpoint must hold every number of its tensors, {path} does not those of {name}")
         found[name] = [list(tensor.shape), str(tensor.dtype)]
     if sealed and manifest.get("tensors") != found:
         raise ValueError(f"the checkpoint must hold what its manifest says, {path} does not")
     if not sealed:
+        state.pop("manifest", None)
         warnings.warn(f"{path} has no manifest, as of a version before it: it is taken for its weights", stacklevel=2)
     else:
         was = {name: manifest.get(name) for name in versions()}
@@ -120,21 +124,23 @@ def _verified(file: BinaryIO, path: str | Path) -> bool:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - length, 0))
     seal = file.read(length)
-    kind, digest = seal[:-DIGEST], seal[-DIGEST:]
+    kind = seal[:-DIGEST]
     start, end = (SEAL % 0).split(b"  0")
     if not (kind.startswith(start) and kind.endswith(end)):
         _checksums(file, path)
         return False
     number = kind.removeprefix(start).removesuffix(end).strip()
     if number != b"%d" % FORMAT and number.isdigit() and int(number) > FORMAT:
-        raise ValueError(f"the checkpoint must be of format {FORMAT} or before, {path} is of {int(number)}: take a newer dlref")
+        raise ValueError(
+            f"the checkpoint must be of format {FORMAT} or before, {path} is of {int(number)}: take a newer dlref"
+        )
     file.seek(0)
     hashed, left = hashlib.sha256(), size - length - 2
     while left > 0 and (part := file.read(min(left, 1 << 20))):
         hashed.update(part)
         left -= len(part)
     hashed.update(b"\0\0")  # the length of the comment before there was one
-    if hashed.hexdigest().encode() != digest or seal[: -DIGEST] != SEAL % FORMAT or file.read(2) != length.to_bytes(2, "little"):
+    if file.read() != length.to_bytes(2, "little") + SEAL % FORMAT + hashed.hexdigest().encode():
         raise ValueError(f"the checkpoint must be as it was written, {path} is damaged: take another, or train anew")
     return True
 
@@ -150,8 +156,15 @@ def _checksums(file: BinaryIO, path: str | Path) -> None:
             if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
                 raise zipfile.BadZipFile("it is compressed, as torch's are not")
             broken = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, OverflowError, RuntimeError,
-            UnicodeDecodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        EOFError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        UnicodeDecodeError,
+    ) as error:
         raise ValueError(f"the checkpoint must be a whole file of torch's, {path} is cut or none: {error}") from None
     if broken is not None:
         raise ValueError(f"the checkpoint must be as it was written, {path} is damaged in {broken}: take another")

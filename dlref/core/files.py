@@ -35,5 +35,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
             unfinished.unlink()
         if isinstance(error, OSError):
             reason = error.strerror or type(error).__name__
-            raise NotWritten(error.errno, f"{path} can't be written ({reason}); what was there before is whole") from None
+            raise NotWritten(
+                error.errno, f"{path} can't be written ({reason}); what was there before is whole"
+            ) from None
         raise

@@ -39,7 +39,9 @@ def refuse_other(theirs: Mapping[str, Any], ours: Mapping[str, Any], override: s
     override: what to do if that is meant.
     """
     was, now = flat(theirs), flat(ours)
-    changed = [f"{name} was {was[name]!r} and is {value!r}" for name, value in now.items() if was.get(name, value) != value]
+    changed = [
+        f"{name} was {was[name]!r} and is {value!r}" for name, value in now.items() if was.get(name, value) != value
+    ]
     if changed:
         raise ValueError(f"a training must go on with the options that it began with: {', '.join(changed)}; give those, or "
                          f"{override} if another training is meant")  # fmt: skip
@@ -50,7 +52,9 @@ def flat(options: Any, name: str = "") -> dict[str, Any]:
     options = plain(options)
     if not isinstance(options, dict):
         return {name: options}
-    return {path: value for key, part in options.items() for path, value in flat(part, f"{name}.{key}".lstrip(".")).items()}
+    return {
+        path: value for key, part in options.items() for path, value in flat(part, f"{name}.{key}".lstrip(".")).items()
+    }
 
 
 def plain(value: Any) -> Any:

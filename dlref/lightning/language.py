@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from .. import models
 from ..core.names import one_of
 from ..data import text
-from .data import Batches
+from .data import Batches, Loader, place
 from .learner import Learner
 from .runs import run_folder
 
@@ -153,6 +153,7 @@ class TextDataModule(lightning.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
+        self.save_hyperparameters(logger=False)
         for name, value in (("batch_size", batch_size), ("length", length)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, it is {value}")
@@ -165,7 +166,8 @@ class TextDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         part = text.Windows(self.text.train, self.length)
-        return DataLoader(part, batch_size=None, sampler=Batches(len(part), self.batch_size, self.seed))
+        batches = Batches(len(part), self.batch_size, self.seed, place(self.trainer))
+        return Loader(part, batch_size=None, sampler=batches)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(text.Streams(self.text.validation, self.length, 16), batch_size=None)

@@ -17,6 +17,7 @@ from ..core.names import one_of
 from ..core.pullback import spending
 from ..manual.optim.named import optimizer_named, schedule_named
 from ..step.products import Products
+from .resume import Resume
 
 # Backend: the namespace of its model, loss, optimizer and schedule.
 BACKENDS: dict[str, Any] = {"manual": manual, "bridged": manual, "builtin": builtin}
@@ -182,6 +183,9 @@ class Learner(lightning.LightningModule):
         elif self.hp.compile:
             self.network.compile()
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule is not None else {})
+
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        return [] if any(isinstance(callback, Resume) for callback in self.trainer.callbacks) else [Resume()]  # type: ignore[attr-defined]
 
     def on_fit_start(self) -> None:
         if self.hp.backend == "manual" and self.trainer.world_size > 1:
