@@ -13,6 +13,7 @@ from .. import lightning as lightning_modules
 from ..lightning.resume import CheckpointIO
 from ..lightning.runs import quiet
 from .common import Parser
+from .trust import bounded
 
 ROOM = "dlref.lightning."
 
@@ -46,7 +47,9 @@ def configuration(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"the run must be a folder that dlref fit made, with a config.yaml; {folder} has none")
     try:
-        config = yaml.safe_load(file.read_text())
+        text = file.read_text()
+        bounded(text)
+        config = yaml.safe_load(text)
         config["model"]["class_path"], config["data"]["class_path"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} must be a configuration of dlref fit, it is none: {error}") from None

@@ -23,6 +23,7 @@ from ..lightning.resume import CheckpointIO, Resume, WholeEpochs
 from ..lightning.runs import Pictures, TellHow, WritePredictions, loggers, quiet, tell
 from .checkpoint import resolved
 from .common import OneLine, listed, new_run
+from .trust import allowed, refusal
 
 MODULES = "dlref.lightning"
 # Before all arguments, so that a configuration or an option of another class takes their place.
@@ -38,7 +39,7 @@ class Parser(OneLine, LightningArgumentParser):
 
 def brief(message: object) -> str:
     """What is wrong, out of what jsonargparse says when a class cannot be made: the types that it tried and their reasons."""
-    text = " ".join(str(message).split())
+    text = refusal(" ".join(str(message).split()))
     found = re.fullmatch(r"(.*?)Does not validate against any of the Union subtypes .*? Errors: - (.*?)"
                          r" - Expected a <class 'NoneType'> Given value type: .*", text)  # fmt: skip
     return "".join(found.groups()) if found else text
@@ -62,7 +63,8 @@ class TrainCLI(LightningCLI):
         )
         parser.description = (
             "The options of a model and of data: --model.help=Classifier, Autoencoder, LanguageModel; "
-            "--data.help=DigitsDataModule, ImagesDataModule, TextDataModule."
+            "--data.help=DigitsDataModule, ImagesDataModule, TextDataModule. Classes of others than dlref, Lightning and torch "
+            "are named after --allow PACKAGE."
         )
         groups: Any = parser.groups
         titles = {"model": "The model", "data": "The data", "checkpoint": "Checkpoints, of Lightning's ModelCheckpoint",
@@ -107,7 +109,7 @@ class TrainCLI(LightningCLI):
             kwargs |= {"default_root_dir": str(folder), "logger": loggers(folder)}
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer: Any = super().instantiate_trainer(**kwargs)
         trainer.callbacks.append(Resume(config.override))
         return trainer
 
@@ -198,7 +200,7 @@ def main(command: str, arguments: list[str]) -> None:
             lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
             seed_everything_default=0, auto_configure_optimizers=False,
             trainer_defaults={"callbacks": [Pictures(), TellHow(), WritePredictions()]}, parser_class=Parser,
-            args=[command, *CLASSES, *by_name(arguments)],
+            args=[command, *CLASSES, *by_name(allowed(arguments))],
             parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
         )  # fmt: skip
     except (MisconfigurationException, ValueError) as error:

@@ -64,7 +64,7 @@ def load(path: str | Path, what: str = "a checkpoint of dlref's", resume: bool =
     except Exception as error:  # whatever an unpickler meets in a file that is none
         reason = " ".join(str(error).split()).split(". ")[0][:100] or type(error).__name__
         raise ValueError(f"the checkpoint must be {what}, {path} is none: {reason}") from None
-    manifest = state.get("manifest") if isinstance(state, dict) else None
+    manifest: Any = state.get("manifest") if isinstance(state, dict) else None
     if not isinstance(state, dict) or (sealed and not isinstance(manifest, dict)):
         raise ValueError(f"the checkpoint must be {what}, {path} is none")
     found = {}

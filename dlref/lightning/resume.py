@@ -71,7 +71,7 @@ class WholeEpochs(ModelCheckpoint):
         super()._save_last_checkpoint(trainer, monitor_candidates)
         self.saved_last = True
 
-    def _keeps_last(self, trainer: lightning.Trainer) -> bool:
+    def _keeps_last(self, trainer: Any) -> bool:
         return bool(self.save_last) and not trainer.fast_dev_run
 
 
@@ -170,8 +170,8 @@ def carry_log(trainer: lightning.Trainer, path: Path, progress: dict[str, Any]) 
     there = next((file for folder in sources if (file := folder / "metrics.csv").is_file()), None)
     rows: list[dict[str, Any]] = []
     if there is not None:
-        with there.open(newline="") as file:
-            rows = [found for found in csv.DictReader(file) if found["step"] and int(found["step"]) < end]
+        with there.open(newline="") as log:
+            rows = [found for found in csv.DictReader(log) if found["step"] and int(found["step"]) < end]
     for logger in trainer.loggers:
         if isinstance(logger, RowsLogger):
             logger.experiment.carry([*rows, *([] if row is None else [row])])

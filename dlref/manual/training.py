@@ -129,7 +129,9 @@ def fit_by(
         if checkpoint is not None and Path(checkpoint).exists():
             state = files.load(checkpoint, "one that training.fit wrote")
             if missing := {"options", "network", "optimizer", "generators", "history"} - set(state):
-                raise ValueError(f"the checkpoint must be one that training.fit wrote, {checkpoint} lacks {sorted(missing)}")
+                raise ValueError(
+                    f"the checkpoint must be one that training.fit wrote, {checkpoint} lacks {sorted(missing)}"
+                )
             if schedule is not None and plain(schedule.state_dict()) == plain(state["schedule"]):
                 given["schedule"] = state["options"]["schedule"]  # the one that has come so far, not one that begins
             if not override:
