@@ -102,8 +102,8 @@ def compare_digits(
             checkpoint.restore(networks[name], state["networks"][name])
             optimizers[name].load_state_dict(state["optimizers"][name])
         history = state["history"]
-        if len(history) >= epochs:
-            raise ValueError(f"epochs must be more than the {len(history)} of the checkpoint, it is {epochs}")
+        if len(history) > epochs:
+            raise ValueError(f"epochs must be at least the {len(history)} of the checkpoint, it is {epochs}")
     folder = new_run(runs, "compare")
     saved = folder / "last.pt"
 
@@ -174,9 +174,10 @@ def compare_digits(
         table.add_row(what, f"{a:.6f}", f"{b:.6f}", f"{abs(a - b):.1e}")
     table.add_section()
     table.add_row("largest difference of any parameter", "", "", f"{largest_difference(networks):.1e}")
-    medians = {name: statistics.median(times) * 1e6 for name, times in seconds.items()}
-    table.add_row("time a step, median (µs)", *(f"{m:.0f}" for m in medians.values()),
-                  f"{medians['manual'] / medians['builtin']:.2f} x")  # fmt: skip
+    medians = {name: statistics.median(times) * 1e6 for name, times in seconds.items() if times}
+    if medians:  # all epochs may have been the checkpoint's
+        ratio = f"{medians['manual'] / medians['builtin']:.2f} x"
+        table.add_row("time a step, median (µs)", *(f"{m:.0f}" for m in medians.values()), ratio)
     console.print(table)
 
     with (folder / "metrics.csv").open("w", newline="") as file:

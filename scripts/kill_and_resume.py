@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import os
 import random
 import runpy
@@ -90,7 +91,11 @@ def started(path: str, runs: Path, slow: float = 0.0) -> int:
         return child
     status = 1
     try:
-        with (runs / "output.txt").open("a") as told, contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        with (
+            (runs / "output.txt").open("a") as told,
+            contextlib.redirect_stdout(told),
+            contextlib.redirect_stderr(told),
+        ):
             os.dup2(told.fileno(), 1)
             os.dup2(told.fileno(), 2)
             if slow:
@@ -151,7 +156,12 @@ def differences(a: Any, b: Any, name: str = "") -> list[str]:
     """Where two nested states differ in a bit."""
     if isinstance(a, torch.Tensor):
         same = isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.shape == b.shape
-        return [] if same and torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8)) else [name]
+        return (
+            []
+            if same
+            and torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+            else [name]
+        )
     if isinstance(a, dict):
         return [f"{name}: other names"] if not isinstance(b, dict) or a.keys() != b.keys() else [
             found for key in a for found in differences(a[key], b[key], f"{name}.{key}")]  # fmt: skip
@@ -162,7 +172,11 @@ def differences(a: Any, b: Any, name: str = "") -> list[str]:
 
 
 def kill_and_resume(
-    trials: PositiveInt = 50, seed: NonNegativeInt = 0, in_write: NonNegativeFloat = 0.3, only: str = "", folder: str | None = None
+    trials: PositiveInt = 50,
+    seed: NonNegativeInt = 0,
+    in_write: NonNegativeFloat = 0.3,
+    only: str = "",
+    folder: str | None = None,
 ) -> None:
     """Kill and resume trainings over all paths; status 1 where one does not end as if it had not been killed.
 
@@ -175,6 +189,13 @@ def kill_and_resume(
     """
     console, chance = Console(soft_wrap=True), random.Random(seed)
     torch.set_num_threads(1)
+    for warm in ("dlref.cli.train", "dlref.pictures.training", "matplotlib.pyplot", "sklearn.model_selection", "sklearn.datasets",
+                 "torch.utils.tensorboard", "torchvision.transforms.v2", "torch._dynamo"):  # fmt: skip
+        importlib.import_module(warm)  # once, and not in every trial
+    # Pictures are drawn when all is learnt and written, and would take most of the time.
+    importlib.import_module("dlref.lightning.runs").Pictures.on_fit_end = lambda *_: None
+    importlib.import_module("dlref.pictures.training").draw_curves = lambda *_: None
+    importlib.import_module("dlref.pictures.classifier").draw_classifier = lambda *_: []
     names = [name for name in PATHS if only in name]
     table = Table("path", "trials", "kills", "equal", "what differs")
     failed, kills = 0, 0

@@ -140,8 +140,8 @@ def train_digits(
         if rate is not None and state["schedule"] is not None:
             rate.load_state_dict(state["schedule"])
         history = state["history"]
-        if len(history) >= epochs:
-            raise ValueError(f"epochs must be more than the {len(history)} of the checkpoint, it is {epochs}")
+        if len(history) > epochs:
+            raise ValueError(f"epochs must be at least the {len(history)} of the checkpoint, it is {epochs}")
     folder = new_run(runs, f"mlp-{backend}")
     saved = folder / "last.pt"
 

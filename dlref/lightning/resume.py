@@ -118,9 +118,6 @@ class Resume(lightning.Callback):
         if not self.override:
             refuse_other(progress["options"], options(trainer, pl_module), "--override true")
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-        if trainer.max_epochs is not None and -1 < trainer.max_epochs <= epochs["processed"]:
-            raise ValueError(f"max_epochs must be more than the {epochs['processed']} of the checkpoint, it is "
-                             f"{trainer.max_epochs}")  # fmt: skip
         if len(progress["generators"]) == trainer.world_size:
             restore_generators(progress["generators"][trainer.global_rank])
             if epochs["started"] > epochs["processed"]:
