@@ -32,7 +32,8 @@ TRAINER = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_sum
 LEARNER = ("--model.optimizer", "Adam", "--model.lr", "0.003", "--model.schedule_every", "step")
 STEPWISE = (*LEARNER, "--model.schedule", "CosineAnnealingLR", "--model.schedule_args.T_max", "60")
 TEXT = ("fit", "--model", "LanguageModel", "--data", "TextDataModule", "--data.limit", "6000", "--model.hidden", "16",
-        "--model.length", "20", *LEARNER, "--model.schedule", "ReduceLROnPlateau", "--model.schedule_args.patience", "2")  # fmt: skip
+        "--model.length", "20", *LEARNER, "--model.schedule", "ReduceLROnPlateau",
+        "--model.schedule_args.patience", "2")  # fmt: skip
 IMAGES = ("--data.images", "true", "--data.augment", "true", "--data.batch_size", "400")
 SCRIPT = ("--epochs", "40", "--dropout", "0.3", "--resume", "auto")
 
@@ -152,16 +153,15 @@ def last(runs: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
     return state, log
 
 
+def bits(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
 def differences(a: Any, b: Any, name: str = "") -> list[str]:
     """Where two nested states differ in a bit."""
     if isinstance(a, torch.Tensor):
-        same = isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.shape == b.shape
-        return (
-            []
-            if same
-            and torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
-            else [name]
-        )
+        same = isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.shape == b.shape and bits(a) == bits(b)
+        return [] if same else [name]
     if isinstance(a, dict):
         return [f"{name}: other names"] if not isinstance(b, dict) or a.keys() != b.keys() else [
             found for key in a for found in differences(a[key], b[key], f"{name}.{key}")]  # fmt: skip
@@ -189,8 +189,8 @@ def kill_and_resume(
     """
     console, chance = Console(soft_wrap=True), random.Random(seed)
     torch.set_num_threads(1)
-    for warm in ("dlref.cli.train", "dlref.pictures.training", "matplotlib.pyplot", "sklearn.model_selection", "sklearn.datasets",
-                 "torch.utils.tensorboard", "torchvision.transforms.v2", "torch._dynamo"):  # fmt: skip
+    for warm in ("dlref.cli.train", "dlref.pictures.training", "matplotlib.pyplot", "sklearn.model_selection",
+                 "sklearn.datasets", "torch.utils.tensorboard", "torchvision.transforms.v2", "torch._dynamo"):  # fmt: skip
         importlib.import_module(warm)  # once, and not in every trial
     # Pictures are drawn when all is learnt and written, and would take most of the time.
     importlib.import_module("dlref.lightning.runs").Pictures.on_fit_end = lambda *_: None

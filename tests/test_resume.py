@@ -30,7 +30,7 @@ from dlref.models import mlp
 ROOT = Path(__file__).parent.parent
 STATE = {"network": {"w": torch.arange(6.0).view(2, 3)}, "history": [{"epoch": 1, "loss": 0.5}], "n": None}
 QUIET = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:The number of",
-                                   "ignore:Checkpoint directory", "ignore:Using ModelCheckpoint with manual")  # fmt: skip
+                                   "ignore:Checkpoint directory", "ignore:Be aware that when", "ignore:Using ModelCheckpoint with manual")  # fmt: skip
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
@@ -68,7 +68,7 @@ def test_every_flipped_bit_and_every_cut_is_told(tmp_path):
         with pytest.raises(ValueError, match="checkpoint must be"):
             checkpoint.load(path, resume=False)
     path.write_bytes(content.replace(b"checkpoint   1", b"checkpoint   2"))
-    with pytest.raises(ValueError, match="of format 1 or before, .* is of 2"):
+    with pytest.raises(ValueError, match=r"of format 1 or before, .* is of 2"):
         checkpoint.load(path)
 
 
@@ -87,7 +87,7 @@ def hostile(path: Path) -> list:
     ran = str(path.with_name("ran"))
     return [
         Calls(os.system, f"touch {ran}"), Calls(eval, f"open({ran!r}, 'w')"), Calls(os.mkdir, ran), Calls(exec, "1/0"),
-        Calls(bytearray, 10**11), Calls(getattr, os, "system"), Calls(subprocess.Popen, ["touch", ran]),
+        Calls(bytearray, 10**11), Calls(getattr, "", "join"), Calls(subprocess.Popen, ["touch", ran]),
         Calls(importlib.util.find_spec, "evil"), Calls(torch.load, ran), Calls(torch.hub.load, ran, "x"),
         Calls(torch._utils._rebuild_tensor_v2, storage, 0, (10**6, 10**6), (0, 0), False, {}),
         Calls(torch._utils._rebuild_tensor_v2, storage, 0, (10**6, 10**6), (10**6, 1), False, {}),
@@ -189,8 +189,8 @@ def test_lightning_goes_on_to_the_bit(backend, tmp_path):
     assert {path.name for path in (tmp_path / "0").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
-FIT = ("fit", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--trainer.accelerator", "cpu",
-       "--model.dropout", "0.2")  # fmt: skip
+FIT = ("fit", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--trainer.accelerator",
+       "cpu", "--model.dropout", "0.2")  # fmt: skip
 
 
 @QUIET
@@ -199,7 +199,7 @@ def test_the_command_line_goes_on_with_one_log_and_refuses_other_options(tmp_pat
     runs = ("--runs", str(tmp_path))
     for options in (("4",), ("2",), ("4", "--resume", "auto")):
         main([*FIT, *runs, "--trainer.max_epochs", *options])
-    logs = [list(csv.DictReader((tmp_path / f"00{n}-mlp-manual/metrics.csv").open())) for n in (1, 3)]
+    logs = [list(csv.DictReader((tmp_path / f"00{n}-mlp-manual/metrics.csv").read_text().splitlines())) for n in (1, 3)]
     assert logs[0] == logs[1] and [row["epoch"] for row in logs[0]] == ["0", "1", "2", "3"]
     a, b = (checkpoint.load(tmp_path / f"00{n}-mlp-manual/checkpoints/last.ckpt") for n in (1, 3))
     assert all(torch.equal(value, b["state_dict"][name]) for name, value in a["state_dict"].items())
