@@ -143,7 +143,7 @@ def last(runs: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
     if (folder / "metrics.csv").exists():
         with (folder / "metrics.csv").open(newline="") as file:
             log = list(csv.DictReader(file))
-    for name in ("origin", "progress", "hyper_parameters", "datamodule_hyper_parameters", "loops"):
+    for name in ("origin", "manifest", "progress", "hyper_parameters", "datamodule_hyper_parameters", "loops"):
         state.pop(name, None)
     for record in state.get("history", ()):
         record.pop("seconds", None)
@@ -219,6 +219,7 @@ def kill_and_resume(
                     theirs, their_log = last(runs)
                     found = differences(state, theirs) + ([] if log == their_log else ["the log"])
                     wrong = ", ".join(found[:4])
+                console.print(f"{name}: killed {n} times, {wrong or 'equal'}")
                 killed += n
                 equal += not wrong
                 told = told or wrong

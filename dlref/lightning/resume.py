@@ -86,7 +86,7 @@ class Resume(lightning.Callback):
 
     def __init__(self, override: bool = False):
         self.override = override
-        self.within: Any = None  # the generators of a checkpoint from within an epoch
+        self.within: Any = None  # the generators of a checkpoint from within an epoch, or from before the first
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -120,14 +120,14 @@ class Resume(lightning.Callback):
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
         if len(progress["generators"]) == trainer.world_size:
             restore_generators(progress["generators"][trainer.global_rank])
-            if epochs["started"] > epochs["processed"]:
+            if epochs["started"] > epochs["processed"] or not epochs["started"]:
                 self.within = progress["generators"][trainer.global_rank]
         if trainer.is_global_zero:
             carry_log(trainer, path, progress)
         carry_checkpoints(trainer, path, checkpoint)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Within an epoch no iterator over the data is made, as has been by now, with a number drawn for it."""
+        """There the iterator over the data had been made, with a number drawn for it, as it has been here by now."""
         if self.within is not None:
             restore_generators(self.within)
             self.within = None
