@@ -37,6 +37,8 @@ TEXT = ("fit", "--model", "LanguageModel", "--data", "TextDataModule", "--data.l
 IMAGES = ("--data.images", "true", "--data.augment", "true", "--data.batch_size", "400")
 SCRIPT = ("--epochs", "40", "--dropout", "0.3", "--resume", "auto")
 
+DRAWING = ("lightning.runs", "pictures.training", "pictures.classifier")
+
 
 def fit_again(runs: str, side: str) -> None:
     """training.fit with dropout, a schedule and convergence, from its checkpoint where there is one."""
@@ -193,9 +195,9 @@ def kill_and_resume(
                  "sklearn.datasets", "torch.utils.tensorboard", "torchvision.transforms.v2", "torch._dynamo"):  # fmt: skip
         importlib.import_module(warm)  # once, and not in every trial
     # Pictures are drawn when all is learnt and written, and would take most of the time.
-    importlib.import_module("dlref.lightning.runs").Pictures.on_fit_end = lambda *_: None
-    importlib.import_module("dlref.pictures.training").draw_curves = lambda *_: None
-    importlib.import_module("dlref.pictures.classifier").draw_classifier = lambda *_: []
+    rooms: list[Any] = [importlib.import_module(f"dlref.{room}") for room in DRAWING]
+    rooms[0].Pictures.on_fit_end = rooms[1].draw_curves = lambda *_: None
+    rooms[2].draw_classifier = lambda *_: []
     names = [name for name in PATHS if only in name]
     table = Table("path", "trials", "kills", "equal", "what differs")
     failed, kills = 0, 0

@@ -29,8 +29,10 @@ from dlref.models import mlp
 
 ROOT = Path(__file__).parent.parent
 STATE = {"network": {"w": torch.arange(6.0).view(2, 3)}, "history": [{"epoch": 1, "loss": 0.5}], "n": None}
-QUIET = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:The number of",
-                                   "ignore:Checkpoint directory", "ignore:Be aware that when", "ignore:Using ModelCheckpoint with manual")  # fmt: skip
+QUIET = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:The number of", "ignore:Checkpoint directory",
+    "ignore:Be aware that when", "ignore:Using ModelCheckpoint with manual",
+)  # fmt: skip
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):

@@ -31,7 +31,9 @@ class Batches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        indices = torch.arange(self.size) if self.seed is None else order(self.size, self.seed, self.epoch + 1)
+        indices = (
+            torch.arange(self.size, device="cpu") if self.seed is None else order(self.size, self.seed, self.epoch + 1)
+        )
         batches, self.been = indices.split(self.batch_size)[self.been :], 0
         yield from (batch.tolist() for batch in batches)
 
