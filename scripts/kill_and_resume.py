@@ -103,7 +103,12 @@ def started(path: str, runs: Path, slow: float = 0.0) -> int:
             os.dup2(told.fileno(), 2)
             if slow:
                 fsync = os.fsync
-                os.fsync = lambda file: (time.sleep(slow), fsync(file))[1]  # type: ignore[assignment]
+
+                def waiting(file: int) -> None:
+                    time.sleep(slow)
+                    fsync(file)
+
+                os.fsync = waiting  # type: ignore[assignment]
             PATHS[path](str(runs / "runs"))
             status = 0
     except SystemExit as ended:
@@ -147,6 +152,7 @@ def last(runs: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
             log = list(csv.DictReader(file))
     for name in ("origin", "manifest", "progress", "hyper_parameters", "datamodule_hyper_parameters", "loops"):
         state.pop(name, None)
+    state.get("generators", {}).pop("python", None)  # which no training draws from, and nobody has seeded
     for record in state.get("history", ()):
         record.pop("seconds", None)
     for callback in state.get("callbacks", {}).values():
