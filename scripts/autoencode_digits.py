@@ -16,6 +16,8 @@ from dlref.cli import checkpoint
 from dlref.cli.common import device_named, new_run, script
 from dlref.pictures.images import draw_rows
 
+# What may be another when a run is continued.
+FREE = {"side", "device", "runs", "resume", "override"}
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 
 
@@ -30,6 +32,8 @@ def autoencode_digits(
     seed: NonNegativeInt = 0,
     device: str = "cpu",
     runs: str = "runs",
+    resume: str | None = None,
+    override: bool = False,
 ) -> None:
     """Train five autoencoders and print their test errors next to those of as many principal components.
 
@@ -44,7 +48,11 @@ def autoencode_digits(
         seed: Of the split, the initial weights and the order of the images.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         runs: Where the new folder of this run is made.
+        resume: Folder of an interrupted run of this script, to continue from; or auto: the last one, and a new run where
+            there is none.
+        override: Continue although other options were given than those that the run began with.
     """
+    given = {name: value for name, value in locals().items() if name not in FREE}
     ns, where, console = SIDES[side], device_named(device), Console()
     split = data.digits(seed=seed)
     x, x_test = (part.tensors[0].to(where) for part in (split.train, split.test))
@@ -57,7 +65,14 @@ def autoencode_digits(
         "variational": models.variational_autoencoder(ns, hidden=hidden, code=code),
         "denoising": models.autoencoder(ns, hidden=4 * hidden, code=64, noise=noise),
     }
+    done: dict[str, Any] = {}
+    if (origin := checkpoint.resolved(resume, runs, f"autoencode-{side}")) is not None:
+        for path in (origin.with_name(f"{name}.pt") for name in networks):
+            if path.exists():
+                done[path.name] = checkpoint.load(path, "network", "history", options=given, override=override)
     folder = new_run(runs, f"autoencode-{side}")
+    for file, state in done.items():
+        checkpoint.write(folder / file, {**state, "origin": str(origin)})
 
     errors, found = {f"{code} principal components": mse(principal_components(x, x_test, code), x_test)}, {}
     for name, network in networks.items():
@@ -69,7 +84,8 @@ def autoencode_digits(
         with console.status(f"{name}: {epochs} epochs"):
             ns.training.fit(
                 network, criterion, optimizer, (shaped(x), shaped(x)), epochs=epochs, batch_size=batch_size,
-                schedule=schedule, tolerance=None, seed=seed,
+                schedule=schedule, tolerance=None, seed=seed, checkpoint=folder / f"{name}.pt", options=given,
+                override=override,
             )  # fmt: skip
         network.eval()
         if name != "denoising":
@@ -96,8 +112,10 @@ def autoencode_digits(
     rows = {"test image": x_test, **found, "noisy": noisy, "denoised": clean, "drawn code": drawn}
     draw_rows(folder / "images.png", {name: images[:12] for name, images in rows.items()})
     (folder / "errors.json").write_text(json.dumps(errors | noises, indent=2) + "\n")
-    checkpoint.save(folder / "last.pt", **{name: network.state_dict() for name, network in networks.items()})
-    console.print(f"wrote {folder}/: images.png, errors.json, last.pt", soft_wrap=True, highlight=False)
+    checkpoint.write(folder / "last.pt", {name: network.state_dict() for name, network in networks.items()})
+    console.print(
+        f"wrote {folder}/: images.png, errors.json, last.pt and one .pt a network", soft_wrap=True, highlight=False
+    )
 
 
 def principal_components(x: Tensor, x_test: Tensor, number: int) -> Tensor:

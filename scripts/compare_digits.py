@@ -28,6 +28,8 @@ from dlref.pictures.classifier import draw_classifier
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 TRAINING: dict[str, Any] = {"manual": manual_training, "builtin": builtin_training}
+# What may be another when a run is continued; whether the layers are the same, their shapes tell.
+FREE = {"hidden", "epochs", "device", "runs", "resume", "override"}
 ARTICLE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 
 
@@ -47,6 +49,7 @@ def compare_digits(
     dtype: Literal["float32", "float64"] = "float32",
     runs: str = "runs",
     resume: str | None = None,
+    override: bool = False,
 ) -> None:
     """Train the digits by explicit gradients and by autograd, side by side, and compare.
 
@@ -66,8 +69,11 @@ def compare_digits(
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         dtype: Type of the numbers; in float64 the two sides should differ by rounding alone.
         runs: Where the new folder of this run is made.
-        resume: Checkpoint of an interrupted run of this script, to continue from.
+        resume: Checkpoint of an interrupted run of this script, to continue from; a run's folder; or auto: the last run's
+            newest, and a new run where there is none.
+        override: Continue although other options were given than those that the run began with.
     """
+    given = {name: value for name, value in locals().items() if name not in FREE}
     where, kind, console = device_named(device), getattr(torch, dtype), Console()
     split = data.digits(scale=scale, seed=seed, dtype=kind)
     train, validation, test = (
@@ -90,20 +96,21 @@ def compare_digits(
         for name, ns in SIDES.items()
     }
     history: list[dict[str, float]] = []
-    if resume is not None:
-        state = checkpoint.load(resume, "networks", "optimizers", "history")
+    if (origin := checkpoint.resolved(resume, runs, "compare")) is not None:
+        state = checkpoint.load(origin, "networks", "optimizers", "history", options=given, override=override)
         for name in SIDES:
             checkpoint.restore(networks[name], state["networks"][name])
             optimizers[name].load_state_dict(state["optimizers"][name])
         history = state["history"]
-        if len(history) >= epochs:
-            raise ValueError(f"epochs must be more than the {len(history)} of the checkpoint, it is {epochs}")
+        if len(history) > epochs:
+            raise ValueError(f"epochs must be at least the {len(history)} of the checkpoint, it is {epochs}")
     folder = new_run(runs, "compare")
     saved = folder / "last.pt"
 
     def save() -> None:
         states = ({name: x.state_dict() for name, x in xs.items()} for xs in (networks, optimizers))
-        checkpoint.save(saved, networks=next(states), optimizers=next(states), history=history)
+        both = {"networks": next(states), "optimizers": next(states)}
+        checkpoint.save(saved, given, **both, history=history, origin=origin and str(origin))
 
     seconds: dict[str, list[float]] = {name: [] for name in SIDES}
 
@@ -147,7 +154,7 @@ def compare_digits(
                 progress.update(task, advance=1, description=told(history[-1]))
     except KeyboardInterrupt:
         console.print(
-            f"interrupted after epoch {len(torch.load(saved)['history'])}; continue with --resume {saved}",
+            f"interrupted after epoch {len(checkpoint.read(saved)['history'])}; continue with --resume {saved}",
             soft_wrap=True,
         )
         raise
@@ -167,9 +174,10 @@ def compare_digits(
         table.add_row(what, f"{a:.6f}", f"{b:.6f}", f"{abs(a - b):.1e}")
     table.add_section()
     table.add_row("largest difference of any parameter", "", "", f"{largest_difference(networks):.1e}")
-    medians = {name: statistics.median(times) * 1e6 for name, times in seconds.items()}
-    table.add_row("time a step, median (µs)", *(f"{m:.0f}" for m in medians.values()),
-                  f"{medians['manual'] / medians['builtin']:.2f} x")  # fmt: skip
+    medians = {name: statistics.median(times) * 1e6 for name, times in seconds.items() if times}
+    if medians:  # all epochs may have been the checkpoint's
+        ratio = f"{medians['manual'] / medians['builtin']:.2f} x"
+        table.add_row("time a step, median (µs)", *(f"{m:.0f}" for m in medians.values()), ratio)
     console.print(table)
 
     with (folder / "metrics.csv").open("w", newline="") as file:

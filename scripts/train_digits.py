@@ -34,6 +34,8 @@ OF_ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "kl_div": ("LogSoftmax", "KLDivLoss", {"reduction": "batchmean"}),
     "mse": ("Softmax", "MSELoss", {}),
 }
+# What may be another when a run is continued; whether the layers are the same, their shapes tell.
+FREE = {"backend", "hidden", "epochs", "device", "runs", "resume", "override"}
 ARTICLE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 
 
@@ -79,6 +81,7 @@ def train_digits(
     dtype: Literal["float32", "float64"] = "float32",
     runs: str = "runs",
     resume: str | None = None,
+    override: bool = False,
 ) -> None:
     """Train the digits by explicit gradients or by autograd.
 
@@ -104,8 +107,11 @@ def train_digits(
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         dtype: Type of the numbers.
         runs: Where the new folder of this run is made.
-        resume: Checkpoint of an earlier run of this script, to continue from.
+        resume: Checkpoint of an earlier run of this script, to continue from; a run's folder; or auto: the last run's
+            newest, and a new run where there is none.
+        override: Continue although other options were given than those that the run began with.
     """
+    given = {name: value for name, value in locals().items() if name not in FREE}
     where, kind, console = device_named(device), getattr(torch, dtype), Console()
     ns, training = BACKENDS[backend]
     split = data.digits(scale=scale, seed=seed, dtype=kind)
@@ -127,21 +133,23 @@ def train_digits(
     rate = schedule_named(ns, schedule, optimize, **(schedule_args or {})) if schedule else None
 
     history: list[dict[str, float]] = []
-    if resume is not None:
-        state = checkpoint.load(resume, "network", "optimizer", "schedule", "history")
+    if (origin := checkpoint.resolved(resume, runs, f"mlp-{backend}")) is not None:
+        state = checkpoint.load(origin, "network", "optimizer", "schedule", "history", options=given, override=override)
         checkpoint.restore(network, state["network"])
         optimize.load_state_dict(state["optimizer"])
         if rate is not None and state["schedule"] is not None:
             rate.load_state_dict(state["schedule"])
         history = state["history"]
-        if len(history) >= epochs:
-            raise ValueError(f"epochs must be more than the {len(history)} of the checkpoint, it is {epochs}")
+        if len(history) > epochs:
+            raise ValueError(f"epochs must be at least the {len(history)} of the checkpoint, it is {epochs}")
     folder = new_run(runs, f"mlp-{backend}")
     saved = folder / "last.pt"
 
     def save() -> None:
         states = {"network": network.state_dict(), "optimizer": optimize.state_dict()}
-        checkpoint.save(saved, **states, schedule=rate and rate.state_dict(), history=history)
+        checkpoint.save(
+            saved, given, **states, schedule=rate and rate.state_dict(), history=history, origin=origin and str(origin)
+        )
 
     save()
     console.print(f"{backend}: {network}\n{optimize}", highlight=False)
@@ -164,7 +172,7 @@ def train_digits(
             if epoch % 10 == 0 or epoch == epochs:
                 console.print(", ".join(f"{what} {value:.4g}" for what, value in history[-1].items()), highlight=False)
     except KeyboardInterrupt:
-        done = len(checkpoint.load(saved, "history")["history"])
+        done = len(checkpoint.read(saved)["history"])
         console.print(f"interrupted after epoch {done}; continue with --resume {saved}", soft_wrap=True)
         raise
 

@@ -27,6 +27,8 @@ BACKENDS: dict[str, tuple[Any, Any]] = {
     "bridged": (manual, builtin_training),
     "builtin": (builtin, builtin_training),
 }
+# What may be another when a run is continued; the characters are compared themselves.
+FREE = {"path", "backend", "device", "runs", "resume", "override", "prompt", "characters", "temperature", "top_k"}
 
 
 def train_text(
@@ -49,6 +51,8 @@ def train_text(
     seed: NonNegativeInt = 0,
     device: str = "cpu",
     runs: str = "runs",
+    resume: str | None = None,
+    override: bool = False,
 ) -> None:
     """Train a recurrent model of the next character.
 
@@ -72,7 +76,11 @@ def train_text(
         seed: Of the initial weights, the order of the pieces and the drawn characters.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         runs: Where the new folder of this run is made.
+        resume: Checkpoint of an interrupted run of this script, to continue from; a run's folder; or auto: the last run's
+            newest, and a new run where there is none.
+        override: Continue although other options were given than those that the run began with.
     """
+    given = {name: value for name, value in locals().items() if name not in FREE}
     where, console = device_named(device), Console()
     ns, training = BACKENDS[backend]
     content = text.load(path, limit=limit)
@@ -89,13 +97,16 @@ def train_text(
         flatten(network)  # one update runs for all parameters
     criterion, optimizer = ns.nn.CrossEntropyLoss(), ns.optim.Adam(network.parameters(), lr)
     schedule = ns.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    given |= {"alphabet": content.alphabet}
+    state = None
+    if (origin := checkpoint.resolved(resume, runs, f"text-{backend}")) is not None:
+        state = checkpoint.load(origin, "network", "history", options=given, override=override)
     folder = new_run(runs, f"text-{backend}")
-    history: list[dict[str, float]] = []
+    if state is not None:
+        checkpoint.write(folder / "last.pt", {**state, "origin": str(origin)})
 
-    def save(record: dict[str, float]) -> None:
+    def tell(record: dict[str, float]) -> None:
         record["validation_bits"] = bits(network, content.validation.to(where))
-        history.append(record)
-        checkpoint.save(folder / "last.pt", network=network.state_dict(), alphabet=content.alphabet, history=history)
         console.print(f"epoch {record['epoch']}: bits per character {record['loss'] / math.log(2):.3f}, validation "
                       f"{record['validation_bits']:.3f}, {record['seconds']:.0f} s", highlight=False)  # fmt: skip
 
@@ -103,7 +114,8 @@ def train_text(
         f"{backend}: {network}\n{len(content.train):,} characters to train on, {symbols} different", highlight=False
     )
     training.fit(network, criterion, optimizer, train, epochs=epochs, batch_size=batch_size, schedule=schedule,
-                 max_norm=max_norm, tolerance=None, seed=seed, callback=save)  # fmt: skip
+                 max_norm=max_norm, tolerance=None, seed=seed, callback=tell, checkpoint=folder / "last.pt",
+                 options=given, override=override)  # fmt: skip
 
     result = {f"{kind} {hidden}": bits(network, content.test.to(where))}
     for order in (2, 3):

@@ -12,20 +12,28 @@ import torch
 
 import dlref
 from dlref.cli import main
+from dlref.lightning.resume import CheckpointIO
 
 BEFORE = Path(__file__).parent / "before"
 
 
-def test_a_training_goes_on(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore")
+def test_a_checkpoint_without_a_manifest_gives_its_weights_and_goes_on_no_more(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    was = torch.load(BEFORE / "digits.ckpt", weights_only=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice
-        main(["fit", "--config", str(BEFORE / "config.yaml"), "--ckpt_path", str(BEFORE / "digits.ckpt"),
-              "--trainer.max_epochs", "3"])  # fmt: skip
-    (written,) = tmp_path.glob("runs/*/checkpoints/last.ckpt")
-    now = torch.load(written, weights_only=True)
-    assert (was["epoch"], now["epoch"]) == (1, 2) and was["state_dict"].keys() == now["state_dict"].keys()
+    given = ("--config", str(BEFORE / "config.yaml"), "--ckpt_path", str(BEFORE / "digits.ckpt"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        main(["test", *given])
+    assert sum("has no manifest" in str(warning.message) for warning in told) == 1
+    weights = torch.load(BEFORE / "digits.ckpt", weights_only=True)["state_dict"]
+    taken = CheckpointIO().load_checkpoint(BEFORE / "digits.ckpt")["state_dict"]
+    assert all(torch.equal(taken[name], value) for name, value in weights.items())
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *given, "--trainer.max_epochs", "3"])
+    errors = capfd.readouterr().err.splitlines()
+    assert ended.value.code == 2 and "nothing can go on from it exactly" in errors[-1]
+    assert not list(tmp_path.glob("runs/*/checkpoints"))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,44 +1,65 @@
-"""Checkpoints of the scripts: whole epochs, written so that an interruption can't leave half a file."""
+"""Checkpoints of the scripts: whole epochs, from which `--resume` goes on as if nothing had been."""
 
 from __future__ import annotations
 
-import os
-import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
-import torch
+from ..core.checkpoint import load as read
+from ..core.checkpoint import save as write
+from ..core.checkpoint import whole
+from ..core.resume import generators, plain, refuse_other, restore_generators
+from ..core.resume import restore as restore
 
 
-def save(path: Path, **state: Any) -> None:
-    """Write the state to path; what stood there before is replaced at once, or not at all."""
-    unfinished = path.with_suffix(".part")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
+def save(path: Path, options: dict[str, Any], **state: Any) -> None:
+    """Write the state, the options that it is of, and where the random generators are."""
+    write(path, {**state, "options": plain(options), "generators": generators()})
 
 
-def load(path: str | Path, *keys: str) -> dict[str, Any]:
-    """The state that `save` wrote, on the CPU; ValueError where the file is missing, or none of ours."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"the checkpoint must be an existing file, there is no {path}") from None
-    except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"the checkpoint must be a file that this script wrote, {path} is none: {reason}") from None
-    if not isinstance(state, dict) or set(keys) - set(state):
+def load(path: str | Path, *keys: str, options: dict[str, Any], override: bool = False) -> dict[str, Any]:
+    """The state that `save` wrote; the generators are put where they were.
+
+    ValueError where the file is missing, damaged, none of this script's, or of other options than these (without override).
+    """
+    state = read(path, "one that this script wrote")
+    if missing := {*keys, "options", "generators"} - set(state):
         raise ValueError(
-            f"the checkpoint must hold {', '.join(keys)}, {path} does not: give one that this script wrote"
+            f"the checkpoint must hold {', '.join(keys)}, {path} lacks {', '.join(sorted(missing))}: give one that this "
+            "script wrote"
         )
+    if not override:
+        refuse_other(state["options"], options, "--override true")
+    restore_generators(state["generators"])
     return state
 
 
-def restore(network: Any, state: dict[str, torch.Tensor]) -> None:
-    """Load a network's parameters; ValueError where they are of another architecture or dtype."""
-    ours = network.state_dict()
-    for name in sorted(set(ours) | set(state)):
-        theirs, mine = (f"{tuple(s[name].shape)} {s[name].dtype}" if name in s else "missing" for s in (state, ours))
-        if theirs != mine:
-            raise ValueError(f"the checkpoint must be of this architecture: {name} is {theirs} in it, {mine} in the network; "
-                             "give the options that it was trained with")  # fmt: skip
-    network.load_state_dict(state)
+def newest(folder: Path, pattern: str) -> Path | None:
+    """The newest whole checkpoint in a run's folder; a broken one is told and passed over."""
+    for path in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        if whole(path):
+            return path
+        print(f"note: {path} is not whole, it is passed over", file=sys.stderr)
+    return None
+
+
+def resolved(resume: str | None, runs: str | Path, name: str, pattern: str = "*.pt") -> Path | None:
+    """The file that --resume means: itself, the newest whole one of a run's folder, or, by auto, of the last run NNN-name.
+
+    None for auto where there is none yet, and for None. ValueError where a folder has none.
+    """
+    if resume is None:
+        return None
+    if resume == "auto":
+        there = [path for path in Path(runs).glob(f"*-{name}") if path.name.removesuffix(f"-{name}").isdecimal()]
+        for folder in sorted(there, key=lambda path: int(path.name.split("-")[0]), reverse=True):
+            if (path := newest(folder, pattern)) is not None:
+                return path
+        print(f"note: {runs} has no checkpoint of a run {name}, a new one begins", file=sys.stderr)
+        return None
+    if not Path(resume).is_dir():
+        return Path(resume)
+    if (path := newest(Path(resume), pattern)) is None:
+        raise ValueError(f"the folder must hold a whole checkpoint, {resume} holds none")
+    return path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import re
 import sys
@@ -13,9 +15,12 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from ..core.extras import lacking
+from ..core.files import NotWritten
 from ..core.names import device_named as device_named
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # no fault of who calls
 
 
 class OneLine:
@@ -31,10 +36,10 @@ class Parser(OneLine, jsonargparse.ArgumentParser):
     """jsonargparse's parser, brief when it is used wrongly."""
 
 
-def fail(message: object) -> NoReturn:
-    """Say in one line what is wrong, and exit with status 2."""
+def fail(message: object, status: int = 2) -> NoReturn:
+    """Say in one line what is wrong, and exit with the status: 2 for wrong use."""
     sys.stderr.write(f"{program()}: error: {' '.join(str(message).split())}\n")
-    sys.exit(2)
+    sys.exit(status)
 
 
 def program() -> str:
@@ -56,8 +61,8 @@ def alone(error: Exception) -> None:
 
 @contextlib.contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turn what wrong use raises, ValueError and OSError, and a missing optional package into one line and status 2; Ctrl-C
-    into status 130."""
+    """Turn what wrong use raises, ValueError and OSError, and a missing optional package into one line and status 2; a disk
+    that takes no more into status 1; Ctrl-C into status 130."""
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:
@@ -66,7 +71,7 @@ def told_in_one_line() -> Iterator[None]:
         alone(error)
         if isinstance(error, RuntimeError):
             raise
-        fail(error)
+        fail(error, 1 if isinstance(error, NotWritten) or getattr(error, "errno", None) in DISK else 2)
     except ModuleNotFoundError as error:
         if os.environ.get(DEBUG) or (told := lacking(error)) is None:
             raise
@@ -77,9 +82,17 @@ def told_in_one_line() -> Iterator[None]:
 
 def script(function: Callable[..., Any]) -> None:
     """Run a script's function; its parameters are the command line's options, its docstring their help."""
+
+    @functools.wraps(function)
+    def with_plain(**options: Any) -> Any:
+        """Numbers of jsonargparse's own types, as PositiveInt, are numbers from here on: a checkpoint holds no others."""
+        from ..core.resume import plain  # here, so that --help need not wait for torch
+
+        return function(**{name: plain(value) for name, value in options.items()})
+
     with told_in_one_line():
         arguments = [listed(argument) for argument in sys.argv[1:]]
-        jsonargparse.auto_cli(function, args=arguments, as_positional=False, parser_class=Parser)
+        jsonargparse.auto_cli(with_plain, args=arguments, as_positional=False, parser_class=Parser)
 
 
 def first_process() -> bool:

@@ -10,8 +10,10 @@ import lightning
 import yaml
 
 from .. import lightning as lightning_modules
+from ..lightning.resume import CheckpointIO
 from ..lightning.runs import quiet
 from .common import Parser
+from .trust import bounded
 
 ROOM = "dlref.lightning."
 
@@ -35,7 +37,7 @@ def main(command: str, arguments: list[str]) -> None:
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
                                     enable_model_summary=False)  # fmt: skip
-    module.load_state_dict(lightning_modules.runs.CheckpointIO().load_checkpoint(path, "cpu")["state_dict"])
+    module.load_state_dict(CheckpointIO().load_checkpoint(path, "cpu")["state_dict"])
     module.trainer, trainer.datamodule = trainer, data  # type: ignore[attr-defined]
     print(f"wrote {folder}/: {', '.join(drawn.name for drawn in module.plots(folder))}, of {path.name}")
 
@@ -45,7 +47,9 @@ def configuration(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"the run must be a folder that dlref fit made, with a config.yaml; {folder} has none")
     try:
-        config = yaml.safe_load(file.read_text())
+        text = file.read_text()
+        bounded(text)
+        config = yaml.safe_load(text)
         config["model"]["class_path"], config["data"]["class_path"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} must be a configuration of dlref fit, it is none: {error}") from None

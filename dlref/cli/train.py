@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import inspect
 import itertools
@@ -14,15 +15,17 @@ from typing import Any, NoReturn
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from .. import data, models
 from .. import lightning as lightning_modules
 from ..core.names import one_of
 from ..core.parallel import meet_again
-from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, restarted, tell
+from ..lightning.resume import CheckpointIO, Resume, WholeEpochs
+from ..lightning.runs import Pictures, TellHow, WritePredictions, loggers, quiet, restarted, tell
+from .checkpoint import resolved
 from .common import OneLine, first_process, listed, new_run
+from .trust import allowed, refusal
 
 MODULES = "dlref.lightning"
 # Before all arguments, so that a configuration or an option of another class takes their place.
@@ -38,7 +41,7 @@ class Parser(OneLine, LightningArgumentParser):
 
 def brief(message: object) -> str:
     """What is wrong, out of what jsonargparse says when a class cannot be made: the types that it tried and their reasons."""
-    text = " ".join(str(message).split())
+    text = refusal(" ".join(str(message).split()))
     found = re.fullmatch(r"(.*?)Does not validate against any of the Union subtypes .*? Errors: - (.*?)"
                          r" - Expected a <class 'NoneType'> Given value type: .*", text)  # fmt: skip
     return "".join(found.groups()) if found else text
@@ -49,7 +52,12 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--runs", default="runs", help="Where the new folder of this run is made.")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_argument("--resume", type=str | None, help="Checkpoint of a run to go on from, in a new folder; a run's "
+                            "folder; or auto: the newest of the last run, and a new run where there is none.")  # fmt: skip
+        parser.add_argument(
+            "--override", type=bool, default=False, help="Go on with other options than the run began with."
+        )
+        parser.add_lightning_class_args(WholeEpochs, "checkpoint")
         best = {"monitor": "validation_loss", "filename": "best", "save_last": True, "save_on_train_epoch_end": True}
         parser.set_defaults({f"checkpoint.{key}": value for key, value in best.items()})
         parser.usage = (
@@ -57,7 +65,8 @@ class TrainCLI(LightningCLI):
         )
         parser.description = (
             "The options of a model and of data: --model.help=Classifier, Autoencoder, LanguageModel; "
-            "--data.help=DigitsDataModule, ImagesDataModule, TextDataModule."
+            "--data.help=DigitsDataModule, ImagesDataModule, TextDataModule. Classes of others than dlref, Lightning and torch "
+            "are named after --allow PACKAGE."
         )
         groups: Any = parser.groups
         titles = {"model": "The model", "data": "The data", "checkpoint": "Checkpoints, of Lightning's ModelCheckpoint",
@@ -86,11 +95,18 @@ class TrainCLI(LightningCLI):
                 )
         fit_to_images(config)
         meet_again("nccl" if trainer.accelerator != "cpu" and torch.cuda.is_available() else "gloo")
+        if config.weights_only is False:
+            raise ValueError("weights_only must be true: a checkpoint is numbers, and runs no code")
         name = run_name(str(self.subcommand), config.model)
         if self.subcommand == "fit" and config.ckpt_path is None and (last := restarted(config.runs, name)) is not None:
-            config.ckpt_path = str(last)
+            config.ckpt_path, config.resume = str(last), None
             if first_process():
                 print(f"restarted: goes on from {last}")
+        if config.resume is not None:
+            if self.subcommand != "fit" or config.ckpt_path is not None:
+                raise ValueError("--resume is of fit, and takes the place of --ckpt_path: give one of the two")
+            found = resolved(config.resume, config.runs, name, "checkpoints/*.ckpt")
+            config.ckpt_path, config.resume = found and str(found), None  # the configuration that is kept begins anew
         if self.subcommand != "fit" and config.ckpt_path is None and first_process():
             print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
 
@@ -103,7 +119,17 @@ class TrainCLI(LightningCLI):
             kwargs |= {"default_root_dir": str(folder), "logger": loggers(folder)}
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        trainer: Any = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.append(Resume(config.override))
+        return trainer
+
+    def _prepare_subcommand_parser(self, klass: Any, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Lightning's, which does not offer the switch by which a checkpoint could run code; older configurations have it."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            if action.dest == "weights_only":
+                action.help = argparse.SUPPRESS
+        return parser
 
     def after_fit(self) -> None:
         tell(self.trainer)
@@ -184,7 +210,7 @@ def main(command: str, arguments: list[str]) -> None:
             lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
             seed_everything_default=0, auto_configure_optimizers=False,
             trainer_defaults={"callbacks": [Pictures(), TellHow(), WritePredictions()]}, parser_class=Parser,
-            args=[command, *CLASSES, *by_name(arguments)],
+            args=[command, *CLASSES, *by_name(allowed(arguments))],
             parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
         )  # fmt: skip
     except (MisconfigurationException, ValueError) as error:

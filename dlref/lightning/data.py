@@ -36,22 +36,44 @@ class Batches(Whole):
     counted twice.
 
     The order is a function of seed and epoch alone (Lightning calls `set_epoch`), so that a run which is continued
-    from a checkpoint sees the batches that it would have seen.
+    from a checkpoint sees the batches that it would have seen. It is drawn with the first batch, as Lightning makes the
+    iterator before it tells the epoch. place: the epoch that is begun with, and how many of its batches have been.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int | None):
+    def __init__(self, size: int, batch_size: int, seed: int | None, place: tuple[int, int] = (0, 0)):
         super().__init__(size)
         self.batch_size = batch_size
         self.seed = seed  # type: ignore[assignment]
+        self.epoch, self.been = place
 
     def __iter__(self) -> Iterator[list[int]]:
         indices = (
             torch.arange(self.size, device="cpu") if self.seed is None else order(self.size, self.seed, self.epoch + 1)
         )
-        return iter([part(batch).tolist() for batch in indices.split(self.batch_size)])
+        batches, self.been = indices.split(self.batch_size)[self.been :], 0
+        yield from (part(batch).tolist() for batch in batches)
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
+
+
+class Loader(DataLoader):
+    """Tells Lightning that it goes on within an epoch; where, `place` knows."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def place(trainer: Any) -> tuple[int, int]:
+    """The epoch that a trainer is to begin with, and how many of its batches a checkpoint has seen; 0, 0 without one."""
+    if trainer is None:
+        return 0, 0
+    epoch, batch = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress
+    within = epoch.started > epoch.processed and not batch.is_last_batch
+    return epoch.processed, batch.current.ready if within else 0
 
 
 class Augmented(Dataset):
@@ -72,6 +94,7 @@ class SplitDataModule(lightning.LightningDataModule):
         self, split: data.Split, batch_size: int, seed: int, num_workers: int, augment: bool, augment_args: Any
     ):
         super().__init__()
+        self.save_hyperparameters(ignore=["split"], logger=False)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
         if augment and split.train.tensors[0].dim() != 4:
@@ -83,7 +106,9 @@ class SplitDataModule(lightning.LightningDataModule):
 
     def _loader(self, part: Any, size: int, batch_size: int, seed: int | None = None) -> DataLoader:
         # A sample of this loader is a batch: the tensors are indexed once a batch, with nothing to collate.
-        return DataLoader(part, batch_size=None, sampler=Batches(size, batch_size, seed), num_workers=self.num_workers)
+        kind, begin = (DataLoader, (0, 0)) if seed is None else (Loader, place(self.trainer))
+        batches = Batches(size, batch_size, seed, begin)
+        return kind(part, batch_size=None, sampler=batches, num_workers=self.num_workers)
 
     def train_dataloader(self) -> DataLoader:
         train = self.split.train

@@ -15,7 +15,7 @@ from .. import models
 from ..core.names import one_of
 from ..core.parallel import part
 from ..data import text
-from .data import Batches, Whole
+from .data import Batches, Loader, Whole, place
 from .learner import Learner
 from .runs import draws, run_folder
 
@@ -154,6 +154,7 @@ class TextDataModule(lightning.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
+        self.save_hyperparameters(logger=False)
         for name, value in (("batch_size", batch_size), ("length", length)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, it is {value}")
@@ -166,7 +167,8 @@ class TextDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         pieces = text.Windows(self.text.train, self.length)
-        return DataLoader(pieces, batch_size=None, sampler=Batches(len(pieces), self.batch_size, self.seed))
+        batches = Batches(len(pieces), self.batch_size, self.seed, place(self.trainer))
+        return Loader(pieces, batch_size=None, sampler=batches)
 
     def val_dataloader(self) -> DataLoader:
         return self._streams(self.text.validation)

@@ -22,6 +22,7 @@ from ..core.parallel import Reducer, ranks, stand_in, total, weight
 from ..core.pullback import spending
 from ..manual.optim.named import optimizer_named, schedule_named
 from ..step.products import Products
+from .resume import Resume
 
 # Backend: the namespace of its model, loss, optimizer and schedule.
 BACKENDS: dict[str, Any] = {"manual": manual, "bridged": manual, "builtin": builtin}
@@ -214,6 +215,9 @@ class Learner(lightning.LightningModule):
         elif self.hp.compile:
             self.network.compile()
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule is not None else {})
+
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        return [] if any(isinstance(callback, Resume) for callback in self.trainer.callbacks) else [Resume()]  # type: ignore[attr-defined]
 
     def configure_model(self) -> None:
         """Under ModelParallelStrategy let each process keep its share of the parameters alone (FSDP2)."""

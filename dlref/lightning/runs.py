@@ -12,59 +12,14 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import BasePredictionWriter
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from ..core.parallel import ranks
 from ..pictures.training import draw_curves
-
-
-class Rows(ExperimentWriter):
-    """metrics.csv with a row an epoch: what is logged of an epoch later, as the training loss is, comes into its row."""
-
-    def __init__(self, log_dir: str):
-        super().__init__(log_dir)
-        self.whole = 0  # where in the file the last row begins, which may still grow
-
-    def log_metrics(self, metrics_dict: dict[str, Any], step: int | None = None) -> None:
-        super().log_metrics(metrics_dict, step)
-        *_, last, new = ({}, *self.metrics[-2:]) if len(self.metrics) > 1 else ({}, {}, *self.metrics)
-        if last.get("epoch") == new.get("epoch") and last.keys() & new.keys() == {"epoch", "step"}:
-            self.metrics[-2:] = [{**last, **new}]
-
-    def save(self) -> None:
-        if not self.metrics:
-            return
-        exists = os.path.exists(self.metrics_file_path)
-        if exists:
-            os.truncate(self.metrics_file_path, self.whole)
-        if self._record_new_keys() and exists:
-            self._rewrite_with_new_header(self.metrics_keys)
-        with open(self.metrics_file_path, "a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
-            if not exists:
-                writer.writeheader()
-            writer.writerows(self.metrics[:-1])
-            file.flush()
-            self.whole = os.path.getsize(self.metrics_file_path)
-            writer.writerow(self.metrics[-1])
-        self.metrics = self.metrics[-1:]
-
-
-class RowsLogger(CSVLogger):
-    """Lightning's CSVLogger, a row an epoch."""
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        if self._experiment is None:
-            self._experiment = Rows(log_dir=self.log_dir)
-        return self._experiment
+from .logs import RowsLogger
 
 
 def loggers(folder: Path) -> list[Logger]:
@@ -108,21 +63,6 @@ def restarted(runs: str, name: str) -> Path | None:
 def run_folder(trainer: lightning.Trainer) -> Path | None:
     """Where a run leaves its files: its logger's folder; None without one, where Lightning would take the current folder."""
     return Path(trainer.log_dir) if trainer.logger is not None and trainer.log_dir is not None else None
-
-
-class CheckpointIO(TorchCheckpointIO):
-    """Checkpoints as Lightning has them, and a ValueError in plain words for a file that holds none."""
-
-    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        try:
-            checkpoint = super().load_checkpoint(path, *args, **kwargs)
-            checkpoint["state_dict"], checkpoint["pytorch-lightning_version"]
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # whatever the unpickler meets in a file that is not one
-            reason = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
-            raise ValueError(f"the checkpoint must be a file that dlref fit wrote, {path} is none: {reason}") from None
-        return checkpoint
 
 
 def draws(trainer: lightning.Trainer) -> bool:

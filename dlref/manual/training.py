@@ -27,15 +27,18 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core import checkpoint as files
 from ..core import parallel
 from ..core.flat import flatten
 from ..core.optimizer import by_one_gradient
 from ..core.pullback import gradients
+from ..core.resume import generators, plain, refuse_other, restore, restore_generators
 from ..step.products import Products
 from .nn.utils import clip_grad_norm_
 
@@ -85,6 +88,9 @@ def fit_by(
         compile: bool | str = False,
         seed: int = 0,
         callback: Callable[[dict[str, float]], bool | None] | None = None,
+        checkpoint: str | Path | None = None,
+        options: dict[str, Any] | None = None,
+        override: bool = False,
     ) -> list[dict[str, float]]:
         """Train the network by mini-batches; return the history.
 
@@ -99,9 +105,14 @@ def fit_by(
         On a CPU, large float32 products are oneDNN's where those are exact (dlref.products).
         callback: called with the epoch's record; what it returns, if true, ends the training. So does Ctrl-C.
         Of a DistributedDataParallel each process gives all data, and learns its part of each batch; losses are of the whole.
+        checkpoint: a file that is written after each epoch, and that the training goes on from where it is there, to the
+            bit: parameters, optimizer, schedule, what convergence is told by, random generators and history.
+        options: what else the training depends on, as numbers and texts; it is kept in the checkpoint.
+        override: go on although another option, optimizer or schedule was given than the checkpoint's.
         Returns a record an epoch: epoch, loss (mean over the training data, while they were learnt), seconds; with
             validation data their loss and, for classes, accuracy.
-        ValueError where a number is not positive, data do not fit together, or the optimizer's step asks for a closure.
+        ValueError where a number is not positive, data do not fit together, the optimizer's step asks for a closure, or the
+            checkpoint is not of this training.
         """
         _check(train, validation, epochs, batch_size, patience)
         by_one_gradient(optimizer)
@@ -121,8 +132,41 @@ def fit_by(
             take = lambda x, y: step(network, criterion, optimizer, x, y, max_norm)  # noqa: E731
         history: list[dict[str, float]] = []
         best, waited = math.inf, 0
+        given = {
+            **(options or {}),
+            "samples": len(train[0]), "batch_size": batch_size, "tolerance": tolerance, "patience": patience,
+            "max_norm": max_norm, "seed": seed, "criterion": type(whole).__name__,
+            "optimizer": {"class": type(optimizer).__name__, **optimizer.defaults},
+            "schedule": {"class": type(schedule).__name__, **({} if schedule is None else schedule.state_dict())},
+        }  # fmt: skip
+        if checkpoint is not None and Path(checkpoint).exists():
+            state = files.load(checkpoint, "one that training.fit wrote")
+            if missing := {"options", "network", "optimizer", "generators", "history"} - set(state):
+                raise ValueError(
+                    f"the checkpoint must be one that training.fit wrote, {checkpoint} lacks {sorted(missing)}"
+                )
+            if schedule is not None and plain(schedule.state_dict()) == plain(state["schedule"]):
+                given["schedule"] = state["options"]["schedule"]  # the one that has come so far, not one that begins
+            if not override:
+                refuse_other(state["options"], given, "override=True")
+            restore(network, state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            if schedule is not None and state["schedule"] is not None:
+                schedule.load_state_dict(state["schedule"])
+            history, best, waited = state["history"], state["best"], state["waited"]
+            restore_generators(state["generators"])
+
+        def save() -> None:
+            if checkpoint is not None and not (several and parallel.ranks(group)[0]):  # the first of several
+                states = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+                files.save(checkpoint, {**states, "schedule": schedule and schedule.state_dict(), "history": history,
+                                        "best": best, "waited": waited, "options": plain(given),
+                                        "generators": generators()})  # fmt: skip
+
         try:
-            for epoch in range(1, epochs + 1):
+            for epoch in range(len(history) + 1, epochs + 1):
+                if tolerance is not None and waited >= patience:
+                    break
                 network.train()
                 start, errors = time.perf_counter(), torch.zeros((), dtype=kind, device=train[0].device)
                 for x, y in minibatches(train, batch_size, seed, epoch):
@@ -143,16 +187,16 @@ def fit_by(
                 if schedule is not None:
                     plateau = isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)
                     schedule.step(record.get("validation_loss", loss)) if plateau else schedule.step()
-                if callback is not None and callback(record):
+                if tolerance is not None and math.isfinite(loss):
+                    waited = 0 if loss < best - tolerance else waited + 1
+                    best = min(best, loss)
+                told_to_stop = callback is not None and callback(record)
+                save()
+                if told_to_stop:
                     break
                 if not math.isfinite(loss):
                     warnings.warn(f"the error is {loss} in epoch {epoch}: lower the learning rate", stacklevel=2)
                     break
-                if tolerance is not None:
-                    waited = 0 if loss < best - tolerance else waited + 1
-                    best = min(best, loss)
-                    if waited >= patience:
-                        break
         except KeyboardInterrupt:
             pass  # told to stop: what has been learnt so far is in the network
         return history
