@@ -8,6 +8,7 @@ import gc
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 # command: (module, what it does). The module is imported when the command is run.
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     if command not in COMMANDS:
         fail(f"the command must be one of {', '.join(COMMANDS)}; it is {command!r} (see --help)")
-    with told_in_one_line():
+    with told_in_one_line(trains=COMMANDS[command][0] == "dlref.cli.train"):
         importlib.import_module(COMMANDS[command][0]).main(command, rest)
 
 
@@ -75,6 +76,9 @@ def program() -> None:
         if isinstance(ended.code, str):  # a message, which Python prints
             raise
         status = ended.code or 0
+    except Exception:
+        traceback.print_exc()
+        status = 1
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,31 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from ..core.extras import lacking
+from ..core.finite import NotFinite
 from ..core.names import device_named as device_named
+from ..core.names import reason
+from ..core.ranges import check_number
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
 
 
 class OneLine:
-    """Mixin for jsonargparse's parsers: a wrong argument is told in one line, without the usage before it."""
+    """Mixin for jsonargparse's parsers: a wrong argument is told in one line, without the usage before it, and a number outside
+    its option's range is one."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            found = super().parse_args(*args, **kwargs)  # type: ignore[misc]
+        except (RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, LookupError) as error:
+            if os.environ.get(DEBUG):
+                raise
+            self.error(reason(error))  # a value that jsonargparse itself stumbles over
+        try:
+            for name, value in found.items(branches=False):
+                check_number(name.replace(".init_args.", "."), value)
+        except ValueError as error:
+            self.error(str(error))
+        return found
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error or os.environ.get(DEBUG):  # type: ignore[attr-defined]
@@ -33,32 +52,66 @@ class Parser(OneLine, jsonargparse.ArgumentParser):
 
 def fail(message: object) -> NoReturn:
     """Say in one line what is wrong, and exit with status 2."""
+    beginning.take_back()
+    end(message, 2)
+
+
+def end(message: object, status: int) -> NoReturn:
+    """Say in one line why the program ends, and end it."""
     program = Path(sys.argv[0]).name.replace("__main__.py", "dlref")  # python -m dlref
     sys.stderr.write(f"{program}: error: {' '.join(str(message).split())}\n")
-    sys.exit(2)
+    sys.exit(status)
+
+
+class Beginning:
+    """What a run has made so far, and whether it has begun: until then what fails is wrong use, and nothing of it is left."""
+
+    def __init__(self) -> None:
+        self.again()
+
+    def again(self) -> None:
+        self.over, self.folder, self.parents = False, list[Path](), list[Path]()
+
+    def end(self) -> None:
+        """The run has begun: what it has made stays."""
+        self.again()
+        self.over = True
+
+    def take_back(self) -> None:
+        for folder in self.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.parents:
+            with contextlib.suppress(OSError):  # somebody else's run is in it
+                folder.rmdir()
+
+
+beginning = Beginning()
 
 
 @contextlib.contextmanager
-def told_in_one_line() -> Iterator[None]:
+def told_in_one_line(trains: bool = False) -> Iterator[None]:
     """Turn what wrong use raises, ValueError and OSError, and a missing optional package into one line and status 2; Ctrl-C
-    into status 130."""
+    into status 130. Of what trains, whatever fails before it has begun is wrong use, and what fails later has status 1."""
+    beginning.again()
     try:
         yield
-    except (ValueError, OSError) as error:
-        if os.environ.get(DEBUG):
-            raise
-        fail(error)
-    except ModuleNotFoundError as error:
-        if os.environ.get(DEBUG) or (told := lacking(error)) is None:
-            raise
-        fail(told)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        told = lacking(error) if isinstance(error, ModuleNotFoundError) else None
+        foreseen = isinstance(error, (ValueError, OSError)) or told is not None
+        if os.environ.get(DEBUG):
+            raise
+        if isinstance(error, NotFinite) or (beginning.over and foreseen):
+            end(error, 1)
+        if not (foreseen or (trains and not beginning.over)):
+            raise
+        fail(told or (error if foreseen else reason(error)))
 
 
 def script(function: Callable[..., Any]) -> None:
     """Run a script's function; its parameters are the command line's options, its docstring their help."""
-    with told_in_one_line():
+    with told_in_one_line(trains=True):
         arguments = [listed(argument) for argument in sys.argv[1:]]
         jsonargparse.auto_cli(function, args=arguments, as_positional=False, parser_class=Parser)
 
@@ -72,12 +125,15 @@ def listed(argument: str) -> str:
 def new_run(parent: str | Path, name: str) -> Path:
     """A new folder parent/NNN-name, numbered after those that are there; an existing one is never used again."""
     try:
+        absent = [folder for folder in (Path(parent), *Path(parent).parents) if not folder.exists()]
         Path(parent).mkdir(parents=True, exist_ok=True)
+        beginning.parents += absent
         number = max((int(n) for p in Path(parent).iterdir() if (n := p.name.split("-")[0]).isdecimal()), default=0)
         while True:
             number += 1
             with contextlib.suppress(FileExistsError):  # another run took the number in between
                 (folder := Path(parent, f"{number:03d}-{name}")).mkdir()
+                beginning.folder.append(folder)
                 return folder
     except OSError as error:
         raise ValueError(

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,11 +19,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from .. import data, models
 from .. import lightning as lightning_modules
-from ..core.names import one_of
+from ..core.names import one_of, reason
+from ..lightning.rehearsal import rehearse, to_watch
 from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, tell
-from .common import OneLine, listed, new_run
+from .common import OneLine, beginning, listed, new_run
 
 MODULES = "dlref.lightning"
+EPOCHS = 100  # the article's, where nothing says when to stop
 # Before all arguments, so that a configuration or an option of another class takes their place.
 CLASSES = ("--model", f"{MODULES}.Classifier", "--data", f"{MODULES}.DigitsDataModule")
 
@@ -72,6 +75,14 @@ class TrainCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the arguments as they were given: Lightning would put the checkpoint's hyperparameters over them."""
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError:
+            raise
+        except Exception as error:  # whatever the options lead to in the classes that take them
+            raise ValueError(reason(error)) from error
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         trainer = config.trainer
@@ -82,15 +93,30 @@ class TrainCLI(LightningCLI):
                 raise ValueError(
                     f"the module clips and accumulates gradients itself: give --model.{name} {trainer[name]}"
                 )
+        if self.subcommand == "fit" and (trainer.max_epochs, trainer.max_steps, trainer.max_time) == (None, -1, None):
+            trainer.max_epochs = EPOCHS
+        within_the_folder(config.checkpoint.filename)
+        if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+            raise ValueError(f"ckpt_path must be an existing file, there is no {config.ckpt_path}: a run's are in its folder, "
+                             "checkpoints/last.ckpt")  # fmt: skip
         fit_to_images(config)
-        if self.subcommand != "fit" and config.ckpt_path is None:
-            print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config[self.subcommand]
-        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+        rehearse(self.model, self.datamodule, str(self.subcommand))
+        if self.subcommand == "fit":
+            watched = self._get(self.config_init, "checkpoint")
+            watched.monitor = to_watch(watched.monitor, self.model, self.datamodule)
+        elif config.ckpt_path is None:
+            print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
+        if config.trainer.fast_dev_run:  # which leaves nothing
+            self.nowhere = tempfile.TemporaryDirectory()
+            kwargs["default_root_dir"] = self.nowhere.name
+        else:
             folder = new_run(config.runs, run_name(str(self.subcommand), config.model))
-            kwargs |= {"default_root_dir": str(folder), "logger": loggers(folder)}
+            kwargs["default_root_dir"] = str(folder)
+            if config.trainer.logger in (None, True):
+                kwargs["logger"] = loggers(folder)
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]
         return super().instantiate_trainer(**kwargs)
@@ -99,6 +125,30 @@ class TrainCLI(LightningCLI):
         tell(self.trainer)
 
     after_test = after_predict = after_validate = after_fit
+
+
+def within_the_folder(filename: str | None) -> None:
+    """ValueError where a checkpoint of that name would lie outside of the run's folder."""
+    if filename and (Path(filename).is_absolute() or ".." in Path(filename).parts):
+        raise ValueError(f"checkpoint.filename must name a file in the run's folder, it is {filename!r}: leave out the path, "
+                         "or give --checkpoint.dirpath")  # fmt: skip
+
+
+class Begins(lightning.Callback):
+    """Tells the command line that the run has begun: from then on its folder stays, whatever comes."""
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        beginning.end()
+
+    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
+        beginning.end()
+
+    def on_predict_batch_end(self, *_: Any, **__: Any) -> None:
+        beginning.end()
+
+    def on_validation_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        if not trainer.sanity_checking:
+            beginning.end()
 
 
 def run_name(command: str, model: Any) -> str:
@@ -173,7 +223,7 @@ def main(command: str, arguments: list[str]) -> None:
         TrainCLI(
             lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
             seed_everything_default=0, auto_configure_optimizers=False,
-            trainer_defaults={"callbacks": [Pictures(), TellHow(), WritePredictions()]}, parser_class=Parser,
+            trainer_defaults={"callbacks": [Begins(), Pictures(), TellHow(), WritePredictions()]}, parser_class=Parser,
             args=[command, *CLASSES, *by_name(arguments)],
             parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
         )  # fmt: skip

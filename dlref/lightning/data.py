@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from .. import data
 from ..core.names import called
+from ..core.ranges import check_numbers
 from ..manual.training import order
 
 
@@ -54,8 +55,10 @@ class SplitDataModule(lightning.LightningDataModule):
         self, split: data.Split, batch_size: int, seed: int, num_workers: int, augment: bool, augment_args: Any
     ):
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
+        check_numbers(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        if augment_args and not augment:
+            raise ValueError(f"augment_args must come with augment, which is off: give --data.augment true, or leave out "
+                             f"{augment_args}")  # fmt: skip
         if augment and split.train.tensors[0].dim() != 4:
             raise ValueError("augment needs images: give images=True (--data.images true)")
         self.split, self.batch_size, self.seed, self.num_workers = split, batch_size, seed, num_workers

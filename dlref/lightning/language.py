@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from .. import models
 from ..core.names import one_of
+from ..core.ranges import check_numbers
 from ..data import text
 from .data import Batches
 from .learner import Learner
@@ -39,6 +40,8 @@ class LanguageModel(Learner):
         options: Those of Learner: backend, optimizer, schedule.
     """
 
+    logs = ("bits",)
+
     def __init__(
         self,
         kind: str = "LSTM",
@@ -54,14 +57,9 @@ class LanguageModel(Learner):
     ):
         super().__init__(**options)
         one_of("kind", kind, models.sequence.KINDS)
-        for name, value in (
-            ("embedding", embedding),
-            ("hidden", hidden),
-            ("layers", layers),
-            ("temperature", temperature),
-        ):
-            if not value > 0:
-                raise ValueError(f"{name} must be greater than 0, it is {value}")
+        check_numbers(
+            embedding=embedding, hidden=hidden, layers=layers, temperature=temperature, length=length, top_k=top_k
+        )
         if not prompt:
             raise ValueError("the prompt must have at least one character")
         self.state: Any = None
@@ -153,9 +151,9 @@ class TextDataModule(lightning.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("length", length)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, it is {value}")
+        check_numbers(batch_size=batch_size, limit=limit)
+        if length < 1:
+            raise ValueError(f"length must be at least 1, it is {length}")
         self.text = text.load(path, validation=validation, test=test, limit=limit)
         if len(self.text.train) <= length:
             raise ValueError(

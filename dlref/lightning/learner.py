@@ -15,6 +15,7 @@ from .. import builtin, manual
 from ..core.flat import flatten
 from ..core.names import one_of
 from ..core.pullback import spending
+from ..core.ranges import check_number, check_numbers
 from ..manual.optim.named import optimizer_named, schedule_named
 from ..step.products import Products
 
@@ -50,6 +51,7 @@ class Learner(lightning.LightningModule):
 
     network: Any
     criterion: Any
+    logs: tuple[str, ...] | None = None  # the names in what `measures` returns, where the class knows them
 
     def __init__(
         self,
@@ -67,10 +69,15 @@ class Learner(lightning.LightningModule):
         super().__init__()
         one_of("backend", backend, BACKENDS)
         one_of("schedule_every", schedule_every, ("epoch", "step"))
-        for name, value in (("lr", lr), ("gradient_clip_val", gradient_clip_val),
-                            ("accumulate_grad_batches", accumulate_grad_batches)):  # fmt: skip
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, it is {value}")
+        check_numbers(lr=lr, gradient_clip_val=gradient_clip_val)
+        check_number("accumulate_grad_batches", accumulate_grad_batches, needed=True)
+        if "lr" in (optimizer_args or {}):
+            raise ValueError(
+                "the learning rate must be given once, by lr; optimizer_args has another: leave it out there"
+            )
+        if schedule_args and schedule is None:
+            raise ValueError(f"schedule_args must be those of a schedule, none was named: give schedule too, or leave out "
+                             f"{schedule_args}")  # fmt: skip
         if compile and backend == "manual" and accumulate_grad_batches != 1:
             raise ValueError(f"accumulate_grad_batches must be 1 with compile, as a graph holds gradient and update; it is "
                              f"{accumulate_grad_batches}")  # fmt: skip
