@@ -196,6 +196,8 @@ def by_name(arguments: Sequence[str]) -> list[str]:
             given += [f"{MODULES}.{kind}DataModule", *(["--data.name", argument] if argument in data.IMAGES else [])]
         elif argument == "--data-dir":
             given.append("--data.data_dir")
+        elif argument.partition("=")[0] == "--on_nonfinite":
+            given.append(argument.replace("--on_nonfinite", "--model.on_nonfinite", 1))
         else:
             given += ["--data.download", "true"] if argument == "--download" else [argument]
     return given

@@ -97,7 +97,7 @@ class LanguageModel(Learner):
         x, y = self.task(batch)
         z, self.state = self.network.step(x, self.state)
         z = z.transpose(1, 2)
-        self._log(stage, z, self.criterion(z, y), y)
+        self._log(stage, z, self._sound(stage, self.criterion(z, y)), y)
 
     def on_validation_epoch_start(self) -> None:
         self.state = None

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from .. import builtin, manual
+from ..core.finite import CURE, MODES, NotFinite, Watch, check_finite, told_of_anomalies
 from ..core.flat import flatten
 from ..core.names import one_of
 from ..core.pullback import spending
@@ -47,6 +48,8 @@ class Learner(lightning.LightningModule):
             leaves both to the module where the module does the optimization.
         accumulate_grad_batches: Batches that make one update.
         compile: With manual, make one graph of each step (dlref.compile_step); with the others, compile the network.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
     """
 
     network: Any
@@ -65,6 +68,7 @@ class Learner(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
         compile: bool = False,
+        on_nonfinite: str = "stop",
     ):
         super().__init__()
         one_of("backend", backend, BACKENDS)
@@ -81,6 +85,9 @@ class Learner(lightning.LightningModule):
         if compile and backend == "manual" and accumulate_grad_batches != 1:
             raise ValueError(f"accumulate_grad_batches must be 1 with compile, as a graph holds gradient and update; it is "
                              f"{accumulate_grad_batches}")  # fmt: skip
+        one_of("on_nonfinite", on_nonfinite, MODES)
+        if compile and backend == "manual" and on_nonfinite == "skip":
+            raise ValueError("on_nonfinite must be stop or ignore with compile, as a graph holds gradient and update")
         self.save_hyperparameters()
         self.compiled: Any = None
         self.scaler: Any = None  # of the loss, where the trainer's precision is 16-mixed
@@ -94,6 +101,7 @@ class Learner(lightning.LightningModule):
     def learn(self, network: Any, criterion: Any) -> None:
         """Take the network and the criterion; ValueError for what is wrong with the optimizer's and schedule's arguments."""
         self.network, self.criterion, self.products = network, criterion, Products(network)
+        self.watch = Watch(network, self.hp.on_nonfinite)
         self._optimizer_and_schedule()
 
     def task(self, batch: Any) -> tuple[Any, Any]:
@@ -135,12 +143,19 @@ class Learner(lightning.LightningModule):
         x, y = self.task(batch)
         if self.compiled is not None:  # which chooses its products
             z, error = self._compiled_step(optimizer, x, y)
+            self.watch.after(error, x, self._place(index))
             self._log("train", z, error, y)
         else:
-            with self.products(x):
+            with self.products(x), told_of_anomalies():
                 z, error = self.gradients(x, y)
-            self._log("train", z, error, y)
-            if (index + 1) % every and not self.trainer.is_last_batch:
+            takes = (index + 1) % every == 0 or self.trainer.is_last_batch
+            finite = self.watch(error, x, self._place(index))
+            if finite:
+                self._log("train", z, error, y)
+            elif takes:
+                optimizer.zero_grad()
+                return
+            if not takes:
                 return
             optimizer.step()  # d. update
             optimizer.zero_grad()
@@ -151,6 +166,9 @@ class Learner(lightning.LightningModule):
                            f"{self._products.taken}: "
                            "it goes on in other last digits")  # fmt: skip
         self.products_before = None
+
+    def _place(self, index: int) -> str:
+        return f"epoch {self.current_epoch + 1}, batch {index + 1} (step {self.trainer.global_step + 1})"
 
     def _compiled_step(self, optimizer: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
         """All of a step, as the closure of the optimizer's step, by which Lightning counts; it leaves nothing to update by."""
@@ -168,7 +186,16 @@ class Learner(lightning.LightningModule):
         if self.hp.gradient_clip_val is not None and self.compiled is None:
             self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
 
+    def on_train_start(self) -> None:
+        """What the loaders' tensors hold is finite; told with its place before the first step."""
+        loaders = {"train": self.trainer.train_dataloader, "validation": self.trainer.val_dataloaders}
+        for name, loader in loaders.items() if self.hp.on_nonfinite != "ignore" else ():
+            dataset = getattr(loader, "dataset", None)
+            tensors = getattr(getattr(dataset, "part", dataset), "tensors", ())
+            check_finite(**{f"{name} {letter}": tensor for letter, tensor in zip("xy", tensors, strict=False)})
+
     def on_train_epoch_end(self) -> None:
+        self.watch.epoch(self.current_epoch + 1)
         if self.hp.schedule_every == "epoch":
             self._step_schedule()
 
@@ -195,6 +222,7 @@ class Learner(lightning.LightningModule):
             raise ValueError(f"backend 'manual' trains on one device, the trainer has {self.trainer.world_size}: use backend "
                              "'bridged' for these")  # fmt: skip
         self.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self.watch.gradients = self.scaler is None
         if self.scaler is None:
             return
         if self.hp.compile and self.hp.backend == "manual":
@@ -247,7 +275,13 @@ class Learner(lightning.LightningModule):
     def _evaluate(self, stage: str, batch: Any) -> None:
         x, y = self.task(batch)
         z = self.network(x)
-        self._log(stage, z, self.criterion(z, y), y)
+        self._log(stage, z, self._sound(stage, self.criterion(z, y)), y)
+
+    def _sound(self, stage: str, error: Tensor) -> Tensor:
+        """The error of a validation or test; NotFinite where it is not finite, which no choice between epochs can use."""
+        if self.hp.on_nonfinite == "stop" and not self.trainer.sanity_checking and not bool(error.isfinite()):
+            raise NotFinite(f"the {stage} loss is {error.item()} in epoch {self.current_epoch + 1}: {CURE}")
+        return error
 
     def _log(self, stage: str, z: Any, error: Tensor, y: Any) -> None:
         values = {f"{stage}_{name}": value for name, value in self.measures(stage, z, error, y).items()}

@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.finite import Watch, check_finite
 from ..core.flat import flatten
 from ..core.optimizer import by_one_gradient
 from ..core.pullback import gradients
@@ -39,16 +39,30 @@ from ..step.products import Products
 from .nn.utils import clip_grad_norm_
 
 Data = tuple[Tensor, Tensor]
-Step = Callable[[Any, Any, Any, Tensor, Tensor, float | None], Tensor]
+Step = Callable[..., Tensor]
+MayUpdate = Callable[[Tensor], bool]
 
 
-def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max_norm: float | None = None) -> Tensor:
-    """One step of the algorithm by explicit gradients: no autograd, no graph. Returns the error."""
+def step(
+    network: Any,
+    criterion: Any,
+    optimizer: Any,
+    x: Tensor,
+    y: Tensor,
+    max_norm: float | None = None,
+    may_update: MayUpdate | None = None,
+) -> Tensor:
+    """One step of the algorithm by explicit gradients: no autograd, no graph. Returns the error.
+
+    may_update: told the error when the gradients are there; where it answers false, there is no update.
+    """
     if torch.is_grad_enabled():
         with torch.no_grad():
-            return step(network, criterion, optimizer, x, y, max_norm)
+            return step(network, criterion, optimizer, x, y, max_norm, may_update)
     optimizer.zero_grad()
     _, error = gradients(network, criterion, x, y)  # a. to c., each layer's pullback after the other
+    if may_update is not None and not may_update(error):
+        return error
     if max_norm is not None:
         clip_grad_norm_(network.parameters(), max_norm)
     optimizer.step()  # d. update
@@ -80,6 +94,7 @@ def fit_by(
         max_norm: float | None = None,
         compile: bool | str = False,
         seed: int = 0,
+        on_nonfinite: str = "stop",
         callback: Callable[[dict[str, float]], bool | None] | None = None,
     ) -> list[dict[str, float]]:
         """Train the network by mini-batches; return the history.
@@ -92,29 +107,46 @@ def fit_by(
         compile: make one graph of the step (dlref.compile_step), true by the compiler "inductor"; or a backend's name, as
             "eager", which plays the step's kernels back. It takes seconds to minutes before the second step.
         seed: of the order of the samples; the same seed gives the same batches in both namespaces.
+        on_nonfinite: what to do where a loss, a gradient or a parameter is not finite: "stop" raises NotFinite, an
+            ArithmeticError that names it, before the update; "skip" leaves the update out; "ignore" looks at none.
         On a CPU, large float32 products are oneDNN's where those are exact (dlref.products).
         callback: called with the epoch's record; what it returns, if true, ends the training. So does Ctrl-C.
         Returns a record an epoch: epoch, loss (mean over the training data, while they were learnt), seconds; with
             validation data their loss and, for classes, accuracy.
-        ValueError where a number is not positive, data do not fit together, or the optimizer's step asks for a closure.
+        ValueError where a number is not positive, data do not fit together or are not finite, or the optimizer's step asks for
+        a closure.
         """
         _check(train, validation, epochs, batch_size, patience)
+        watch = Watch(network, on_nonfinite)
+        if compile and on_nonfinite == "skip":
+            raise ValueError("on_nonfinite must be stop or ignore with compile, as a graph holds gradient and update")
         by_one_gradient(optimizer)
         before(network)
         by = Products(network)
         if compile:
-            take = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)
-        else:
-            take = lambda x, y: step(network, criterion, optimizer, x, y, max_norm)  # noqa: E731
+            graph = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)
+
+        def take(x: Tensor, y: Tensor, place: str) -> Tensor:
+            """The batch's error times its samples."""
+            with by(x):
+                if compile:
+                    error = graph(x, y).detach()
+                    watch.after(error, x, place)
+                else:
+                    error = step(network, criterion, optimizer, x, y, max_norm, lambda error: watch(error, x, place)).detach()
+            if on_nonfinite == "skip" and not error.isfinite():
+                return torch.zeros_like(error)
+            return error * len(x)
+
         history: list[dict[str, float]] = []
         best, waited = math.inf, 0
         try:
             for epoch in range(1, epochs + 1):
                 network.train()
                 start, total = time.perf_counter(), torch.zeros((), device=train[0].device)
-                for x, y in minibatches(train, batch_size, seed, epoch):
-                    with by(x):
-                        total += take(x, y).detach() * len(x)
+                for batch, (x, y) in enumerate(minibatches(train, batch_size, seed, epoch), 1):
+                    total += take(x, y, f"epoch {epoch}, batch {batch}")
+                watch.epoch(epoch)
                 loss = total.item() / len(train[0])
                 record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
                 if validation is not None:
@@ -124,9 +156,6 @@ def fit_by(
                     plateau = isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)
                     schedule.step(record.get("validation_loss", loss)) if plateau else schedule.step()
                 if callback is not None and callback(record):
-                    break
-                if not math.isfinite(loss):
-                    warnings.warn(f"the error is {loss} in epoch {epoch}: lower the learning rate", stacklevel=2)
                     break
                 if tolerance is not None:
                     waited = 0 if loss < best - tolerance else waited + 1
@@ -184,3 +213,5 @@ def _check(train: Data, validation: Data | None, epochs: int, batch_size: int, p
         if data is not None and (len(data[0]) != len(data[1]) or not len(data[0])):
             raise ValueError(f"{name} must hold as many inputs as targets, and at least one; it holds {len(data[0])} and "
                              f"{len(data[1])}")  # fmt: skip
+        if data is not None:
+            check_finite(**{f"{name} x": data[0], f"{name} y": data[1]})
