@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import json
 from typing import Any, Literal
 
@@ -13,7 +17,7 @@ from torch import Tensor
 
 from dlref import builtin, data, manual, models
 from dlref.cli import checkpoint
-from dlref.cli.common import device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, script
 from dlref.pictures.images import draw_rows
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
@@ -71,6 +75,7 @@ def autoencode_digits(
                 network, criterion, optimizer, (shaped(x), shaped(x)), epochs=epochs, batch_size=batch_size,
                 schedule=schedule, tolerance=None, seed=seed,
             )  # fmt: skip
+        beginning.end()
         network.eval()
         if name != "denoising":
             with torch.no_grad():

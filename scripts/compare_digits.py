@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import csv
 import json
 import statistics
@@ -19,8 +23,9 @@ from rich.table import Table
 from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
-from dlref.cli.common import device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, script
 from dlref.core.flat import flatten
+from dlref.core.interrupt import Interrupted
 from dlref.manual import training as manual_training
 from dlref.manual.optim.named import optimizer_named
 from dlref.models import mlp
@@ -143,13 +148,15 @@ def compare_digits(
             task = progress.add_task("", total=epochs, completed=len(history))
             for number in range(len(history) + 1, epochs + 1):
                 history.append(epoch(number))
+                beginning.end()
                 save()
                 progress.update(task, advance=1, description=told(history[-1]))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as stopped:
         console.print(
             f"interrupted after epoch {len(torch.load(saved)['history'])}; continue with --resume {saved}",
             soft_wrap=True,
         )
+        stopped.told = True  # type: ignore[union-attr]
         raise
 
     results = {name: TRAINING[name].evaluate(networks[name], criteria[name], test) for name in SIDES}

@@ -50,8 +50,8 @@ ROOT = Path(__file__).parent.parent
 SECONDS, MEMORY = 60, 4 * 2**30
 # What an option is given, whatever it takes.
 VALUES = ("0", "-1", "0.5", "1", "2", "7", "1.5", "-0.1", "inf", "-inf", "nan", "1e300", "1e-300", "1e30", str(2**63),
-          str(10**21), "-9223372036854775809", "", " ", "text", "null", "true", "false", "[1,2]", "[]", "[0]", "[-3]", "[nan]", "1,2", "{}",
-          '{"a": 1}', "{", "../x", "/nowhere/x", "é", "a" * 300)  # fmt: skip
+          str(10**21), str(-(2**63) - 1), "", " ", "text", "null", "true", "false", "[1,2]", "[]", "[0]", "[-3]", "[nan]",
+          "1,2", "{}", '{"a": 1}', "{", "../x", "/nowhere/x", "é", "a" * 300)  # fmt: skip
 # The domains of numbers: least, greatest, whether the least itself is outside, whether they are whole.
 Domain = tuple[float, float, bool, bool]
 POSITIVE: Domain = (0, math.inf, True, False)
@@ -143,7 +143,8 @@ NAMES = ("cnn", "mlp", "perceptron", "row_classifier", "vision_transformer", "rb
 KEYS: dict[str, tuple[str, ...]] = {
     "optimizer_args": ("momentum", "weight_decay", "lr", "betas", "eps", "nesterov", "dampening", "maximize", "foreach"),
     "schedule_args": ("step_size", "gamma", "T_max", "milestones", "factor", "patience", "T_0", "T_mult", "total_iters",
-                      "power", "max_lr", "base_lr", "total_steps", "start_factor", "lr_lambda", "mode", "last_epoch", "eta_min"),
+                      "power", "max_lr", "base_lr", "total_steps", "start_factor", "lr_lambda", "mode", "last_epoch",
+                      "eta_min"),
     "model_args": ("channels", "size", "in_channels", "depth", "heads", "patch", "kind", "hidden", "layers", "units", "code",
                    "noise", "kernel", "width", "activation", "classes", "features", "variant", "tied"),
     "rbf_args": ("scale", "ridge", "method", "seed"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import csv
 import json
 from collections.abc import Sequence
@@ -15,8 +19,9 @@ from torch import Tensor
 from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
-from dlref.cli.common import device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, script
 from dlref.core.flat import flatten
+from dlref.core.interrupt import Interrupted
 from dlref.manual import training as manual_training
 from dlref.manual.optim.named import optimizer_named, schedule_named
 from dlref.models import mlp
@@ -153,6 +158,7 @@ def train_digits(
             for x, y in training.minibatches(train, batch_size, seed, epoch):
                 error = training.step(network, criterion, optimize, x, y, max_norm)
                 total += error.detach() * len(x)
+            beginning.end()
             found = training.evaluate(network, criterion, validation)
             record = {"epoch": epoch, "loss": total.item() / len(train[0])}
             history.append(record | {f"validation_{what}": value for what, value in found.items()})
@@ -163,9 +169,10 @@ def train_digits(
             save()
             if epoch % 10 == 0 or epoch == epochs:
                 console.print(", ".join(f"{what} {value:.4g}" for what, value in history[-1].items()), highlight=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as stopped:
         done = len(checkpoint.load(saved, "history")["history"])
         console.print(f"interrupted after epoch {done}; continue with --resume {saved}", soft_wrap=True)
+        stopped.told = True  # type: ignore[union-attr]
         raise
 
     result = training.evaluate(network, criterion, test)

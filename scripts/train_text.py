@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import json
 import math
 from typing import Any, Literal
@@ -15,7 +19,7 @@ from torch import Tensor
 from dlref import builtin, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
-from dlref.cli.common import device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, script
 from dlref.core.flat import flatten
 from dlref.data import text
 from dlref.manual import training as manual_training
@@ -93,6 +97,7 @@ def train_text(
     history: list[dict[str, float]] = []
 
     def save(record: dict[str, float]) -> None:
+        beginning.end()
         record["validation_bits"] = bits(network, content.validation.to(where))
         history.append(record)
         checkpoint.save(folder / "last.pt", network=network.state_dict(), alphabet=content.alphabet, history=history)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 # command: (module, what it does). The module is imported when the command is run.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -63,23 +62,23 @@ def program() -> None:
     again, is off while it is imported, and leaves it out afterwards. To take the interpreter apart in the end would last a
     second, which nobody waits for.
     """
+    from . import signals
+
+    signals.heed()
     gc.disable()
     if (command := "".join(sys.argv[1:2])) in COMMANDS:
         with contextlib.suppress(ModuleNotFoundError):  # main() tells which
             importlib.import_module(COMMANDS[command][0])
     gc.freeze()
     gc.enable()
-    status = 0
+    from .common import leave
+
+    status: Any = 0
     try:
         main()
     except SystemExit as ended:
-        if isinstance(ended.code, str):  # a message, which Python prints
-            raise
-        status = ended.code or 0
+        status = ended.code
     except Exception:
         traceback.print_exc()
         status = 1
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    leave(status)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
 import shutil
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,9 +18,11 @@ import jsonargparse
 
 from ..core.extras import lacking
 from ..core.finite import NotFinite
+from ..core.interrupt import Interrupted
 from ..core.names import device_named as device_named
 from ..core.names import reason
 from ..core.ranges import check_number
+from . import signals
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
 
@@ -58,9 +63,23 @@ def fail(message: object) -> NoReturn:
 
 def end(message: object, status: int) -> NoReturn:
     """Say in one line why the program ends, and end it."""
-    program = Path(sys.argv[0]).name.replace("__main__.py", "dlref")  # python -m dlref
-    sys.stderr.write(f"{program}: error: {' '.join(str(message).split())}\n")
+    tell(f"error: {' '.join(str(message).split())}")
     sys.exit(status)
+
+
+def tell(line: str) -> None:
+    program = Path(sys.argv[0]).name.replace("__main__.py", "dlref")  # python -m dlref
+    sys.stderr.write(f"{program}: {line}\n")
+
+
+def leave(status: Any) -> NoReturn:
+    """End the process without taking the interpreter apart, which lasts a second and makes extensions complain of leaks."""
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if isinstance(status, str) else status or 0)
 
 
 class Beginning:
@@ -70,12 +89,12 @@ class Beginning:
         self.again()
 
     def again(self) -> None:
-        self.over, self.folder, self.parents = False, list[Path](), list[Path]()
+        self.over, self.folder, self.parents, self.kept = False, list[Path](), list[Path](), list[Path]()
 
     def end(self) -> None:
         """The run has begun: what it has made stays."""
-        self.again()
-        self.over = True
+        self.kept += self.folder
+        self.over, self.folder, self.parents = True, [], []
 
     def take_back(self) -> None:
         for folder in self.folder:
@@ -94,26 +113,48 @@ def told_in_one_line(trains: bool = False) -> Iterator[None]:
     into status 130. Of what trains, whatever fails before it has begun is wrong use, and what fails later has status 1."""
     beginning.again()
     try:
+        signals.ready()
         yield
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, Interrupted) as stopped:
+        told = getattr(stopped, "told", None)
+        if isinstance(told, str):
+            print(f"\n{told}", flush=True)
+        elif not told and isinstance(stopped, Interrupted):
+            kept = ", ".join(f"{folder}/" for folder in beginning.kept)
+            beginning.take_back()
+            tell(f"interrupted; what is done so far lies in {kept}" if kept else
+                 "interrupted before it began, nothing was written: start it again")  # fmt: skip
+        sys.exit(128 + getattr(stopped, "number", signal.SIGINT))
     except Exception as error:
-        told = lacking(error) if isinstance(error, ModuleNotFoundError) else None
-        foreseen = isinstance(error, (ValueError, OSError)) or told is not None
+        package = lacking(error) if isinstance(error, ModuleNotFoundError) else None
+        foreseen = isinstance(error, (ValueError, OSError)) or package is not None
         if os.environ.get(DEBUG):
             raise
         if isinstance(error, NotFinite) or (beginning.over and foreseen):
             end(error, 1)
         if not (foreseen or (trains and not beginning.over)):
             raise
-        fail(told or (error if foreseen else reason(error)))
+        fail(package or (error if foreseen else reason(error)))
 
 
 def script(function: Callable[..., Any]) -> None:
     """Run a script's function; its parameters are the command line's options, its docstring their help."""
-    with told_in_one_line(trains=True):
-        arguments = [listed(argument) for argument in sys.argv[1:]]
-        jsonargparse.auto_cli(function, args=arguments, as_positional=False, parser_class=Parser)
+    status: Any = 0
+    try:
+        with told_in_one_line(trains=True):
+            arguments = [listed(argument) for argument in sys.argv[1:]]
+            jsonargparse.auto_cli(function, args=arguments, as_positional=False, parser_class=Parser)
+    except SystemExit as ended:
+        if not signals.is_program():
+            raise
+        status = ended.code
+    except Exception:
+        if not signals.is_program():
+            raise
+        traceback.print_exc()
+        status = 1
+    if signals.is_program():
+        leave(status)
 
 
 def listed(argument: str) -> str:

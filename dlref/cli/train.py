@@ -6,6 +6,7 @@ import importlib.metadata
 import inspect
 import itertools
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -119,7 +120,13 @@ class TrainCLI(LightningCLI):
                 kwargs["logger"] = loggers(folder)
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        environment: Any = (
+            trainer.strategy.cluster_environment if hasattr(trainer.strategy, "cluster_environment") else None
+        )
+        if getattr(environment, "auto_requeue", False):  # SLURM's, whose signals Lightning answers
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return trainer
 
     def after_fit(self) -> None:
         tell(self.trainer)
@@ -231,3 +238,7 @@ def main(command: str, arguments: list[str]) -> None:
         )  # fmt: skip
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(brief(error)) from error
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):  # of which Lightning makes status 1
+            raise ended.__context__ from None
+        raise

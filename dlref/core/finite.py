@@ -65,7 +65,9 @@ class Watch:
             self.taken += 1
             return True
         if self.mode == "stop":
-            raise NotFinite(f"{diagnosis(self.network, x, error)} in {place}: {CURE}; on_nonfinite skip leaves such batches out")
+            raise NotFinite(
+                f"{diagnosis(self.network, x, error)} in {place}: {CURE}; on_nonfinite skip leaves such batches out"
+            )
         self.skipped += 1
         return False
 
@@ -83,8 +85,8 @@ class Watch:
         if self.skipped and not self.taken:
             raise NotFinite(f"no batch of epoch {number} had a finite loss and finite gradients: {CURE}")
         if self.skipped:
-            warnings.warn(f"{self.skipped} of {self.skipped + self.taken} updates of epoch {number} were left out, as a loss or "
-                          "gradient was not finite", stacklevel=3)  # fmt: skip
+            warnings.warn(f"{self.skipped} of {self.skipped + self.taken} updates of epoch {number} were left out, as a loss "
+                          "or gradient was not finite", stacklevel=3)  # fmt: skip
         self.skipped = self.taken = 0
 
 
@@ -157,7 +159,7 @@ def told_of_anomalies() -> Iterator[None]:
 
 
 def without_nan(name: str, gradients: list[Tensor | None]) -> list[Tensor | None]:
-    """The gradients of an operation; NotFinite with its name where one is NaN, as torch's detect_anomaly tells of autograd's."""
+    """The gradients of an operation; NotFinite with its name where one is NaN, as torch's detect_anomaly says of its own."""
     for i, gradient in enumerate(gradients):
         if gradient is not None and not gradient.is_sparse and bool(gradient.isnan().any()):
             raise NotFinite(f"Function '{name}_gradient' returned nan values in its {i}th output.")
