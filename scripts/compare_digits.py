@@ -24,8 +24,10 @@ from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
 from dlref.cli.common import beginning, device_named, new_run, script
+from dlref.core.finite import Watch
 from dlref.core.flat import flatten
 from dlref.core.interrupt import Interrupted
+from dlref.core.verdict import verdict
 from dlref.manual import training as manual_training
 from dlref.manual.optim.named import optimizer_named
 from dlref.models import mlp
@@ -50,6 +52,7 @@ def compare_digits(
     seed: NonNegativeInt = 0,
     device: str = "cpu",
     dtype: Literal["float32", "float64"] = "float32",
+    on_nonfinite: Literal["stop", "skip", "ignore"] = "stop",
     runs: str = "runs",
     resume: str | None = None,
 ) -> None:
@@ -70,6 +73,8 @@ def compare_digits(
         seed: Of the split, the initial weights and the order of the images.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         dtype: Type of the numbers; in float64 the two sides should differ by rounding alone.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
         runs: Where the new folder of this run is made.
         resume: Checkpoint of an interrupted run of this script, to continue from.
     """
@@ -94,6 +99,7 @@ def compare_digits(
         name: optimizer_named(ns, optimizer, networks[name].parameters(), **{"lr": lr, **arguments})
         for name, ns in SIDES.items()
     }
+    watches = {name: Watch(network, on_nonfinite) for name, network in networks.items()}
     history: list[dict[str, float]] = []
     if resume is not None:
         state = checkpoint.load(resume, "networks", "optimizers", "history")
@@ -116,10 +122,11 @@ def compare_digits(
         torch.manual_seed(number)  # the same dropout masks on both sides
         synchronize(where)
         start = time.perf_counter()
-        error = TRAINING[name].step(networks[name], criteria[name], optimizers[name], x, y)
+        may_update = watches[name].at(x, f"batch {number + 1} ({name})")
+        error = TRAINING[name].step(networks[name], criteria[name], optimizers[name], x, y, None, may_update)
         synchronize(where)
         seconds[name].append(time.perf_counter() - start)
-        return error.item()
+        return error.item() if on_nonfinite != "skip" or error.isfinite() else 0.0
 
     def epoch(number: int) -> dict[str, float]:
         record: dict[str, float] = {"epoch": number} | {f"{name}_loss": 0.0 for name in SIDES}
@@ -128,6 +135,7 @@ def compare_digits(
                 networks[name].train()
                 record[f"{name}_loss"] += step(name, x, y, i) * len(x) / len(train[0])
         for name in SIDES:
+            watches[name].epoch(number)
             found = TRAINING[name].evaluate(networks[name], criteria[name], validation)
             record |= {f"{name}_validation_{what}": value for what, value in found.items()}
         record["loss_difference"] = abs(record["manual_loss"] - record["builtin_loss"])
@@ -194,6 +202,9 @@ def compare_digits(
         scores = networks["manual"](test[0])
     pictures = ", ".join(["curves.png", *draw_classifier(folder, networks["manual"], test[0], test[1], scores, "test")])
     console.print(f"wrote {folder}/: {pictures}, metrics.csv, summary.json, last.pt", soft_wrap=True, highlight=False)
+    losses = [record["manual_loss"] for record in history]
+    if (line := verdict(networks["manual"], train[0], train[1], losses, lr)) is not None:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def synchronize(device: torch.device) -> None:

@@ -20,8 +20,10 @@ from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
 from dlref.cli.common import beginning, device_named, new_run, script
+from dlref.core.finite import Watch
 from dlref.core.flat import flatten
 from dlref.core.interrupt import Interrupted
+from dlref.core.verdict import verdict
 from dlref.manual import training as manual_training
 from dlref.manual.optim.named import optimizer_named, schedule_named
 from dlref.models import mlp
@@ -82,6 +84,7 @@ def train_digits(
     seed: NonNegativeInt = 0,
     device: str = "cpu",
     dtype: Literal["float32", "float64"] = "float32",
+    on_nonfinite: Literal["stop", "skip", "ignore"] = "stop",
     runs: str = "runs",
     resume: str | None = None,
 ) -> None:
@@ -108,6 +111,8 @@ def train_digits(
         seed: Of the split, the initial weights and the order of the images.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         dtype: Type of the numbers.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
         runs: Where the new folder of this run is made.
         resume: Checkpoint of an earlier run of this script, to continue from.
     """
@@ -131,6 +136,7 @@ def train_digits(
     optimize = optimizer_named(ns, optimizer, network.parameters(), **{"lr": lr, **arguments})
     rate = schedule_named(ns, schedule, optimize, **(schedule_args or {})) if schedule else None
 
+    watch = Watch(network, on_nonfinite)
     history: list[dict[str, float]] = []
     if resume is not None:
         state = checkpoint.load(resume, "network", "optimizer", "schedule", "history")
@@ -155,9 +161,11 @@ def train_digits(
         for epoch in range(len(history) + 1, epochs + 1):
             network.train()
             total = torch.zeros((), device=where, dtype=kind)
-            for x, y in training.minibatches(train, batch_size, seed, epoch):
-                error = training.step(network, criterion, optimize, x, y, max_norm)
-                total += error.detach() * len(x)
+            for batch, (x, y) in enumerate(training.minibatches(train, batch_size, seed, epoch), 1):
+                may_update = watch.at(x, f"epoch {epoch}, batch {batch}")
+                error = training.step(network, criterion, optimize, x, y, max_norm, may_update).detach()
+                total += error.nan_to_num(0, 0, 0) * len(x) if on_nonfinite == "skip" else error * len(x)
+            watch.epoch(epoch)
             beginning.end()
             found = training.evaluate(network, criterion, validation)
             record = {"epoch": epoch, "loss": total.item() / len(train[0])}
@@ -191,6 +199,9 @@ def train_digits(
     console.print(
         f"wrote {folder}/: metrics.csv, test.json, {', '.join(pictures)}, last.pt", soft_wrap=True, highlight=False
     )
+    losses = [record["loss"] for record in history]
+    if (line := verdict(network, train[0], train[1], losses, lr)) is not None:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

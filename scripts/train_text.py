@@ -21,6 +21,7 @@ from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
 from dlref.cli.common import beginning, device_named, new_run, script
 from dlref.core.flat import flatten
+from dlref.core.verdict import verdict
 from dlref.data import text
 from dlref.manual import training as manual_training
 from dlref.models import language_model, sample
@@ -52,6 +53,7 @@ def train_text(
     top_k: PositiveInt | None = None,
     seed: NonNegativeInt = 0,
     device: str = "cpu",
+    on_nonfinite: Literal["stop", "skip", "ignore"] = "stop",
     runs: str = "runs",
 ) -> None:
     """Train a recurrent model of the next character.
@@ -75,6 +77,8 @@ def train_text(
         top_k: Draw among so many likeliest characters only.
         seed: Of the initial weights, the order of the pieces and the drawn characters.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
         runs: Where the new folder of this run is made.
     """
     where, console = device_named(device), Console()
@@ -108,7 +112,8 @@ def train_text(
         f"{backend}: {network}\n{len(content.train):,} characters to train on, {symbols} different", highlight=False
     )
     training.fit(network, criterion, optimizer, train, epochs=epochs, batch_size=batch_size, schedule=schedule,
-                 max_norm=max_norm, tolerance=None, seed=seed, callback=save)  # fmt: skip
+                 max_norm=max_norm, tolerance=None, seed=seed, on_nonfinite=on_nonfinite,
+                 callback=save)  # fmt: skip
 
     result = {f"{kind} {hidden}": bits(network, content.test.to(where))}
     for order in (2, 3):
@@ -125,6 +130,8 @@ def train_text(
     (folder / "sample.txt").write_text(written + "\n", encoding="utf-8")
     (folder / "test.json").write_text(json.dumps(result, indent=2) + "\n")
     console.print(f"wrote {folder}/: sample.txt, test.json, last.pt", soft_wrap=True, highlight=False)
+    if (line := verdict(network, None, None, [record["loss"] for record in history], lr)) is not None:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 @torch.no_grad()

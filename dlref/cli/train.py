@@ -21,6 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from .. import data, models
 from .. import lightning as lightning_modules
 from ..core.names import one_of, reason
+from ..lightning.ending import Verdict
 from ..lightning.rehearsal import rehearse, to_watch
 from ..lightning.runs import CheckpointIO, Pictures, TellHow, WritePredictions, loggers, quiet, tell
 from .common import OneLine, beginning, listed, new_run
@@ -130,8 +131,15 @@ class TrainCLI(LightningCLI):
 
     def after_fit(self) -> None:
         tell(self.trainer)
+        callbacks: Any = getattr(self.trainer, "callbacks", ())
+        for found in (c.line(self.model, self.datamodule) for c in callbacks if isinstance(c, Verdict)):
+            if found is not None and self.trainer.is_global_zero:
+                print(found)
 
-    after_test = after_predict = after_validate = after_fit
+    def after_test(self) -> None:
+        tell(self.trainer)
+
+    after_predict = after_validate = after_test
 
 
 def within_the_folder(filename: str | None) -> None:
@@ -232,7 +240,8 @@ def main(command: str, arguments: list[str]) -> None:
         TrainCLI(
             lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
             seed_everything_default=0, auto_configure_optimizers=False,
-            trainer_defaults={"callbacks": [Begins(), Pictures(), TellHow(), WritePredictions()]}, parser_class=Parser,
+            trainer_defaults={"callbacks": [Begins(), Verdict(), Pictures(), TellHow(), WritePredictions()]},
+            parser_class=Parser,
             args=[command, *CLASSES, *by_name(arguments)],
             parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -70,6 +70,10 @@ class Watch:
             )
         self.skipped += 1
         return False
+
+    def at(self, x: Any, place: str) -> Callable[[Tensor], bool]:
+        """The watch of one batch, called with its error."""
+        return lambda error: self(error, x, place)
 
     def after(self, error: Tensor, x: Any, place: str) -> None:
         """The same, where a graph holds gradient and update: the parameters are looked at."""

@@ -133,9 +133,7 @@ def fit_by(
                     error = graph(x, y).detach()
                     watch.after(error, x, place)
                 else:
-                    error = step(
-                        network, criterion, optimizer, x, y, max_norm, lambda error: watch(error, x, place)
-                    ).detach()
+                    error = step(network, criterion, optimizer, x, y, max_norm, watch.at(x, place)).detach()
             if on_nonfinite == "skip" and not error.isfinite():
                 return torch.zeros_like(error)
             return error * len(x)
