@@ -29,7 +29,7 @@ from dlref.core.flat import flatten
 from dlref.core.interrupt import Interrupted
 from dlref.core.verdict import verdict
 from dlref.manual import training as manual_training
-from dlref.manual.optim.named import optimizer_named
+from dlref.manual.optim.named import check_arguments, optimizer_named
 from dlref.models import mlp
 from dlref.pictures.classifier import draw_classifier
 
@@ -93,6 +93,7 @@ def compare_digits(
     for network in networks.values():
         network.to(where, kind)
     flatten(networks["manual"])
+    check_arguments(optimizer_args)
     arguments = ARTICLE if optimizer_args is None and optimizer == "SGD" else optimizer_args or {}
     criteria = {name: ns.nn.CrossEntropyLoss(label_smoothing=label_smoothing) for name, ns in SIDES.items()}
     optimizers = {

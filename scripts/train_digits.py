@@ -25,7 +25,7 @@ from dlref.core.flat import flatten
 from dlref.core.interrupt import Interrupted
 from dlref.core.verdict import verdict
 from dlref.manual import training as manual_training
-from dlref.manual.optim.named import optimizer_named, schedule_named
+from dlref.manual.optim.named import check_arguments, optimizer_named, schedule_named
 from dlref.models import mlp
 from dlref.pictures.classifier import draw_classifier
 from dlref.pictures.training import draw_curves
@@ -132,6 +132,7 @@ def train_digits(
         last, of_rows, options = OF_ROWS[loss]
         network.append(getattr(ns.nn, last)(1))
         criterion = AgainstRows(getattr(ns.nn, of_rows)(**options), label_smoothing)
+    check_arguments(optimizer_args, schedule_args if schedule is None else None)
     arguments = ARTICLE if optimizer_args is None and optimizer == "SGD" else optimizer_args or {}
     optimize = optimizer_named(ns, optimizer, network.parameters(), **{"lr": lr, **arguments})
     rate = schedule_named(ns, schedule, optimize, **(schedule_args or {})) if schedule else None

@@ -50,6 +50,8 @@ def brief(message: object) -> str:
 class TrainCLI(LightningCLI):
     """LightningCLI whose runs have a numbered folder each: config.yaml, metrics.csv, TensorBoard's events, checkpoints."""
 
+    nowhere = ""  # a folder that goes when the command ends
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--runs", default="runs", help="Where the new folder of this run is made.")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -112,8 +114,7 @@ class TrainCLI(LightningCLI):
         elif config.ckpt_path is None:
             print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
         if config.trainer.fast_dev_run:  # which leaves nothing
-            self.nowhere = tempfile.TemporaryDirectory()
-            kwargs["default_root_dir"] = self.nowhere.name
+            kwargs["default_root_dir"] = self.nowhere
         else:
             folder = new_run(config.runs, run_name(str(self.subcommand), config.model))
             kwargs["default_root_dir"] = str(folder)
@@ -237,14 +238,15 @@ def fit_to_images(config: Any) -> None:
 def main(command: str, arguments: list[str]) -> None:
     quiet()
     try:
-        TrainCLI(
-            lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-            seed_everything_default=0, auto_configure_optimizers=False,
-            trainer_defaults={"callbacks": [Begins(), Verdict(), Pictures(), TellHow(), WritePredictions()]},
-            parser_class=Parser,
-            args=[command, *CLASSES, *by_name(arguments)],
-            parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as TrainCLI.nowhere:
+            TrainCLI(
+                lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+                seed_everything_default=0, auto_configure_optimizers=False,
+                trainer_defaults={"callbacks": [Begins(), Verdict(), Pictures(), TellHow(), WritePredictions()]},
+                parser_class=Parser,
+                args=[command, *CLASSES, *by_name(arguments)],
+                parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
+            )  # fmt: skip
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(brief(error)) from error
     except SystemExit as ended:

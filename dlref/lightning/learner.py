@@ -17,7 +17,7 @@ from ..core.flat import flatten
 from ..core.names import one_of
 from ..core.pullback import spending
 from ..core.ranges import check_number, check_numbers
-from ..manual.optim.named import optimizer_named, schedule_named
+from ..manual.optim.named import check_arguments, optimizer_named, schedule_named
 from ..step.products import Products
 
 # Backend: the namespace of its model, loss, optimizer and schedule.
@@ -75,13 +75,7 @@ class Learner(lightning.LightningModule):
         one_of("schedule_every", schedule_every, ("epoch", "step"))
         check_numbers(lr=lr, gradient_clip_val=gradient_clip_val)
         check_number("accumulate_grad_batches", accumulate_grad_batches, needed=True)
-        if "lr" in (optimizer_args or {}):
-            raise ValueError(
-                "the learning rate must be given once, by lr; optimizer_args has another: leave it out there"
-            )
-        if schedule_args and schedule is None:
-            raise ValueError(f"schedule_args must be those of a schedule, none was named: give schedule too, or leave out "
-                             f"{schedule_args}")  # fmt: skip
+        check_arguments(optimizer_args, schedule_args if schedule is None else None)
         if compile and backend == "manual" and accumulate_grad_batches != 1:
             raise ValueError(f"accumulate_grad_batches must be 1 with compile, as a graph holds gradient and update; it is "
                              f"{accumulate_grad_batches}")  # fmt: skip

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
 from ...core.names import MISTAKES, called, one_of, reason
+from ...core.ranges import LARGEST
+
+
+def check_arguments(optimizer_args: Any, idle_args: Any = None) -> None:
+    """ValueError where the optimizer's arguments hold the learning rate, or a schedule's have no schedule."""
+    if "lr" in (optimizer_args or {}):
+        raise ValueError("the learning rate must be given once, by lr; optimizer_args has another: leave it out there")
+    if idle_args:
+        raise ValueError(
+            f"schedule_args must be those of a schedule, none was named: give schedule too, or leave out {idle_args}"
+        )
 
 
 def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:
@@ -51,7 +61,7 @@ def _rehearse(ns: Any, reference: Any, name: str, optimizer: Any, arguments: dic
                     schedule, torch.optim.lr_scheduler.ReduceLROnPlateau
                 ) else schedule.step()
                 rate = float(twin.param_groups[0]["lr"])
-                if not (math.isfinite(rate) and rate >= 0):
+                if not 0 <= rate <= LARGEST:
                     raise ArithmeticError(f"they lead to a learning rate of {rate}")
         except MISTAKES as error:
             raise ValueError(
