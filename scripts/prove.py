@@ -18,7 +18,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -211,26 +213,79 @@ def fitted(solver: str, device: str) -> tuple[int, list[str]]:
     return 1, [] if worst <= 1e-3 else [f"losses {losses[0]:.6g}, built-in {losses[1]:.6g}"]
 
 
-def run(part: Part, items: list, device: str, until: float) -> None:
-    begun = time.perf_counter()
-    part.planned += len(items)
-    for number, (label, tried) in enumerate(items, 1):
-        if time.monotonic() > until:
-            break
-        if sys.stderr.isatty():
-            print(f"\r\033[K{part.title}: {number} of {len(items)}, {label}"[:110], end="", file=sys.stderr, flush=True)
-        try:
-            with usual():
-                numbers, failures = tried()
-                finished(device)
-        except Exception as error:  # what fails is what is looked for
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            numbers, failures = 0, [f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({place.name})"]
-        part.tried += 1
-        part.numbers += numbers
-        part.failures += [f"{label}: {failure}" for failure in failures]
-    gc.collect()
-    part.seconds += time.perf_counter() - begun
+@functools.cache
+def plan(device: str) -> list[tuple[str, list]]:
+    """The parts, the most telling first: titles, and what is tried, a label and a call each."""
+    return [
+        ("operations, float32", list(operations(torch.float32, device))),
+        ("modules", list(modules(device))),
+        ("optimizers", list(optimizers(device))),
+        (f"{STEPS} steps of networks", list(networks(device, False))),
+        ("operations, float64", list(operations(torch.float64, device))),
+        ("operations, bfloat16", list(operations(torch.bfloat16, device))),
+        (f"{STEPS} steps compiled", list(networks(device, True)) if torch.device(device).type != "cpu" else []),
+        ("estimators", list(estimators(device))),
+        ("memory and beyond the first derivative", list(beyond(device))),
+    ]
+
+
+def attempt(device: str, part: int, number: int) -> tuple[int, list[str]]:
+    """What one thing that is tried gives: how many numbers were compared, and failures."""
+    _, tried = plan(device)[part][1][number]
+    try:
+        with usual():
+            numbers, failures = tried()
+            finished(device)
+            return numbers, failures
+    except Exception as error:  # what fails is what is looked for
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return 0, [f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({place.name})"]
+
+
+def prove(device: str, until: float, pool: Executor | None) -> list[Part]:
+    """Each part in turn, as far as the time goes; the pool's processes share what there is to try."""
+    parts, begun = [], time.monotonic()
+
+    def called(*arguments: Any) -> Any:
+        return pool.submit(attempt, *arguments) if pool else Late(attempt, *arguments)
+
+    asked = [[called(device, k, i) for i in range(len(items))] for k, (_, items) in enumerate(plan(device))]
+    for (title, items), results in zip(plan(device), asked, strict=True):
+        part = Part(title, len(items))
+        for (label, _), result in zip(items, results, strict=True):
+            if sys.stderr.isatty():
+                shown = f"{title}: {part.tried + 1} of {part.planned}, {label}"
+                print(f"\r\033[K{shown}"[:110], end="", file=sys.stderr, flush=True)
+            try:
+                numbers, failures = result.result(max(0.0, until - time.monotonic()))
+            except TimeoutError:
+                continue
+            except BrokenExecutor:
+                numbers, failures = 0, ["the process that tried this, or another beside it, died"]
+            part.tried += 1
+            part.numbers += numbers
+            part.failures += [f"{label}: {failure}" for failure in failures]
+        part.seconds, begun = time.monotonic() - begun, time.monotonic()
+        parts.append(part)
+        begin = "\r\033[K" if sys.stderr.isatty() else ""
+        told = f"{title}: {part.tried} of {part.planned}, {part.numbers:,} numbers, {len(part.failures)} failures"
+        print(begin + told, flush=True)
+        gc.collect()
+    if pool:
+        pool.shutdown(cancel_futures=True)
+    return parts
+
+
+class Late:
+    """A call in this process, made when its result is asked for."""
+
+    def __init__(self, call: Callable, *arguments: Any):
+        self.call = functools.partial(call, *arguments)
+
+    def result(self, seconds: float) -> tuple[int, list[str]]:
+        if not seconds:
+            raise TimeoutError
+        return self.call()
 
 
 def driver_of(device: torch.device) -> str:
@@ -275,7 +330,12 @@ def main() -> None:
     options.add_argument(
         "--out", type=Path, default=Path(__file__).parent.parent / "docs" / "devices", help="the page's folder"
     )
+    options.add_argument(
+        "--jobs", type=int, default=1, help="processes that share what is tried; the timing is one's alone"
+    )
     chosen = options.parse_args()
+    if chosen.jobs < 1:
+        sys.exit(f"prove.py: error: --jobs must be at least 1, it is {chosen.jobs}")
     if not chosen.minutes > 0:
         sys.exit(f"prove.py: error: --minutes must be greater than 0, it is {chosen.minutes}")
     try:
@@ -288,32 +348,17 @@ def main() -> None:
         sys.exit(
             f"prove.py: error: {path} must be a page of this script's to be written anew: move it, or choose --out"
         )
-    until = begun + 60 * chosen.minutes * 0.8
-    float32 = list(operations(torch.float32, device))
-    plan: list[tuple[str, list]] = [
-        ("operations, float32", float32),
-        ("modules", list(modules(device))),
-        ("optimizers", list(optimizers(device))),
-        (f"{STEPS} steps of networks", list(networks(device, False))),
-        ("operations, float64", list(operations(torch.float64, device))),
-        ("operations, bfloat16", list(operations(torch.bfloat16, device))),
-        (f"{STEPS} steps compiled", list(networks(device, True)) if torch.device(device).type != "cpu" else []),
-        ("estimators", list(estimators(device))),
-        ("memory and beyond the first derivative", list(beyond(device))),
-    ]
-    parts = []
-    for title, items in plan:
-        run(part := Part(title), items, device, until)
-        parts.append(part)
-        begin = "\r\033[K" if sys.stderr.isatty() else ""
-        told = f"{part.title}: {part.tried} of {part.planned}, {part.numbers:,} numbers, {len(part.failures)} failures"
-        print(begin + told, flush=True)
+    pool = None
+    if chosen.jobs > 1:
+        # a CUDA context outlives no fork
+        pool = ProcessPoolExecutor(chosen.jobs, get_context("spawn"), torch.set_num_threads, (1,))
+    parts = prove(device, begun + 60 * chosen.minutes * 0.8, pool)
     failures = [f"{p.title}: {failure}" for p in parts for failure in p.failures]
     ratios = timed(device, begun + 60 * chosen.minutes)
     page = [
         MARK, f"# {at['machine']}", "",
         f"{driver_of(where)}, torch {at['torch']}, Python {at['python']}, dlref {at['dlref']}, {at['date']}: "
-        f"`python scripts/prove.py --device {device} --minutes {chosen.minutes:g}`.", "",
+        f"`python scripts/prove.py --device {device} --minutes {chosen.minutes:g} --jobs {chosen.jobs}`.", "",
         *table(parts), "", *(["## Failures", "", *(f"- {f}" for f in failures), ""] if failures else []), *ratios, "",
     ]  # fmt: skip
     chosen.out.mkdir(parents=True, exist_ok=True)

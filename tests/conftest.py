@@ -195,7 +195,7 @@ def pytest_terminal_summary(terminalreporter):
 def idx(path: Path, values: torch.Tensor) -> None:
     """An IDX file as MNIST's are: magic number, sizes, bytes."""
     header = struct.pack(f">{1 + values.dim()}i", 0x0800 + values.dim(), *values.shape)
-    path.write_bytes(header + values.to(torch.uint8).numpy().tobytes())
+    path.write_bytes(header + values.to(torch.uint8).cpu().numpy().tobytes())
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def directory(tmp_path, monkeypatch):
     lists = {"train_list": [f"data_batch_{i}" for i in range(1, 6)], "test_list": ["test_batch"]}
     for attribute, names in lists.items():
         for name in names:
-            content = {"data": draw(50, 3072).to(torch.uint8).numpy(), "labels": list(range(10)) * 5}
+            content = {"data": draw(50, 3072).to(torch.uint8).cpu().numpy(), "labels": list(range(10)) * 5}
             (folder / name).write_bytes(pickle.dumps(content))
         sums = [[name, hashlib.md5((folder / name).read_bytes()).hexdigest()] for name in names]
         monkeypatch.setattr(torchvision.datasets.CIFAR10, attribute, sums)

@@ -13,7 +13,8 @@ from torch.utils._device import _device_constructors
 import dlref
 from dlref.core.compat import whole
 
-PACKAGE = str(Path(dlref.__file__).parent)
+# the package names its own devices, and torch's optimizers count their steps on the CPU
+APART = (str(Path(dlref.__file__).parent), str(Path(torch.optim.__file__).parent))
 CONSTRUCTORS = frozenset(_device_constructors())
 DEVICE = torch.device("cpu")  # `place` sets another before any test is imported
 
@@ -29,6 +30,7 @@ CPU_ONLY = {
     "test_compat": "what torch's versions differ in is tried on the CPU",
     "test_domain": "where a function is tried is decided on the CPU",
     "test_estimators_export": _FILES,
+    "test_estimators_perceptron::test_sparsify_and_export": _FILES,
     "test_manual": "the kernels that are allowed are told by their names on the CPU",
     "test_losses::test_errors": _ASSERTS,
     "test_memory": "memory is counted where the CPU's allocator gives it",
@@ -48,7 +50,7 @@ CPU_ONLY = {
 
 
 class Placed(TorchFunctionMode):
-    """What tests and torch's own code make without naming a device is made on this one; the package names its own.
+    """What tests and torch's own code make without naming a device is made on this one, but for code that stands `APART`.
 
     Numbers of a generator that draws elsewhere are drawn there, so that they are the same on every device.
     """
@@ -62,13 +64,21 @@ class Placed(TorchFunctionMode):
         if torch.compiler.is_compiling() or func not in CONSTRUCTORS or kwargs.get("device") is not None:
             return func(*args, **kwargs)
         # device=None asks for the default device, wherever it stands
-        if "device" not in kwargs and sys._getframe(1).f_code.co_filename.startswith(PACKAGE):
+        frame: Any = sys._getframe(1)
+        while frame.f_code.co_name == "__torch_function__":  # of a mode that is inside this one
+            frame = frame.f_back
+        if "device" not in kwargs and frame.f_code.co_filename.startswith(APART):
             return func(*args, **kwargs)
         generator = kwargs.get("generator")
         if generator is not None and generator.device.type != self.device.type:
             drawn = func(*args, **{**kwargs, "device": generator.device})
             return drawn.detach().to(self.device).requires_grad_(drawn.requires_grad)
         return func(*args, **{**kwargs, "device": self.device})
+
+
+def moved(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """A data set's tensors, which are made on the CPU, where the tests compute."""
+    return tuple(t.to(DEVICE) for t in tensors)
 
 
 def place(device: torch.device) -> None:

@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from placed import DEVICE
 
 from dlref import builtin, manual
 
@@ -18,7 +19,7 @@ def trained(namespace, optimizer, steps, clip=False, **options):
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
     learner = optimizer(network.parameters())
-    scaler = namespace.amp.GradScaler("cpu", **options)
+    scaler = namespace.amp.GradScaler(DEVICE.type, **options)
     generator, scales = torch.Generator().manual_seed(1), []
     for step in range(steps):
         x, y = (torch.randn(3, n, generator=generator, dtype=torch.float64) for n in (5, 2))
@@ -77,7 +78,7 @@ def test_unscaled_gradients_to_the_bit(dtype, scale):
         p.grad = torch.randn(3, 50, generator=generator).t().to(dtype)
         rows, values = torch.tensor([[1, 4, 1]]), torch.randn(3, 2, generator=generator).to(dtype)
         q.grad = torch.sparse_coo_tensor(rows, values, (6, 2))
-        scaler = namespace.amp.GradScaler("cpu", init_scale=scale)
+        scaler = namespace.amp.GradScaler(DEVICE.type, init_scale=scale)
         scaler.scale(torch.ones(()))
         scaler.unscale_(learner)
         found.append((p.grad, q.grad.to_dense()))
@@ -88,7 +89,7 @@ def test_by_vjp():
     """dE = s gives s times the gradients."""
     network, x = manual.nn.Linear(3, 2), torch.randn(4, 3)
     criterion, target = manual.nn.MSELoss(), torch.randn(4, 2)
-    scaler = manual.amp.GradScaler("cpu", init_scale=8.0)
+    scaler = manual.amp.GradScaler(DEVICE.type, init_scale=8.0)
     gradients = []
     for scaled in (True, False):
         network.zero_grad()
@@ -102,7 +103,7 @@ def test_by_vjp():
 
 def test_what_is_scaled():
     a, b = torch.randn(3, requires_grad=True), torch.randn(2, dtype=torch.float64)
-    ours, theirs = (n.amp.GradScaler("cpu", init_scale=4.0) for n in BOTH)
+    ours, theirs = (n.amp.GradScaler(DEVICE.type, init_scale=4.0) for n in BOTH)
     for scaler in (ours, theirs):
         first, (second,) = scaler.scale((a, [b]))
         assert torch.equal(first, 4 * a) and torch.equal(second, 4 * b) and second.dtype == b.dtype
@@ -115,9 +116,9 @@ def test_what_is_scaled():
 
 def test_state_goes_both_ways_and_is_pickled():
     _, _, theirs = trained(builtin, OPTIMIZERS["SGD"](builtin), 25, growth_interval=4)
-    ours = manual.amp.GradScaler("cpu")
+    ours = manual.amp.GradScaler(DEVICE.type)
     ours.load_state_dict(theirs.state_dict())
-    again = builtin.amp.GradScaler("cpu")
+    again = builtin.amp.GradScaler(DEVICE.type)
     again.load_state_dict(ours.state_dict())
     assert ours.state_dict() == theirs.state_dict() == again.state_dict()
     ours.scale(torch.ones(()))
@@ -131,8 +132,8 @@ def test_misuse(namespace):
     learner = torch.optim.SGD([p], lr=1.0)
     for options in ({"growth_factor": 1.0}, {"backoff_factor": 1.0}):
         with pytest.raises(AssertionError):
-            namespace.amp.GradScaler("cpu", **options)
-    scaler = namespace.amp.GradScaler("cpu")
+            namespace.amp.GradScaler(DEVICE.type, **options)
+    scaler = namespace.amp.GradScaler(DEVICE.type)
     for early in (scaler.update, lambda: scaler.step(learner), lambda: scaler.unscale_(learner)):
         with pytest.raises(AssertionError):
             early()
@@ -177,10 +178,10 @@ def test_lightning_in_mixed_precision(precision, options):
     for backend in ("manual", "bridged", "builtin"):
         torch.manual_seed(0)
         module = Classifier(backend=backend, hidden=(16,), lr=0.1, **options)
-        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22) if precision == "16-mixed" else None
+        scaler = torch.amp.GradScaler(DEVICE.type, init_scale=2.0**22) if precision == "16-mixed" else None
         trainer = lightning.Trainer(
-            max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, plugins=MixedPrecision(precision, "cpu", scaler),
+            max_epochs=2, accelerator=DEVICE.type, devices=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, plugins=MixedPrecision(precision, DEVICE.type, scaler),
         )  # fmt: skip
         trainer.fit(module, DigitsDataModule(batch_size=100))
         found[backend] = [p.detach().clone() for p in module.network.parameters()], trainer, scaler
@@ -199,7 +200,7 @@ def test_lightning_in_mixed_precision(precision, options):
 def test_not_enabled_does_nothing():
     p = torch.nn.Parameter(torch.ones(2))
     learner = torch.optim.SGD([p], lr=1.0)
-    scaler = manual.amp.GradScaler("cpu", enabled=False)
+    scaler = manual.amp.GradScaler(DEVICE.type, enabled=False)
     assert scaler.scale(p) is p and scaler.state_dict() == {} and scaler.get_scale() == 1
     p.grad = torch.full_like(p, 2.0)
     scaler.unscale_(learner)
@@ -211,5 +212,5 @@ def test_not_enabled_does_nothing():
 def test_whether_onednn_is_exact_is_asked_outside_autocast():
     from dlref.step.products import onednn_rounds_as_float32
 
-    with torch.autocast("cpu"):
+    with torch.autocast(DEVICE.type):
         assert onednn_rounds_as_float32.__wrapped__() == onednn_rounds_as_float32()

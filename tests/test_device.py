@@ -94,10 +94,9 @@ def test_a_device_that_is_not_there_is_one_line(name):
 
 
 def test_without_float64(monkeypatch):
-    """The truth is computed on the CPU, and no sample is of float64."""
+    """The truth is computed on the CPU, as everywhere, and no sample is of float64."""
     assert {torch.float64, torch.complex128} & supported("linear", backward=True, device="cpu")
     t = torch.ones(3, dtype=torch.float32, device="meta", requires_grad=True)
-    assert exactly(t).device.type == "meta" and exactly(t).dtype == torch.float64
     moved = []
     monkeypatch.setattr(
         torch.Tensor, "cpu", lambda t: moved.append(t) or torch.zeros(t.shape, dtype=t.dtype, device="cpu")
@@ -140,3 +139,51 @@ def test_free_memory_is_poisoned(monkeypatch):
     assert all(t.view(dtype).isnan().all() for t in filled[-2:] for dtype in (torch.float32, torch.bfloat16))
     care.poison("cpu")
     assert len(filled) == len(care.SEGMENTS) + 2
+
+
+# --- torch's default device is not asked for what has a place of its own ----------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge", "ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("backend", ["manual", "builtin"])
+@pytest.mark.parametrize("name, options", [
+    ("MLPClassifier", {"solver": "adam"}), ("MLPClassifier", {"solver": "lbfgs"}), ("MLPRegressor", {"solver": "sgd"}),
+    ("RBFNetworkClassifier", {"centers": "kmeans"}), ("RBFNetworkRegressor", {"solver": "lbfgs"}), ("Perceptron", {}),
+    ("AutoencoderTransformer", {}),
+])  # fmt: skip
+def test_estimators_have_a_device_of_their_own(name, options, backend):
+    pytest.importorskip("sklearn")
+    from dlref import estimators
+
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0), device="cpu").numpy()
+    y = (x[:, 0] > 0).astype(float if name.endswith("Regressor") else int)
+    found = []
+    for default in ("cpu", "meta"):
+        with torch.device(default):
+            options = options | {"max_iter": 2, "random_state": 0, "device": "cpu", "backend": backend}
+            model = getattr(estimators, name)(**options).fit(x, y)
+            found.append((model.transform if name == "AutoencoderTransformer" else model.predict)(x))
+            if name != "AutoencoderTransformer":
+                assert {str(p.device) for p in model.export_torch().parameters()} <= {"cpu"}
+    assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize("name", ["digits", "moons", "noisy_line"])
+def test_data_are_made_on_the_cpu(name):
+    with torch.device("meta"):
+        split = getattr(dlref.data, name)()
+    assert {t.device.type for part in (split.train, split.test) for t in (*part.tensors, split.mean)} == {"cpu"}
+
+
+def test_optimizers_are_checked_on_the_device():
+    """And what is wrong on it alone is found."""
+    if DEVICE.type == "cpu":
+        pytest.skip("it is where they are checked without a device")
+    seen = set()
+
+    class Watched(manual.optim.SGD):
+        def step(self, closure=None):
+            seen.update(p.device.type for group in self.param_groups for p in group["params"])
+            return super().step(closure)
+
+    assert dlref.check(Watched, "SGD", device=NAME).ok and seen == {DEVICE.type}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from placed import DEVICE
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, make_multilabel_classification, make_regression
@@ -27,7 +28,7 @@ BACKENDS = ("manual", "builtin")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 theirs = {"MLPClassifier": MLPClassifier, "MLPRegressor": MLPRegressor}
 for backend in BACKENDS:
-    globals().update(sklearn_tests("neural_network/tests/test_mlp.py", theirs, backend=backend, device="cpu"))
+    globals().update(sklearn_tests("neural_network/tests/test_mlp.py", theirs, backend=backend, device=DEVICE.type))
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def global_random_seed():
 @pytest.mark.filterwarnings("default")
 def test_checks(name, backend):
     """All of scikit-learn's checks of an estimator pass, or skip for want of a package."""
-    results = check_estimator(theirs[name](backend=backend, device="cpu", max_iter=25), on_skip=None)
+    results = check_estimator(theirs[name](backend=backend, device=DEVICE.type, max_iter=25), on_skip=None)
     assert len(results) > 50
     assert {r["status"] for r in results} <= {"passed", "skipped"}
 
@@ -119,7 +120,7 @@ def test_equals_scikit_learn(case, backend):
     X, y = data()
     w = weights(y) if weighed else None
     expected = getattr(neural_network, name)(random_state=1, **parameters).fit(X, y, sample_weight=w)
-    found = theirs[name](random_state=1, backend=backend, device="cpu", **parameters).fit(X, y, sample_weight=w)
+    found = theirs[name](random_state=1, backend=backend, device=DEVICE.type, **parameters).fit(X, y, sample_weight=w)
     for ours, other in zip(found.coefs_ + found.intercepts_, expected.coefs_ + expected.intercepts_, strict=True):
         assert ours.dtype == other.dtype and ours.shape == other.shape
         np.testing.assert_allclose(ours, other, rtol=0, atol=1e-8)
@@ -166,7 +167,7 @@ def test_float32(backend):
     exact = neural_network.MLPClassifier(**parameters).fit(X.astype(np.float64), y).predict_proba(X)
     bound = np.abs(neural_network.MLPClassifier(**parameters).fit(X, y).predict_proba(X) - exact).max()
     for data, dtype in ((X, None), (X.astype(np.float64), "float32")):
-        found = MLPClassifier(backend=backend, device="cpu", dtype=dtype, **parameters).fit(data, y)
+        found = MLPClassifier(backend=backend, device=DEVICE.type, dtype=dtype, **parameters).fit(data, y)
         assert {a.dtype for a in found.coefs_ + found.intercepts_} == {np.dtype(np.float32)}
         assert found.predict_proba(data).dtype == np.float32
         assert np.abs(found.predict_proba(data) - exact).max() < 2 * bound + 1e-6
@@ -183,7 +184,7 @@ def test_products_by_onednn(backend, monkeypatch):
     found = []
     for large in (2**60, 1):
         monkeypatch.setattr(step_products, "LARGE", large)
-        model = MLPClassifier(backend=backend, device="cpu", random_state=0, max_iter=5).fit(X, y)
+        model = MLPClassifier(backend=backend, device=DEVICE.type, random_state=0, max_iter=5).fit(X, y)
         found.append((model.loss_curve_, model.predict_proba(X)))
         assert torch.backends.mkldnn.matmul.fp32_precision == before
     for a, b in zip(*found, strict=True):

@@ -46,9 +46,9 @@ def test_export(case, backend, tmp_path):
     expected = model.predict_proba(X) if hasattr(model, "classes_") else model.predict(X)
     module = model.export_torch()
     x = torch.from_numpy(X).to(next(module.parameters()).dtype)
-    np.testing.assert_allclose(module(x).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(module(x).cpu().numpy(), expected, atol=1e-5)
     program = torch.export.export(module, (x[:3],), dynamic_shapes=({0: torch.export.Dim("N")},))
-    np.testing.assert_allclose(program.module()(x).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(program.module()(x).cpu().numpy(), expected, atol=1e-5)
     assert {type(part).__module__.split(".")[0] for part in module.modules()} == {"torch"}
     if case == "two classes" and backend == "manual":
         assert module.classes == ["benign", "malign"]
@@ -99,7 +99,7 @@ def test_onnx_of_the_others(name, tmp_path):
     program = torch.export.export(
         model.export_torch(), (torch.from_numpy(X[:3]),), dynamic_shapes=({0: torch.export.Dim("N")},)
     )
-    np.testing.assert_allclose(program.module()(torch.from_numpy(X)).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(program.module()(torch.from_numpy(X)).cpu().numpy(), expected, atol=1e-5)
 
 
 class Plain(pickle.Unpickler):

@@ -149,7 +149,7 @@ def test_gradients_go_on_from_least_squares(backend):
     assert model.out_activation_ == "clip"
     model.set_params(solver="lbfgs").fit(X, y)
     assert model.out_activation_ == "softmax" and model.score(X, y) > 0.98
-    np.testing.assert_allclose(model.predict_proba(X), torch.softmax(torch.tensor(model.decision_function(X)), 1))
+    np.testing.assert_allclose(model.predict_proba(X), torch.softmax(torch.tensor(model.decision_function(X)), 1).cpu())
 
 
 @BACKENDS
@@ -492,5 +492,7 @@ def test_fit_centers_with_weights():
     for ns in (manual, builtin):
         layer = ns.nn.RBF(2, 30, dtype=torch.float64).fit_centers(X, weight=w)
         np.testing.assert_allclose(np.sort(layer.centers.detach(), 0), np.sort(X[:30], 0), atol=1e-12)
-        a, b = (ns.nn.RBF(2, 5, dtype=torch.float64).fit_centers(x) for x in (X, scipy.sparse.csr_array(X.numpy())))
+        a, b = (
+            ns.nn.RBF(2, 5, dtype=torch.float64).fit_centers(x) for x in (X, scipy.sparse.csr_array(X.cpu().numpy()))
+        )
         assert len(a.centers) == len(b.centers) == 5

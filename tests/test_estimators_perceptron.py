@@ -329,7 +329,9 @@ def test_sparsify_and_export(backend):
         for _ in range(2):  # of dense and of sparse coefficients
             module = estimator.export_torch()
             assert {type(m).__module__.split(".")[0] for m in module.modules()} == {"torch"}
-            np.testing.assert_allclose(module(torch.from_numpy(X)).detach().numpy(), scores, rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(
+                module(torch.from_numpy(X)).detach().cpu().numpy(), scores, rtol=1e-12, atol=1e-12
+            )
             assert module(torch.from_numpy(X)).shape == scores.shape
             estimator.sparsify()
             assert sparse.issparse(estimator.coef_)
@@ -349,8 +351,8 @@ def test_a_pass_is_the_rule_sample_by_sample(ns, kind):
     weights = torch.rand(150, 3, generator=generator, dtype=torch.float64)
     order = torch.stack([torch.randperm(150, generator=generator) for _ in range(3)])
     slow, fast = (ns.nn.Perceptron(6, 3).double() for _ in range(2))
-    csr = sparse.csr_array(x.numpy())
-    parts = (torch.from_numpy(csr.indptr).long(), torch.from_numpy(csr.indices).long(), torch.from_numpy(csr.data))
+    csr = sparse.csr_array(x.cpu().numpy())
+    parts = tuple(torch.tensor(part) for part in (csr.indptr.astype(int), csr.indices.astype(int), csr.data))
     passes = PerceptronPasses(
         fast, Samples(x) if kind is Samples else SparseSamples(*parts), targets, 0.5, weights, bias_rate=0.1, l2=0.02
     )

@@ -63,9 +63,9 @@ def network(*sizes: int, decay: float = 1e-4):
             error, error_pullback = criterion.vjp(output, y)
             pullback(error_pullback()[0])
             g = torch.cat([p.grad.reshape(-1) for p in params])
-        return float(error + 0.5 * decay * w.dot(w)), (g + decay * w).numpy()
+        return float(error + 0.5 * decay * w.dot(w)), (g + decay * w).cpu().numpy()
 
-    return function, torch.nn.utils.parameters_to_vector(params).detach().numpy().copy()
+    return function, torch.nn.utils.parameters_to_vector(params).detach().cpu().numpy().copy()
 
 
 class Run:
@@ -94,7 +94,7 @@ class Run:
         return self.function(self.points[-1])
 
     def ours(self, x):
-        value, g = self.scipys(x.numpy())
+        value, g = self.scipys(x.cpu().numpy())
         return value, torch.as_tensor(g)
 
 
@@ -142,9 +142,9 @@ def test_the_path_is_that_of_scipy(name):
     else:
         assert a.nit == pytest.approx(b.nit, rel=0.1)
         assert a.fun == pytest.approx(b.fun, abs=1e-6)
-    value, g = function(a.x.numpy())
+    value, g = function(a.x.cpu().numpy())
     assert a.fun == value
-    assert a.jac.numpy() == pytest.approx(g, abs=1e-14)
+    assert a.jac.cpu().numpy() == pytest.approx(g, abs=1e-14)
     assert (a.nit, a.nfev) == (len(ours.values), len(ours.points))
 
 
@@ -161,9 +161,9 @@ def test_beyond_a_wall(value, slope):
     ours, theirs = both(function, [0.5])
     assert end(ours) == end(theirs)
     assert np.concatenate(ours.points) == pytest.approx(np.concatenate(theirs.points), rel=1e-9, nan_ok=True)
-    assert ours.result.x.numpy() == pytest.approx(theirs.result.x, rel=1e-9)
+    assert ours.result.x.cpu().numpy() == pytest.approx(theirs.result.x, rel=1e-9)
     # After an abnormal end scipy's fun is that of the last point tried; ours is that of x.
-    assert ours.result.fun == function(ours.result.x.numpy())[0]
+    assert ours.result.fun == function(ours.result.x.cpu().numpy())[0]
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, 0.0])
@@ -195,7 +195,7 @@ def test_a_search_that_fails_begins_again_down_the_gradient(first, number):
     assert ours.result.status == (2 if number == 40 else 0)
     assert ours.result.nfev > first + number - 1 or number == 40
     assert ours.values[:20] == pytest.approx(theirs.values[:20], rel=1e-8)
-    assert ours.result.x.numpy() == pytest.approx(theirs.result.x, rel=1e-6)
+    assert ours.result.x.cpu().numpy() == pytest.approx(theirs.result.x, rel=1e-6)
 
 
 def test_a_wrong_gradient_and_a_function_without_a_minimum():
@@ -246,7 +246,7 @@ def test_at_the_minimum_and_halted():
         if intermediate_result.fun < 4.05:
             raise StopIteration
 
-    a = minimize_lbfgs(lambda x: (lambda v, g: (v, torch.as_tensor(g)))(*rosenbrock(x.numpy())),
+    a = minimize_lbfgs(lambda x: (lambda v, g: (v, torch.as_tensor(g)))(*rosenbrock(x.cpu().numpy())),
                        torch.tensor(start(2)), callback=three)  # fmt: skip
     b = minimize(rosenbrock, start(2), jac=True, method="L-BFGS-B", callback=three)
     assert (a.nit, a.nfev, a.status, a.message) == (b.nit, b.nfev, 2, b.message)

@@ -8,6 +8,7 @@ import lightning
 import pytest
 import torch
 import yaml
+from placed import DEVICE
 
 from dlref import builtin, data
 from dlref import lightning as dl
@@ -20,7 +21,7 @@ ARGUMENTS = {"optimizer_args": {"momentum": 0.9, "nesterov": True}, "hidden": (1
 
 def fitted(module, datamodule, epochs: int = 1, **options) -> lightning.Trainer:
     trainer = lightning.Trainer(**{
-        "max_epochs": epochs, "accelerator": "cpu", "logger": False, "enable_checkpointing": False,
+        "max_epochs": epochs, "accelerator": DEVICE.type, "devices": 1, "logger": False, "enable_checkpointing": False,
         "enable_progress_bar": False, "enable_model_summary": False, "precision": "64-true", **options,
     })  # fmt: skip
     trainer.fit(module, datamodule)
@@ -127,7 +128,7 @@ def test_autoencoders(model, options, tmp_path):
     datamodule = DigitsDataModule(images=model == "convolutional_autoencoder")
     make = lambda backend: Autoencoder(model, options, backend=backend)  # noqa: E731
     module = agreed(make, datamodule, limit_train_batches=3)[0]
-    x = datamodule.split.test.tensors[0][:7].double()
+    x = datamodule.split.test.tensors[0][:7].double().to(next(module.parameters()))
     assert module.encode(x).shape == (7, 4) and module.decode(module.encode(x)).shape == x.shape
     assert module.draw(5, x).shape == (5, *x.shape[1:])
     assert module.picture(tmp_path).read_bytes()[:4] == b"\x89PNG"
@@ -135,7 +136,7 @@ def test_autoencoders(model, options, tmp_path):
 
 def test_drawn_codes_are_distributed_as_the_codes_are():
     module = Autoencoder().double()
-    x = DigitsDataModule().split.train.tensors[0].double()
+    x = DigitsDataModule().split.train.tensors[0].to(next(module.parameters()))
     codes, seen = module.encode(x), []
     module.decode = lambda code: seen.append(code) or code
     drawn = module.draw(200_000, x, torch.Generator().manual_seed(0))
@@ -234,7 +235,9 @@ def test_torchvision_images(name, channels, size, number, last, directory):
     for i in range(10):
         image, label = theirs[i]
         ours, ours_label = split.test[i]
-        torch.testing.assert_close(ours * split.std + split.mean, pil_to_tensor(image) / 255.0, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            ours * split.std + split.mean, pil_to_tensor(image).to(ours) / 255.0, rtol=0, atol=1e-6
+        )
         assert label == ours_label
     module = ImagesDataModule(name, str(directory), batch_size=8, validation=0.2)
     assert next(iter(module.train_dataloader()))[0].shape == (8, split.features)

@@ -270,7 +270,9 @@ class Stubborn(nn.Module):
         self.scale = torch.rand(4)
 
     def forward(self, *, input_ids, mask=None):
-        x = self.norm(self.embed(input_ids) * self.scale).float() @ torch.eye(4, dtype=torch.float32)
+        x = self.norm(self.embed(input_ids) * self.scale).float() @ torch.eye(
+            4, dtype=torch.float32, device=input_ids.device
+        )
         return {"logits": self.linear(x), "mask": mask}
 
 

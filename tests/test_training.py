@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from placed import moved
 
 import dlref
 from dlref import data, models
@@ -38,7 +39,7 @@ def largest_difference(a, b) -> float:
 def test_thirty_epochs_of_digits(name):
     """Explicit gradients against autograd, float64: no parameter differs by more than 1e-10 after 30 epochs."""
     optimizer, options = SETTINGS[name]
-    train = data.digits(dtype=torch.float64).train.tensors
+    train = moved(data.digits(dtype=torch.float64).train.tensors)
     ours, theirs = twins(lambda ns: _net(ns).double())
     histories = []
     for ns, network in ((dlref.manual, ours), (dlref.builtin, theirs)):
@@ -71,8 +72,8 @@ def test_models_agree_and_learn(load, model, criterion):
     for ns, network in ((dlref.manual, ours), (dlref.builtin, theirs)):
         torch.manual_seed(0)
         optimizer = ns.optim.Adam(network.parameters(), lr=0.01)
-        history = ns.training.fit(network, getattr(ns.nn, criterion)(), optimizer, parts.train.tensors,
-                                  parts.validation.tensors, epochs=5, batch_size=32)  # fmt: skip
+        history = ns.training.fit(network, getattr(ns.nn, criterion)(), optimizer, moved(parts.train.tensors),
+                                  moved(parts.validation.tensors), epochs=5, batch_size=32)  # fmt: skip
         assert history[-1]["loss"] < history[0]["loss"]
         assert {"epoch", "loss", "seconds", "validation_loss"} <= set(history[-1])
     assert largest_difference(ours, theirs) <= 1e-10
@@ -80,7 +81,7 @@ def test_models_agree_and_learn(load, model, criterion):
 
 def test_logistic_regression():
     parts = data.breast_cancer(dtype=torch.float64)
-    x, y = parts.train.tensors
+    x, y = moved(parts.train.tensors)
     ours, theirs = twins(lambda ns: models.logistic_regression(ns, 30).double())
     for ns, network in ((dlref.manual, ours), (dlref.builtin, theirs)):
         optimizer = ns.optim.SGD(network.parameters(), lr=0.1)
@@ -96,15 +97,23 @@ def test_linear_regression_finds_the_line():
     network = models.linear_regression(dlref.manual, 1).double()
     optimizer = dlref.manual.optim.SGD(network.parameters(), lr=0.1)
     fit = dlref.manual.training.fit
-    fit(network, dlref.manual.nn.MSELoss(), optimizer, parts.train.tensors, epochs=100, batch_size=20, tolerance=1e-12)
-    x, y = parts.test.tensors
+    fit(
+        network,
+        dlref.manual.nn.MSELoss(),
+        optimizer,
+        moved(parts.train.tensors),
+        epochs=100,
+        batch_size=20,
+        tolerance=1e-12,
+    )
+    x, y = moved(parts.test.tensors)
     assert float((network(x) - y).detach().abs().max()) < 1e-4
 
 
 def settings(**options):
     network = models.mlp(dlref.manual, 4, 8, 3)
     optimizer = dlref.manual.optim.SGD(network.parameters(), lr=options.pop("lr", 0.1))
-    train = options.pop("train", data.iris().train.tensors)
+    train = options.pop("train", moved(data.iris().train.tensors))
     return (network, dlref.manual.nn.CrossEntropyLoss(), optimizer, train), options
 
 
@@ -134,7 +143,7 @@ def test_fit_stops():
 
 
 def test_schedule_and_clipping_agree():
-    train = data.iris(dtype=torch.float64).train.tensors
+    train = moved(data.iris(dtype=torch.float64).train.tensors)
     ours, theirs = twins(lambda ns: models.mlp(ns, 4, 8, 3).double())
     for ns, network in ((dlref.manual, ours), (dlref.builtin, theirs)):
         optimizer = ns.optim.SGD(network.parameters(), lr=0.5, momentum=0.9)

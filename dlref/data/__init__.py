@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,17 @@ from torch.utils.data import TensorDataset
 from ..core.extras import optional
 
 SCALES = ("global", "feature", None)
+
+
+def _on_cpu(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Data are made on the CPU, whatever torch's default device is: a training moves what it needs."""
+
+    @functools.wraps(load)
+    def loaded(*arguments: Any, **options: Any) -> Any:
+        with torch.device("cpu"):
+            return load(*arguments, **options)
+
+    return loaded
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ IMAGES = {"mnist": ("MNIST", 1, 28), "fashion_mnist": ("FashionMNIST", 1, 28), "
 
 
 @optional()
+@_on_cpu
 def images(
     name: str,
     directory: str | Path = "data",
@@ -183,6 +197,7 @@ def moons(samples: int = 400, noise: float = 0.2, seed: int = 0, **options) -> S
     return split(*make_moons(samples, noise=noise, random_state=seed), seed=seed, **options)
 
 
+@_on_cpu
 def noisy_line(samples: int = 200, noise: float = 0.1, features: int = 1, seed: int = 0, **options) -> Split:
     """y = w.x + b + noise, with w, b and x normal: what linear regression recovers."""
     generator = torch.Generator().manual_seed(seed)
@@ -192,6 +207,7 @@ def noisy_line(samples: int = 200, noise: float = 0.1, features: int = 1, seed: 
     return split(x.numpy(), y.numpy(), seed=seed, **{"scale": None, **options})
 
 
+@_on_cpu
 def split(
     x,
     y,

@@ -76,7 +76,7 @@ def docstrings() -> Iterator[str]:
 def encode(text: str, alphabet: str) -> Tensor:
     """Indices into the alphabet, 0 for what is not in it."""
     index = {character: i for i, character in enumerate(alphabet)}
-    return torch.tensor([index.get(character, 0) for character in text])
+    return torch.tensor([index.get(character, 0) for character in text], device="cpu")
 
 
 def decode(indices: Tensor, alphabet: str) -> str:

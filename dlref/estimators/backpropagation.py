@@ -193,7 +193,7 @@ class Backpropagation(Stochastic, Exports, Extended):
 
                 def callback(intermediate_result: Any) -> None:
                     self._noted(float(intermediate_result.fun))
-                    reached.copy_(torch.as_tensor(intermediate_result.x))
+                    reached.copy_(torch.as_tensor(intermediate_result.x, device=reached.device))
                     told(f"loss {self.loss_:.6f}")
                     if self.callbacks:
                         flat.copy_(reached)
@@ -204,7 +204,7 @@ class Backpropagation(Stochastic, Exports, Extended):
                 result = minimize(value_and_gradient, flat.detach().clone(), callback=callback, **limits)
             self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
             self.loss_ = float(result.fun)
-            reached.copy_(torch.as_tensor(result.x))
+            reached.copy_(torch.as_tensor(result.x, device=reached.device))
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
         with torch.no_grad():

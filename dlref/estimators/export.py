@@ -65,7 +65,7 @@ class ToOnnx(Extended):
             import onnxscript  # noqa: F401
         name = "probabilities" if hasattr(self, "predict_proba") else "scores" if is_classifier(self) else "values"
         parameter = next(module.parameters())
-        x = torch.zeros(2, self.n_features_in_, dtype=parameter.dtype)
+        x = torch.zeros(2, self.n_features_in_, dtype=parameter.dtype, device=parameter.device)
         program: Any = torch.onnx.export(module, (x,), dynamo=True, input_names=["X"], output_names=[name], verbose=False,
                                          dynamic_shapes=({0: torch.export.Dim("N")},))  # fmt: skip
         model = program.model_proto
@@ -118,7 +118,7 @@ class _Exp(nn.Module):
 
 def _two_classes(last: nn.Linear) -> list[nn.Module]:
     r"""The layers that give both classes' probabilities: $\mathrm{softmax}(0, z) = (\sigma(-z), \sigma(z))$."""
-    both = nn.Linear(last.in_features, 2, dtype=last.weight.dtype)
+    both = nn.Linear(last.in_features, 2, dtype=last.weight.dtype, device=last.weight.device)
     with torch.no_grad():
         for ours, theirs in ((both.weight, last.weight), (both.bias, last.bias)):
             ours.zero_()[1:] = theirs

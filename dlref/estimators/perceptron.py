@@ -67,8 +67,8 @@ class Perceptron(ToOnnx, linear_model.Perceptron):
         """
         check_is_fitted(self)
         coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
-        weight, bias = torch.tensor(coef), torch.tensor(self.intercept_)
-        layer = nn.Linear(weight.shape[1], len(weight), dtype=weight.dtype)
+        weight, bias = torch.from_numpy(coef), torch.from_numpy(self.intercept_)
+        layer = nn.Linear(weight.shape[1], len(weight), dtype=weight.dtype, device=weight.device)
         with torch.no_grad():
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)

@@ -185,7 +185,9 @@ class Radial(Backpropagation):
 
     def _layer(self, centers: np.ndarray) -> Any:
         with torch.random.fork_rng([]):  # what it is made with is replaced
-            layer = namespace(self.backend).nn.RBF(*reversed(centers.shape), self.kernel, dtype=torch.float64)
+            layer = namespace(self.backend).nn.RBF(
+                *reversed(centers.shape), self.kernel, device=CPU, dtype=torch.float64
+            )
         with torch.no_grad():
             layer.centers.copy_(torch.from_numpy(centers))
         return layer

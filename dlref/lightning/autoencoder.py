@@ -70,7 +70,9 @@ class Autoencoder(Learner):
     def draw(self, number: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Images made of drawn codes: standard normal ones, or (not variational) as normal as the codes of x are."""
         codes = self.encode(x)
-        noise = torch.randn(number, codes.shape[1], generator=generator).to(codes)
+        noise = torch.randn(
+            number, codes.shape[1], generator=generator, device=generator.device if generator else "cpu"
+        ).to(codes)
         if not self.variational:
             # V sqrt(L) turns white noise into one of the codes' covariance V L V', of any rank.
             values, vectors = torch.linalg.eigh(codes.T.cov().double())

@@ -30,7 +30,9 @@ class Batches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        indices = torch.arange(self.size) if self.seed is None else order(self.size, self.seed, self.epoch + 1)
+        indices = (
+            torch.arange(self.size, device="cpu") if self.seed is None else order(self.size, self.seed, self.epoch + 1)
+        )
         return iter([batch.tolist() for batch in indices.split(self.batch_size)])
 
     def __len__(self) -> int:

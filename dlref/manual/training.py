@@ -188,7 +188,7 @@ def minibatches(data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[
 
 def order(samples: int, seed: int, epoch: int) -> Tensor:
     """A random order that seed and epoch alone decide, so that a training which is continued sees the same batches."""
-    return torch.randperm(samples, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
+    return torch.randperm(samples, device="cpu", generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
 
 
 @torch.no_grad()

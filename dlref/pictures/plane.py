@@ -22,7 +22,7 @@ def principal(x: Tensor) -> tuple[Tensor, Tensor, float]:
     x = x.double()
     mean = x.mean(0)
     if x.shape[1] <= 2:
-        return torch.zeros_like(mean), torch.eye(2, x.shape[1], dtype=x.dtype), 1.0
+        return torch.zeros_like(mean), torch.eye(2, x.shape[1], dtype=x.dtype, device=x.device), 1.0
     values, vectors = torch.linalg.eigh((x - mean).T.cov())
     return mean, vectors[:, -2:].flip(1).T, float(values[-2:].sum() / values.sum().clamp(min=1e-300))
 
@@ -65,7 +65,10 @@ def draw_boundaries(path: Path, scores: Callable[[Tensor], Tensor], x: Tensor, y
     low, high = at.amin(0), at.amax(0)
     margin = (0.05 * (high - low)).clamp(min=1e-3)
     low, high = low - margin, high + margin
-    u, v = (torch.linspace(float(a), float(b), POINTS, dtype=torch.float64) for a, b in zip(low, high, strict=True))
+    u, v = (
+        torch.linspace(float(a), float(b), POINTS, dtype=axes.dtype, device="cpu")
+        for a, b in zip(low, high, strict=True)
+    )
     raster = torch.cartesian_prod(u, v) @ axes + mean
     found = [scores(part.to(x).view(-1, *x.shape[1:])).argmax(1).cpu() for part in raster.split(2000)]
     figure = Figure(figsize=(7, 6), layout="constrained")

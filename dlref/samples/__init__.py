@@ -276,7 +276,7 @@ def upstream(output: Tensor) -> Iterator[tuple[str, Tensor]]:
 
     def draw(*size):
         generator = torch.Generator().manual_seed(len(size) + sum(size))
-        return torch.randn(size, generator=generator, dtype=torch.float64).to(output.device, output.dtype)
+        return torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(output.device, output.dtype)
 
     yield "dense", draw(*shape)
     if output.dim() >= 1:
@@ -297,15 +297,20 @@ def gradients(output: Any, sample: Sample, dy: list[Tensor | None]) -> tuple[Ten
 
 
 def lifted(t: Tensor) -> Tensor:
-    """A tensor in the reference precision, with the same values, there where that is computed."""
+    """A tensor in the reference precision, with the same values, on the CPU, where that is computed."""
     if not (t.is_floating_point() or t.is_complex()):
-        return t if has_float64(t.device) else t.cpu()
+        return t.cpu()
     return exactly(t.detach()).requires_grad_(t.requires_grad)
 
 
 def widened(sample: Sample) -> Sample:
     """The call in the reference precision; a default that torch takes from the dtype stays that of the call's."""
+
+    def finer(v: Any) -> Any:  # the dtype that an option asks for
+        return exact(v) if isinstance(v, torch.dtype) and (v.is_floating_point or v.is_complex) else v
+
     wide = sample.map(lifted)
+    wide.args, wide.kwargs = tree_map(finer, (wide.args, wide.kwargs))
     if sample.name in EPS_OF_DTYPE:
         eps = torch.finfo(torch.promote_types(sample.tensors()[0].dtype, torch.float32)).eps
         module = getattr(sample.builtin, "module", None)
@@ -326,8 +331,8 @@ def exact(dtype: torch.dtype) -> torch.dtype:
 
 
 def exactly(t: Tensor) -> Tensor:
-    """The tensor in the reference precision: on its device, or on the CPU where that has no float64."""
-    return (t if has_float64(t.device) else t.cpu()).to(exact(t.dtype))
+    """The tensor in the reference precision, on the CPU: other devices round constants, or have no float64."""
+    return t.cpu().to(exact(t.dtype))
 
 
 def error(actual: Tensor, reference: Tensor) -> float:

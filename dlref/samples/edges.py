@@ -85,7 +85,7 @@ def like(t: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tenso
         finite = exactly(flat[flat.isfinite()])
         low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 1.0)
         low, high = max(low, -4.0) if high > -4 else low, min(high, 4.0) if low < 4 else high
-        new = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+        new = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu")
     else:
         new = flat[torch.randint(0, t.numel(), shape, generator=generator).to(t.device)]
     return new.to(t.device, t.dtype).requires_grad_(t.requires_grad)

@@ -179,7 +179,9 @@ def record(
     def move(v: Any) -> Any:
         if not delta or not isinstance(v, Tensor) or not v.is_floating_point():
             return v
-        return v * (1 + delta * (2 * torch.rand(v.shape, generator=generator, dtype=v.dtype).to(v.device) - 1))
+        return v * (
+            1 + delta * (2 * torch.rand(v.shape, generator=generator, dtype=v.dtype, device="cpu").to(v.device) - 1)
+        )
 
     def watch(name: str, leaf: bool) -> Callable:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -230,5 +232,5 @@ def record(
 
 
 def weighted(t: Tensor) -> Tensor:
-    weights = torch.randn(t.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights = torch.randn(t.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64, device="cpu")
     return (t * weights.to(t.device, t.dtype)).sum()

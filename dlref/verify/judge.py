@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..samples import Sample, exact, exactly
+from ..samples import Sample, exact, exactly, gradients
 
 DELTA = 1e-10
 JUMP = 1e7  # a change of more than this many deltas is a jump, not a slope
@@ -47,7 +47,7 @@ class Error:
         return not self.ours <= self.bound
 
 
-def slopes(function: Callable[[Sample], list[Tensor | None]], sample: Sample, values: list[Tensor | None]) -> list:
+def slopes(function: Callable[[Sample], list[Any]], sample: Sample, values: Sequence[Tensor | None]) -> list:
     """kappa of each of the values, which function(sample) has in float64; 0 where a jump lies within delta."""
     found: list[Any] = [
         None if v is None else torch.zeros(v.shape, dtype=torch.float64, device=v.device) for v in values
@@ -58,7 +58,7 @@ def slopes(function: Callable[[Sample], list[Tensor | None]], sample: Sample, va
         def move(t: Tensor, generator: torch.Generator = generator) -> Tensor:
             if not (t.is_floating_point() or t.is_complex()):
                 return t
-            r = 2 * torch.rand(t.shape, generator=generator, dtype=torch.float64).to(t.device)
+            r = 2 * torch.rand(t.shape, generator=generator, dtype=torch.float64, device="cpu").to(t.device)
             return (t.detach() * (1 - DELTA * r)).requires_grad_(t.requires_grad)
 
         try:
@@ -71,6 +71,17 @@ def slopes(function: Callable[[Sample], list[Tensor | None]], sample: Sample, va
                 known = value.isfinite() & (change <= JUMP * (1 + value.abs()))
                 found[i] = torch.maximum(found[i], torch.where(known, change, 0.0))
     return found
+
+
+def gradient_slopes(function: Callable[[Sample], list[Tensor]], sample: Sample, dy: list, values: list) -> list:
+    """kappa of the gradients of function(sample), where the upstream gradient is moved, too."""
+
+    def moved(joint: Sample) -> list[Tensor | None]:
+        own = Sample(sample.builtin, joint.args[:-1], joint.kwargs, sample.where, sample.name)
+        return list(gradients(function(own), own, joint.args[-1]))
+
+    joint = Sample(sample.builtin, (*sample.args, dy), sample.kwargs, sample.where, sample.name)
+    return slopes(moved, joint, values)
 
 
 def natural(argument: Tensor, dy: list[Tensor | None], outputs: list[Tensor]) -> float:
@@ -97,12 +108,14 @@ def true_upstream(dy: Sequence[Tensor | None]) -> list[Tensor | None]:
 class Measure:
     """What the errors of values that must be one and the same are measured by: the truth, its scale and what is allowed.
 
-    slope: kappa. length: the terms that are summed in one element. size: of a gradient, the natural one.
+    slope: kappa. length: the terms that are summed in one element. size: of a gradient, the natural one. through: the
+    outputs of a gradient, which is no more exact than what it passes, where an option asks for a coarser dtype there.
     """
 
-    def __init__(self, builtin: Tensor, truth: Tensor, slope: Tensor | None = None, length: int = 1, size: float = 0.0):
+    def __init__(self, builtin: Tensor, truth: Tensor, slope: Tensor | None = None, length: int = 1, size: float = 0.0,
+                 through: Sequence[Tensor] = ()):  # fmt: skip
         dtype = builtin.dtype
-        eps = torch.finfo(dtype).eps
+        eps = max(torch.finfo(t.dtype).eps for t in (builtin, *through) if t.is_floating_point() or t.is_complex())
         double = eps < 1e-10
         self.exact = exact(dtype)
         self.builtin, t = exactly(builtin.detach()), exactly(truth.detach()).to(self.exact)
@@ -119,7 +132,7 @@ class Measure:
             largest = size * (1.0 if double else 1e3)
         # What is too small for the dtype's full precision is known to its smallest step, no better.
         self.scale = scale.clamp(min=max(largest * (1.0 if double else 1e-3), torch.finfo(dtype).tiny)) * eps
-        theirs = _distance(self.builtin, t) / self.scale
+        theirs = distance(self.builtin, t) / self.scale
         # Where the built-in overflows and float64 does not, its own value is as right as the truth.
         self.overflown = theirs.isinf()
         self.special = bool(self.overflown.any())
@@ -132,17 +145,17 @@ class Measure:
         if not self.truth.numel():
             return Error(0.0, 0.0, 0.0)
         a = exactly(actual.detach()).to(self.exact)
-        distance = _distance(a, self.truth)
-        ours = distance / self.scale
+        off = distance(a, self.truth)
+        ours = off / self.scale
         if self.special:
-            ours = torch.where(self.overflown & (_distance(a, self.builtin) <= 8 * self.scale), 0.0, ours)
+            ours = torch.where(self.overflown & (distance(a, self.builtin) <= 8 * self.scale), 0.0, ours)
         worst = int(ours.argmax())
         index = tuple(worst // math.prod(a.shape[i + 1 :]) % n for i, n in enumerate(a.shape))
-        share = float(distance.flatten()[worst] / self.truth.abs().flatten()[worst].double())
+        share = float(off.flatten()[worst] / self.truth.abs().flatten()[worst].double())
         return Error(float(ours.flatten()[worst]), self.allowed, self.bound, index, share, self.special)
 
 
-def _distance(a: Tensor, t: Tensor) -> Tensor:
+def distance(a: Tensor, t: Tensor) -> Tensor:
     """|a - t|; 0 where both are the same infinity or both NaN, infinite where only one is."""
     distance = (a - t).abs().double()
     if bool(distance.isfinite().all()):

@@ -89,7 +89,7 @@ def line(*kinks: float) -> Callable[[torch.dtype], list[float]]:
         near = torch.tensor(kinks, dtype=torch.float64).to(dtype)
         ends = (torch.full_like(near, end) for end in (math.inf, -math.inf))
         beside = [v for end in ends for v in torch.nextafter(near, end).tolist()]
-        drawn = torch.randn(24, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4
+        drawn = torch.randn(24, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu") * 4
         all_of_them = [*both_signs([*extremes(dtype), *MIDDLE, *FAR]), *near.tolist(), *beside, *drawn.tolist()]
         return held(all_of_them, dtype)
 
@@ -125,7 +125,7 @@ def rows(
 
     def points(dtype: torch.dtype) -> dict[str, list]:
         kind = torch.finfo(dtype)
-        drawn = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+        drawn = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu") * 3
         few = [tuple(s * v for v in row) for s in scales for row in (*ROWS[not zero :], *drawn.tolist())]
         if wide:
             few += [(kind.max, 0.0, 1.0), (kind.max / 2, -kind.max / 2, kind.max / 2), (kind.tiny, 0.0, -2 * kind.tiny)]
@@ -391,7 +391,7 @@ def measure(case: Case, dtype: torch.dtype, every: int = 1) -> Measured:
         arguments[one] = arguments[one].unsqueeze(0)
     truths = [truth(case, {name: values[i] for name, values in exact.items()}) for i in range(number)]
     op, kind = OPS[case.name], torch.finfo(dtype)
-    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(1), dtype=torch.float64, device="cpu")
     tensors = {
         key: torch.full((number,), v, dtype=torch.int64 if isinstance(v, int) else dtype)
         for key, v in case.fixed.items()

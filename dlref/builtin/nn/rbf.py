@@ -58,7 +58,7 @@ class RBF(nn.Module):
         rows = x.detach().cpu().double().numpy() if isinstance(x, Tensor) else x
         found = KMeans(self.units, n_init=1, random_state=seed).fit(rows, sample_weight=weight)
         with torch.no_grad():
-            self.centers.copy_(torch.as_tensor(found.cluster_centers_))
+            self.centers.copy_(torch.from_numpy(found.cluster_centers_))
         return self.fit_widths(neighbours, scale)
 
     @torch.no_grad()

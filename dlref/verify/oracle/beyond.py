@@ -142,7 +142,7 @@ def double_backward(subject: Subject, sample: Sample) -> Answer:
         learning = part.learning()
         grads = torch.autograd.grad(outputs, learning, dy, create_graph=True, allow_unused=True)
         generator = torch.Generator().manual_seed(3)
-        total = [(g, torch.randn(g.shape, generator=generator, dtype=torch.float64).to(g.device, g.dtype))
+        total = [(g, torch.randn(g.shape, generator=generator, dtype=torch.float64, device="cpu").to(g.device, g.dtype))
                  for g in grads if g is not None]  # fmt: skip
         kept = [(g, u) for g, u in total if g.requires_grad]
         if not kept:
@@ -182,7 +182,8 @@ def jvp(subject: Subject, sample: Sample) -> Answer:
         of, values = primal(subject, sample, function)
         generator = torch.Generator().manual_seed(4)
         tangents = [
-            torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v.device, v.dtype) for v in values
+            torch.randn(v.shape, generator=generator, dtype=torch.float64, device="cpu").to(v.device, v.dtype)
+            for v in values
         ]
         return list(torch.func.jvp(lambda *v: tuple(of(*v)), tuple(values), tuple(tangents))[1])
 

@@ -22,8 +22,10 @@ def checked(candidate: Any, against: Any, wanted: list[str] | None, options: dic
             if kind in ("optimizer", "schedule"):
                 from .steps import check_optimizer, check_schedule
 
-                by = check_optimizer if kind == "optimizer" else check_schedule
-                report = by(candidate, name, options["dtypes"], wanted, options["where"], options["may_change"])
+                given = (candidate, name, options["dtypes"], wanted, options["where"], options["may_change"])
+                report = (
+                    check_optimizer(*given, device=options["device"]) if kind == "optimizer" else check_schedule(*given)
+                )
             else:
                 report = Check(candidate, kind, name, options).run(wanted)
     finally:

@@ -205,6 +205,7 @@ class Course:
     """How a run goes: two groups of parameters with rates of their own, gradients missing, saved and loaded half-way.
 
     objective: the gradients are those of an error, which a closure evaluates as often as the step asks for it.
+    device: where the parameters are.
     """
 
     name: str
@@ -214,6 +215,7 @@ class Course:
     closure: bool = False
     falling: bool = False
     objective: bool = False
+    device: str = "cpu"
 
     @property
     def steps(self) -> int:
@@ -247,9 +249,13 @@ def configurations(name: str) -> list[dict[str, Any]]:
     return [*found, *OPTIONS.get(name, [])]
 
 
-def parameters(dtype: torch.dtype) -> list[Tensor]:
+def parameters(dtype: torch.dtype, device: str = "cpu") -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64).to(dtype)) for s in SHAPES]
+    return [torch.nn.Parameter(drawn(s, generator).to(dtype).to(device)) for s in SHAPES]
+
+
+def drawn(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def objective(params: list[Tensor], sign: int) -> Any:
@@ -257,10 +263,10 @@ def objective(params: list[Tensor], sign: int) -> Any:
     slopes = [p.grad for p in params]
 
     def closure() -> Tensor:
-        error = torch.zeros((), dtype=params[0].real.dtype)
+        error = params[0].real.new_zeros(())
         for p, g in zip(params, slopes, strict=True):
             if g is not None:
-                q, c = p.detach(), torch.linspace(0.5, 3, p.numel(), dtype=error.dtype).view(p.shape)
+                q, c = p.detach(), torch.linspace(0.5, 3, p.numel(), dtype=error.dtype, device=p.device).view(p.shape)
                 error += (g.conj() * q + c * q * q.conj() / 2).real.sum()
                 p.grad = sign * (g + c * q)
         return sign * error
@@ -269,8 +275,8 @@ def objective(params: list[Tensor], sign: int) -> Any:
 
 
 def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course) -> Iterator[tuple[list[Tensor], Any]]:
-    """The parameters after each step, and what the step returned."""
-    params = parameters(dtype)
+    """The parameters after each step, as they are on the CPU, and what the step returned."""
+    params = parameters(dtype, course.device)
     groups: Any = params
     if course.groups:
         groups = [{"params": params[:2]}, {"params": params[2:], **SECOND}]
@@ -278,7 +284,7 @@ def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course)
     for step in range(course.steps):
         generator = torch.Generator().manual_seed(step)
         for i, p in enumerate(params):
-            g = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(dtype)
+            g = drawn(p.shape, generator).to(dtype).to(p.device)
             p.grad = None if course.missing and (i + step) % 3 == 0 else g * (0 if step == 5 and i == 1 else 1)
         if course.reload and step == course.steps // 2:
             file = io.BytesIO()
@@ -294,7 +300,7 @@ def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course)
         if course.objective:
             closure = objective(params, -1 if kwargs.get("maximize") else 1)
         returned = optimizer.step(closure)
-        yield [p.detach().clone() for p in params], (returned, bool(sent.changed()))
+        yield [p.detach().cpu().clone() for p in params], (returned, bool(sent.changed()))
 
 
 def followed(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course) -> tuple[list, Any]:

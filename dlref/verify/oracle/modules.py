@@ -46,7 +46,7 @@ def uneven(p: Tensor) -> Tensor:
     p = p.detach().clone()
     if p.numel() > 1 and bool((p == p.flatten()[0]).all()):
         generator = torch.Generator().manual_seed(p.numel())
-        p += 0.3 * torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device, p.dtype)
+        p += 0.3 * torch.randn(p.shape, generator=generator, dtype=torch.float64, device="cpu").to(p.device, p.dtype)
     return p
 
 
@@ -174,7 +174,9 @@ class ModuleSamples:
                 yield dict(self.signature.bind(*made.args, **options).arguments), called.args, called.kwargs
         for made, shapes in BATCHES.get(self.name, ()):
             generator = torch.Generator().manual_seed(0)
-            random = (torch.randn(s, generator=generator, dtype=torch.float64).to(device, dtype) for s in shapes)
+            random = (
+                torch.randn(s, generator=generator, dtype=torch.float64, device="cpu").to(device, dtype) for s in shapes
+            )
             yield made, tuple(x.requires_grad_() for x in random), {}
         # A module without parameters is its operation with some arguments given beforehand.
         attributes = getattr(self.by_hand, "attributes", None)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.names import one_of
+from ...core.modes import has_float64
+from ...core.names import device_named, one_of
 from . import origin
 from .care import RANDOM_NUMBERS, refusal, restored, surroundings
 from .courses import SCHEDULES, Course, followed, parameters, scheduled, signature_of, steps, tried, turns, within
@@ -23,13 +24,13 @@ from .rules import rules
 from .subject import Adapted, Mismatch, default_findings
 
 
-def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None,
-                    where: Any = None, may_change: frozenset[str] = frozenset()) -> Report:  # fmt: skip
+def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wanted: list[str] | None, where: Any = None,
+                    may_change: frozenset[str] = frozenset(), device: str = "cpu") -> Report:  # fmt: skip
     """Every configuration by every course: the parameters after each step, against torch's in float64."""
     from .reference import dtype_named, named
 
     report = Report(named(candidate), name)
-    reference = getattr(torch.optim, name)
+    reference, place = getattr(torch.optim, name), device_named(device)
     if not (isinstance(candidate, type) or callable(candidate)) or isinstance(candidate, torch.optim.Optimizer):
         raise Mismatch(f"the candidate must be the optimizer's class, it is {candidate!r}")
     for changed in may_change:
@@ -43,7 +44,7 @@ def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wan
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # LBFGS's rounding grows from iteration to iteration: in float32 two right ones go different ways.
-        usual = (torch.float64,) if name == "LBFGS" else (torch.float32, torch.float64)
+        usual = [torch.float32] * (name != "LBFGS" or not has_float64(place)) + [torch.float64] * has_float64(place)
         for dtype in [dtype_named(d) for d in (dtypes or usual)]:
             report.dtypes.append(str(dtype).removeprefix("torch."))
             for i, kwargs, course in cases:
@@ -53,7 +54,8 @@ def check_optimizer(candidate: Any, name: str, dtypes: Sequence[Any] | None, wan
                 if missing := adapted.missing((), {"params": [], **kwargs}):
                     report.skip(f"the candidate does not take {', '.join(missing)}")
                     continue
-                Run(report, adapted, reference, kwargs, dtype, course, sample, candidate, may_change).judge()
+                there = replace(course, device=str(place))
+                Run(report, adapted, reference, kwargs, dtype, there, sample, candidate, may_change).judge()
     if not report.samples and not report.skipped and wanted:
         raise ValueError(f"the sample must be one of COURSE-NUMBER, as plain-0; it is {wanted[0]!r}")
     return report
@@ -91,6 +93,11 @@ class Run:
         self.report.add(Finding(kind, what, self.course.name, self.where, short, error, theirs, bound, text, replay,
                                 f"{self.report.against}({self.kwargs})", share=share))  # fmt: skip
 
+    @property
+    def on_cpu(self) -> Course:
+        """The course of what is computed in float64, which a device may not have."""
+        return replace(self.course, device="cpu")
+
     def judge(self) -> None:
         before, number, kwargs = surroundings(), len(self.report.findings), self.kwargs
         self.report.samples += 1
@@ -108,7 +115,7 @@ class Run:
             origin.put_back()
         plain = {**kwargs, "foreach": False} if "foreach" in inspect.signature(self.reference).parameters else kwargs
         theirs = list(steps(self.reference, plain, self.dtype, self.course))
-        exact = theirs if self.dtype is torch.float64 else steps(self.reference, kwargs, torch.float64, self.course)
+        exact = theirs if self.dtype is torch.float64 else steps(self.reference, kwargs, torch.float64, self.on_cpu)
         self.truth = [t for t, _ in exact]
         said, must = [s for _, s in self.ours], [s for _, s in theirs]
         if any(s[1] and not m[1] for s, m in zip(said, must, strict=False)):
@@ -154,19 +161,19 @@ class Run:
 
     def explained(self, step: int, i: int) -> str:
         """Which option is ignored, or which neighbouring rule it is: one that fits in every step, to rounding."""
-        guesses = [(*guess, self.course) for guess in rules(self.reference, self.kwargs)]
-        plain = replace(self.course, groups=False, falling=False)
+        guesses = [(*guess, self.on_cpu) for guess in rules(self.reference, self.kwargs)]
+        plain = replace(self.on_cpu, groups=False, falling=False)
         if self.course.groups:
             guesses.append(("ignores the options of the parameter groups", self.reference, self.kwargs, plain))
         if self.course.falling:
             guesses.append(("ignores changes of the learning rate", self.reference, self.kwargs, plain))
         if self.course.reload:
             forgets = type(self.reference.__name__, (self.reference,), {"load_state_dict": lambda self, state: None})
-            guesses.append(("its state is not saved and loaded: it starts anew", forgets, self.kwargs, self.course))
+            guesses.append(("its state is not saved and loaded: it starts anew", forgets, self.kwargs, self.on_cpu))
         if (factor := self.length(step)) and "lr" in inspect.signature(self.reference).parameters:
             default = inspect.signature(self.reference).parameters["lr"].default
             longer = {**self.kwargs, "lr": self.kwargs.get("lr", default) * factor}
-            guesses.append((f"each step is {factor:.4g} times as long", self.reference, longer, self.course))
+            guesses.append((f"each step is {factor:.4g} times as long", self.reference, longer, self.on_cpu))
         for words, rule, options, course in guesses:
             try:
                 guess, _ = followed(rule, options, torch.float64, course)

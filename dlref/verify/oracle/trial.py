@@ -15,7 +15,7 @@ from torch import Tensor
 from ...core.modes import definitions
 from ...samples import RANDOM, Sample, exactly, flat, gradients, layouts, run, seed, widened
 from ...samples.edges import accepted, renamed, resize
-from ..judge import Measure, natural, slopes, true_upstream
+from ..judge import Measure, gradient_slopes, natural, slopes, true_upstream
 from . import origin
 from .care import RANDOM_NUMBERS, Snapshot, Trace, answered, copier, equal_bits, refusal, restored, surroundings
 from .diagnosis import diagnose, upstreams
@@ -428,21 +428,16 @@ class Trial(Memory):
         a = torch.where(argument.isnan(), b, a)
         size = natural(argument, dy, self.reference)
         length = max(self.length, max(o.numel() for o in self.reference) // max(1, b.numel()))
-        measure = Measure(b, t, k, length, size)
+        measure = Measure(b, t, k, length, size, self.reference)
         if measured is not None and measure.error(a).departs:
-            measure = Measure(b, t, measured(), length, size)
+            measure = Measure(b, t, measured(), length, size, self.reference)
         self.value("gradient", name, layout, (a, b, t), measure,
                    lambda s: self.gradient_of(s, true_upstream(dy), i), (i, dy))  # fmt: skip
 
     def gradient_slopes(self, dy: list, values: tuple) -> list:
-        wide = self.truth_sample
-
-        def moved(joint: Sample) -> list:
-            own = Sample(wide.builtin, joint.args[:-1], joint.kwargs, wide.where, wide.name)
-            return list(gradients(self.truth_of(own), own, joint.args[-1]))
-
-        joint = Sample(wide.builtin, (*wide.args, dy), wide.kwargs, wide.where, wide.name)
-        return self.slopes_of(moved, joint, list(values))
+        if not self.judged:
+            return [None] * len(values)
+        return gradient_slopes(self.truth_of, self.truth_sample, dy, list(values))
 
 
 def enlarged(sample: Sample) -> Sample | None:
