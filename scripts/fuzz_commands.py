@@ -198,6 +198,8 @@ def cases(number: int, seed: int, only: str | None) -> Iterator[Case]:
     """Drawn command lines: of fit the half, since it has the most options."""
     draw = random.Random(seed)
     every = [space for space in spaces() if only is None or space[0].startswith(only)]
+    if not every:
+        raise ValueError(f"only must begin the name of a command or script, it is {only!r}")
     weights = [12.0 if s[0].startswith("fit") else 3.0 if s[1] != "dlref" else 1.0 for s in every]
     for _ in range(number):
         _, program, base, options = draw.choices(every, weights)[0]
@@ -475,6 +477,8 @@ def fuzz_commands(
             if findings:
                 with open(findings, "a") as file:
                     file.write(json.dumps({"case": str(case), "broken": broken, "status": found.status}) + "\n")
+    if not chosen:
+        raise ValueError(f"first and stride must leave some of the {number} cases, they leave none")
     console.print(f"{dict(counts)}, the longest {slowest:.1f} s", markup=False)
     if counts["findings"]:
         sys.exit(1)

@@ -41,7 +41,7 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys("batch_size max_iter splits components in_features features classes hidden units code embedding "
                     "characters steps samples rounds threads limit top_k accumulate_grad_batches check_val_every_n_epoch "
                     "channels in_channels size patch heads step_size T_max T_0 T_mult total_steps step_size_up seeds "
-                    "reading".split(), COUNT),
+                    "jobs number stride".split(), COUNT),
     **dict.fromkeys("epochs seed patience cooldown total_iters milestones length num_workers".split(), NATURAL),
     **dict.fromkeys(("layers", "depth"), DEEP),
     "dropout": Range(0, 1, "most"),
@@ -63,7 +63,7 @@ def check_number(name: str, value: Any, needed: bool = False) -> None:
         for key, one in value.items():
             check_number(f"{name}.{key}", one, needed=one is not None)
         return
-    wanted = RANGES.get(name.rpartition(".")[2])
+    wanted = RANGES.get(name.rpartition(".")[2].lstrip("-"))
     if isinstance(value, (list, tuple)):
         for one in value:
             check_number(name, one, needed)
