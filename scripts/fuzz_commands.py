@@ -44,7 +44,7 @@ from typing import Any
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 
-from dlref.cli.common import script
+from dlref.cli.common import listed, script
 
 ROOT = Path(__file__).parent.parent
 SECONDS, MEMORY = 60, 4 * 2**30
@@ -329,7 +329,7 @@ def judge(case: Case, found: Outcome, folder: Path) -> list[str]:
     if found.status == 2 and found.files:
         broken.append(f"3: wrote {', '.join(found.files)[:150]}")
     places = ("--runs", "--out", "--json", "--junit", "--plot", "--checkpoint.dirpath")
-    allowed = [value for option, value in case.changes if value and option in places]
+    allowed = [listed(value) for option, value in case.changes if value and option in places]
     for file in found.files:
         inside = file.removeprefix("here/")
         if not (file.startswith("here/runs") or any(inside.startswith(name.strip("./")[:20]) for name in allowed)):
@@ -460,26 +460,28 @@ def fuzz_commands(
     chosen = [case for i, case in enumerate(cases(number, seed, only)) if i >= first and i % stride == 0]
     counts: collections.Counter[str] = collections.Counter()
     console, slowest = Console(highlight=False, soft_wrap=True), 0.0
-    for case in chosen:
-        folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-        (folder / "here").mkdir()
-        try:
-            found = (run_real if real else run_forked)(case, folder)
-            broken = judge(case, found, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        slowest = max(slowest, found.seconds)
-        counts["cases"] += 1
-        counts[f"status {found.status}"] += 1
-        counts["findings"] += bool(broken)
-        if broken:
-            console.print(f"{case}\n    {'; '.join(broken)}", markup=False)
-            if findings:
-                with open(findings, "a") as file:
-                    file.write(json.dumps({"case": str(case), "broken": broken, "status": found.status}) + "\n")
     if not chosen:
         raise ValueError(f"first and stride must leave some of the {number} cases, they leave none")
-    console.print(f"{dict(counts)}, the longest {slowest:.1f} s", markup=False)
+    try:
+        for case in chosen:
+            folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+            (folder / "here").mkdir()
+            try:
+                found = (run_real if real else run_forked)(case, folder)
+                broken = judge(case, found, folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            slowest = max(slowest, found.seconds)
+            counts["cases"] += 1
+            counts[f"status {found.status}"] += 1
+            counts["findings"] += bool(broken)
+            if broken:
+                console.print(f"{case}\n    {'; '.join(broken)}", markup=False)
+                if findings:
+                    with open(findings, "a") as file:
+                        file.write(json.dumps({"case": str(case), "broken": broken, "status": found.status}) + "\n")
+    finally:  # after Ctrl-C too
+        console.print(f"{dict(counts)}, the longest {slowest:.1f} s", markup=False)
     if counts["findings"]:
         sys.exit(1)
 
