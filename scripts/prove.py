@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -243,15 +243,16 @@ def attempt(device: str, part: int, number: int) -> tuple[int, list[str]]:
         return 0, [f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({place.name})"]
 
 
-def prove(device: str, until: float, pool: Executor | None) -> list[Part]:
-    """Each part in turn, as far as the time goes; the pool's processes share what there is to try."""
+def prove(device: str, until: float, pool: Executor | None, wanted: Sequence[str] = ()) -> list[Part]:
+    """Each part in turn, as far as the time goes; the pool's processes share what there is to try. wanted: words of titles."""
     parts, begun = [], time.monotonic()
 
     def called(*arguments: Any) -> Any:
         return pool.submit(attempt, *arguments) if pool else Late(attempt, *arguments)
 
-    asked = [[called(device, k, i) for i in range(len(items))] for k, (_, items) in enumerate(plan(device))]
-    for (title, items), results in zip(plan(device), asked, strict=True):
+    chosen = [k for k, (title, _) in enumerate(plan(device)) if not wanted or any(word in title for word in wanted)]
+    asked = [[called(device, k, i) for i in range(len(plan(device)[k][1]))] for k in chosen]
+    for (title, items), results in zip([plan(device)[k] for k in chosen], asked, strict=True):
         part = Part(title, len(items))
         for (label, _), result in zip(items, results, strict=True):
             if sys.stderr.isatty():
@@ -342,6 +343,9 @@ def main() -> None:
     options.add_argument(
         "--jobs", type=int, default=1, help="processes that share what is tried; the timing is one's alone"
     )
+    options.add_argument(
+        "--part", action="append", default=[], help="only the parts with these words in their titles, as modules"
+    )
     chosen = options.parse_args()
     try:
         check_number("--minutes", chosen.minutes)
@@ -357,13 +361,14 @@ def main() -> None:
     if chosen.jobs > 1:
         # a CUDA context outlives no fork
         pool = ProcessPoolExecutor(chosen.jobs, get_context("spawn"), torch.set_num_threads, (1,))
-    parts = prove(device, begun + 60 * chosen.minutes * 0.8, pool)
+    parts = prove(device, begun + 60 * chosen.minutes * 0.8, pool, chosen.part)
     failures = [f"{p.title}: {failure}" for p in parts for failure in p.failures]
     ratios = timed(device, begun + 60 * chosen.minutes)
     page = [
         MARK, f"# {at['machine']}", "",
         f"{driver_of(where)}, torch {at['torch']}, Python {at['python']}, dlref {at['dlref']}, {at['date']}: "
-        f"`python scripts/prove.py --device {device} --minutes {chosen.minutes:g} --jobs {chosen.jobs}`.", "",
+        f"`python scripts/prove.py --device {device} --minutes {chosen.minutes:g} --jobs {chosen.jobs}"
+        f"{''.join(f' --part {word!r}' for word in chosen.part)}`.", "",
         *table(parts), "", *(["## Failures", "", *(f"- {f}" for f in failures), ""] if failures else []), *ratios, "",
     ]  # fmt: skip
     chosen.out.mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,15 @@ MODULES = sorted(
 )  # fmt: skip
 
 
+# Where torch rounds on a device what it does not on the CPU: a float64's error, as TORCH_ERROR has it.
+TORCH_ERROR_ON = {"cuda": {"hardswish": 4e-8}}  # it multiplies by 1/6 rounded to float32
+
+
+def torch_error(name: str, least: float = 1e-12) -> float:
+    """How far torch's own float64 is from the true value, at least."""
+    return max(least, TORCH_ERROR.get(name, 0.0), TORCH_ERROR_ON.get(DEVICE.type, {}).get(name, 0.0))
+
+
 def known(name: str, found: Iterable[Sample]) -> Iterator[Sample]:
     """The calls without those that draw random numbers, where torch's and ours of one seed are not the same: off the CPU."""
     return (s for s in found if DEVICE.type == "cpu" or name not in RANDOM or not draws(s))

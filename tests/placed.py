@@ -25,6 +25,7 @@ _ASSERTS = "a GPU may answer a wrong index by ending the process's use of it"
 CPU_ONLY = {
     "test_before": "what runs before the tests' own code is the same on every device",
     "test_bench": "the clock and the memory are the CPU's",
+    "test_check::test_the_report": "it is written of the CPU, or of the device that an option of its own names",
     "test_classics": _SKLEARN,
     "test_cli": "the command line takes its device by an option of its own",
     "test_compat": "what torch's versions differ in is tried on the CPU",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import re
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from defects import DEFECTS
 from defects.sound import SOUND
+from placed import DEVICE
 from torch import nn
 
 import dlref
@@ -25,6 +27,8 @@ from dlref.core.pair import OPS
 from dlref.verify.check import sample_names
 from dlref.verify.oracle.steps import Run
 from dlref.verify.oracle.trials import Trials
+
+check = functools.partial(dlref.check, device=str(DEVICE))
 
 RIGHT = """gelu layer_norm cross_entropy max_pool2d dropout batch_norm lp_pool1d multilabel_soft_margin_loss tied_linear kl_div
            binary_cross_entropy""".split()
@@ -54,7 +58,7 @@ def test_planted_errors_are_found(planted, monkeypatch):
         monkeypatch.setattr(Run, "judge", unless_told(planted, Run.judge, lambda run: run.report))
     for dtypes in (["float32"], None):  # most show in one dtype, which takes a third of the time of all
         options = {"beyond": planted.kind in ("jvp", "double backward"), "dtypes": dtypes, **planted.options}
-        report = dlref.check(planted.candidate, planted.against, **options)
+        report = check(planted.candidate, planted.against, **options)
         found, told = matching(planted, report.findings)
         if told:
             return
@@ -71,9 +75,7 @@ def test_there_are_enough_of_them():
 def test_what_is_right_passes(name, side):
     """In float32 and bfloat16; the whole list is compared by `dlref check` on the command line."""
     op = OPS[name]
-    report = dlref.check(
-        op if side == "manual" else op.builtin, name, dtypes=["float32", "bfloat16"], beyond=name == "gelu"
-    )
+    report = check(op if side == "manual" else op.builtin, name, dtypes=["float32", "bfloat16"], beyond=name == "gelu")
     assert report.ok and report.values > 100, str(report)
     assert side == "manual" or name in ("dropout", "tied_linear") or any("only calls" in note for note in report.notes)
 
@@ -84,24 +86,24 @@ def test_what_is_right_passes(name, side):
 ], ids=lambda m: repr(m).partition("(")[0][-30:])  # fmt: skip
 def test_modules_pass(module):
     name = (module if isinstance(module, type) else type(module)).__name__
-    report = dlref.check(module, name, dtypes=["float32"], beyond=False)
+    report = check(module, name, dtypes=["float32"], beyond=False)
     assert report.ok and report.values > 20, str(report)
 
 
 def test_optimizers_and_schedules_pass():
     for optim in (torch.optim, dlref.manual.optim):
         for name in ("Adam", "SGD", "RMSprop", *(("LBFGS",) if optim is dlref.manual.optim else ())):
-            report = dlref.check(getattr(optim, name), name, dtypes=["float64" if name == "LBFGS" else "float32"])
+            report = check(getattr(optim, name), name, dtypes=["float64" if name == "LBFGS" else "float32"])
             assert report.ok and report.samples > 20, str(report)
         for name in ("StepLR", "OneCycleLR", "ReduceLROnPlateau"):
-            assert dlref.check(getattr(optim.lr_scheduler, name), name).ok
+            assert check(getattr(optim.lr_scheduler, name), name).ok
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_other_styles_are_not_accused(name):
     """What is right is right under any names; what was guessed, or may be changed, is said."""
     candidate, against, note, options = SOUND[name]
-    report = dlref.check(candidate, against, **options)
+    report = check(candidate, against, **options)
     assert report.ok and report.evidence and note in "\n".join(report.notes), str(report)
 
 
@@ -128,7 +130,7 @@ class DifferentSlope(nn.Module):
 ], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
 def test_no_verdict_without_evidence(candidate, against, options):
     try:
-        report = dlref.check(candidate, against, **{"beyond": False, "dtypes": ["float32"], **options})
+        report = check(candidate, against, **{"beyond": False, "dtypes": ["float32"], **options})
     except ValueError as refused:  # nothing can be called
         assert "must take" in str(refused)
         return
@@ -140,7 +142,7 @@ def test_no_verdict_without_evidence(candidate, against, options):
 
 
 def test_what_was_not_tried_is_said():
-    report = dlref.check(TakesNothing, "Softmax", dtypes=["float32"], beyond=False)
+    report = check(TakesNothing, "Softmax", dtypes=["float32"], beyond=False)
     assert sum(report.skipped.values()) > 20 and "not tried" in report.headline()
     assert "does not take dim" in " ".join(report.skipped), str(report)
 
@@ -150,30 +152,30 @@ def test_without_the_database_the_verdict_says_so(monkeypatch):
     monkeypatch.setattr("dlref.verify.oracle.checked.database", list)
     # What options meet in is made of the database's samples, and kept for the next check.
     monkeypatch.setattr("dlref.verify.oracle.calls.crossed_samples", lambda *_: [])
-    report = dlref.check(F.softplus, "softplus", dtypes=["float32"], beyond=False)
+    report = check(F.softplus, "softplus", dtypes=["float32"], beyond=False)
     assert report.ok and "without PyTorch's database of samples" in report.headline()
 
 
 @pytest.mark.parametrize("against", ["LinearLR", "CosineAnnealingLR", "OneCycleLR", "StepLR"])
 def test_steps_are_not_taken_for_factors(against):
     with pytest.raises(ValueError, match=r"num_training_steps.* unknown|num_warmup_steps.* unknown"):
-        dlref.check(lambda optimizer, num_warmup_steps, num_training_steps, last_epoch=-1: None, against)
+        check(lambda optimizer, num_warmup_steps, num_training_steps, last_epoch=-1: None, against)
 
 
 def test_a_change_is_one_finding_and_hides_none():
     """Said once, and values and gradients are judged all the same."""
     candidate, _, _, options = SOUND["cross_entropy-into_its_logits"]
-    right = dlref.check(candidate, "cross_entropy", **options)
-    report = dlref.check(candidate, "cross_entropy", dtypes=["float32", "float64"], beyond=False)
+    right = check(candidate, "cross_entropy", **options)
+    report = check(candidate, "cross_entropy", dtypes=["float32", "float64"], beyond=False)
     (finding,) = report.findings
     assert finding.kind == "input changed" and finding.times > 10 and report.values >= 2 * right.values > 60, str(
         report
     )
-    wrong = dlref.check(lambda input, target: 1.37 * candidate(input, target), "cross_entropy", **options)
+    wrong = check(lambda input, target: 1.37 * candidate(input, target), "cross_entropy", **options)
     kinds = {f.kind for f in wrong.findings}
     assert kinds == {"value", "gradient"} and "constant factor, 1.37" in str(wrong), str(wrong)
     with pytest.raises(ValueError, match="may_change"):
-        dlref.check(F.relu, "relu", may_change=("inputs",))
+        check(F.relu, "relu", may_change=("inputs",))
 
 
 def test_one_wrong_line_is_one_finding():
@@ -189,7 +191,7 @@ def test_one_wrong_line_is_one_finding():
         def backward(ctx, dy):
             return 1.5 * dy * torch.sigmoid(ctx.saved_tensors[0])
 
-    report = dlref.check(Wrong.apply, "silu", dtypes=["float32"], isolate=True)
+    report = check(Wrong.apply, "silu", dtypes=["float32"], isolate=True)
     assert {f.kind for f in report.findings} == {"gradient"}, str(report)
     assert report.beyond["torch.compile"] == report.beyond["autocast"] == "right"
 
@@ -198,7 +200,7 @@ def test_a_replaced_reference_is_held_and_left_as_it_was(monkeypatch):
     """Before the check, in a call, by torch.library: a finding each time, and the values are held to torch's own."""
     mine = lambda input, inplace=False: 2 * input  # noqa: E731
     monkeypatch.setattr(F, "silu", mine)
-    report = dlref.check(lambda x: 2 * x, "silu", dtypes=["float32"], beyond=False)
+    report = check(lambda x: 2 * x, "silu", dtypes=["float32"], beyond=False)
     assert F.silu is mine and {"reference replaced", "value"} <= {f.kind for f in report.findings}, str(report)
     monkeypatch.undo()
     library = torch.library.Library("aten", "IMPL")
@@ -206,27 +208,25 @@ def test_a_replaced_reference_is_held_and_left_as_it_was(monkeypatch):
         warnings.simplefilter("ignore")
         library.impl("silu", lambda x: 2 * x, "CPU")
     try:
-        report = dlref.check(lambda x: 2 * x, "silu", dtypes=["float32"], beyond=False)
+        report = check(lambda x: 2 * x, "silu", dtypes=["float32"], beyond=False)
     finally:
         library._destroy()
     assert "aten::silu" in {f.what for f in report.findings}, str(report)
-    assert dlref.check(F.silu, "silu", dtypes=["float32"], beyond=False).ok
+    assert check(F.silu, "silu", dtypes=["float32"], beyond=False).ok
 
 
 def test_the_surroundings_are_the_usual_ones():
     torch.set_default_dtype(torch.float64)
     try:
         with torch.no_grad():
-            report = dlref.check(F.silu, "silu", dtypes=["float32"], beyond=False)
+            report = check(F.silu, "silu", dtypes=["float32"], beyond=False)
         assert report.ok and report.gradients and torch.get_default_dtype() == torch.float64, str(report)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 def test_every_finding_has_a_word_and_large_numbers_are_explained():
-    report = dlref.check(
-        lambda input: F.silu(input.half()).to(input.dtype) * 1.01, "silu", dtypes=["float32"], beyond=False
-    )
+    report = check(lambda input: F.silu(input.half()).to(input.dtype) * 1.01, "silu", dtypes=["float32"], beyond=False)
     assert report.findings and all(f.diagnosis for f in report.findings), str(report)
     large = [f for f in report.findings if f.ours > 1000]
     assert large and all(re.search(r"units \(.*the (true )?value", str(f)) for f in large if f.ours < 1e12), str(report)
@@ -253,7 +253,7 @@ def keep(ctx, inputs):
 
 
 def test_a_custom_operator():
-    report = dlref.check(scaled, "leaky_relu", dtypes=["float32"])
+    report = check(scaled, "leaky_relu", dtypes=["float32"])
     assert report.beyond["opcheck"] == "right" and report.beyond["torch.compile"] == "right", str(report)
     # Forward mode drops the tangent of an operator that registers none: torch gives zeros without a word.
     assert {f.kind for f in report.findings} == {"jvp"}, str(report)
@@ -261,16 +261,16 @@ def test_a_custom_operator():
 
 def test_other_names_and_fewer_options():
     """Arguments are found by other names; what is not taken is not tried, and said."""
-    report = dlref.check(lambda x, w, b=None: F.linear(x, w, b), F.linear, dtypes=["float32"], beyond=False)
+    report = check(lambda x, w, b=None: F.linear(x, w, b), F.linear, dtypes=["float32"], beyond=False)
     assert report.ok and report.against == "linear"
-    report = dlref.check(
+    report = check(
         lambda logits, labels: F.cross_entropy(logits, labels), "cross_entropy", dtypes=["float32"], beyond=False
     )
     assert report.ok and any("does not take weight" in reason for reason in report.skipped), str(report)
 
 
 def test_a_report_is_json_junit_and_an_assertion():
-    report = dlref.check(lambda input: F.relu(input) * 1.5, "relu", dtypes=["float32"], beyond=False)
+    report = check(lambda input: F.relu(input) * 1.5, "relu", dtypes=["float32"], beyond=False)
     content = json.loads(report.json())
     assert not content["ok"] and content["findings"][0]["diagnosis"].startswith("off by a constant factor, 1.5")
     suite = ElementTree.fromstring(report.junit())
@@ -278,7 +278,7 @@ def test_a_report_is_json_junit_and_an_assertion():
     with pytest.raises(AssertionError, match="constant factor"):
         report.assert_ok()
     replay = next(f for f in report.findings if f.kind == "gradient")
-    again = dlref.check(lambda input: F.relu(input) * 1.5, "relu", dtypes=[replay.dtype], samples=[replay.sample])
+    again = check(lambda input: F.relu(input) * 1.5, "relu", dtypes=[replay.dtype], samples=[replay.sample])
     assert any(f.what == replay.what and f.ours == replay.ours for f in again.findings)
 
 
@@ -287,8 +287,8 @@ def test_rows_beyond_sixteen_bits():
         y = torch.relu(input)
         return torch.where((torch.arange(len(y)) < 65536).view(-1, *(1,) * (y.dim() - 1)), y, 0) if y.dim() else y
 
-    assert dlref.check(sixteen, "relu", dtypes=["float32"], beyond=False).ok
-    report = dlref.check(sixteen, "relu", dtypes=["float32"], beyond=False, rows=True)
+    assert check(sixteen, "relu", dtypes=["float32"], beyond=False).ok
+    report = check(sixteen, "relu", dtypes=["float32"], beyond=False, rows=True)
     assert any("from index 65536 of dimension 0" in f.diagnosis for f in report.findings), str(report)
 
 

@@ -209,7 +209,7 @@ def test_module(name, training, record_property):
     found = harness.meetings(cases(name, training), sizes=training)
     for args, kwargs, inputs, named in found:
         what = (name, args, kwargs, inputs, named)
-        bound = harness.TORCH_ERROR.get(name.lower(), 1e-12)
+        bound = harness.torch_error(name.lower())
         theirs, ours = build(nn, name, args, kwargs, training), build(manual_nn, name, args, kwargs, training)
         if lazy(ours):  # the one by a call, the other by vjp
             with torch.no_grad():

@@ -38,7 +38,7 @@ def check_value_and_gradients(op, sample: Sample, exactly: bool, turn: int | Non
     if not any(differentiable(theirs)):
         return
     passed = [*sample.args, *sample.kwargs.values()]
-    bound = harness.TORCH_ERROR.get(op.__name__, 1e-12)
+    bound = harness.torch_error(op.__name__)
     layouts = list(harness.layouts(harness.flat(theirs)))
     if turn is not None and len(layouts) > 2:
         layouts = [layouts[0], layouts[1 + turn % (len(layouts) - 1)]]
@@ -209,7 +209,7 @@ def test_torch_func(name, record_property):
         c = tree_map(lambda o: torch.randn(o.shape, dtype=o.dtype, generator=torch.Generator().manual_seed(1)), output)
 
         def close(a, b, sample=sample):
-            bound = max(1e-8, 10 * harness.TORCH_ERROR.get(name, 0))
+            bound = max(1e-8, 10 * harness.torch_error(name, 0.0))
             torch.testing.assert_close(a, b, rtol=bound, atol=bound, equal_nan=True, msg=lambda m: f"{m}\n{sample}")
 
         def energy(function, c=c):
@@ -279,7 +279,7 @@ def test_no_grad_and_inference_mode(name):
                 harness.assert_equal(output, theirs, None, sample)
                 for a, b in zip(pullback(tuple(dy) if len(dy) > 1 else dy[0]), expected, strict=True):
                     if b is not None:
-                        harness.assert_equal(a, b, None, sample, harness.TORCH_ERROR.get(name, 1e-12))
+                        harness.assert_equal(a, b, None, sample, harness.torch_error(name))
 
 
 @pytest.mark.parametrize("name", FORMS)

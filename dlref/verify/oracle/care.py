@@ -123,6 +123,12 @@ def set_autocast(values: tuple[bool, ...]) -> None:
         torch.set_autocast_enabled(device, on)
 
 
+def random_numbers() -> tuple[bytes, ...]:
+    """The states of the generators of the CPU and, where it is in use, of CUDA."""
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [])]
+    return tuple(state.numpy().tobytes() for state in states)
+
+
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 PRODUCTS = "the precision of float32 products"
 RANDOM_NUMBERS = "the state of the random numbers"
@@ -140,7 +146,7 @@ SURROUNDINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "anomaly detection": (torch.is_anomaly_enabled, lambda on: torch.autograd.set_detect_anomaly(on)),
     "the modes of torch functions": (len_torch_function_stack, set_modes),
     "the state of Python's random numbers": (random.getstate, random.setstate),
-    RANDOM_NUMBERS: (lambda: torch.get_rng_state().numpy().tobytes(), lambda state: None),  # every run seeds them
+    RANDOM_NUMBERS: (random_numbers, lambda state: None),  # every run seeds them
 }
 
 

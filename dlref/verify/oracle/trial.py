@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.modes import definitions
-from ...samples import RANDOM, Sample, exactly, flat, gradients, layouts, run, seed, widened
+from ...samples import RANDOM, Sample, draws, exactly, flat, gradients, layouts, run, seed, widened
 from ...samples.edges import accepted, renamed, resize
 from ..judge import Measure, gradient_slopes, natural, slopes, true_upstream
 from . import origin
@@ -39,7 +39,11 @@ class Trial(Memory):
         self.found = functools.partial(trials.found, sample)
         self.part, self.writes = sample.map(copier()), False
         self.candidate: Any = None
-        self.judged = self.subject.name not in RANDOM - {"scaled_dot_product_attention"}
+        self.judged = self.subject.name not in RANDOM or (
+            # which draws nothing but where it drops, and that on a CPU as ours does
+            self.subject.name == "scaled_dot_product_attention"
+            and (all(t.device.type == "cpu" for t in sample.tensors()) or not draws(sample))
+        )
         self.alive = True
         self.powerless: list[str] = []
         # torch's gradients, the true ones and their kappa, for a dense upstream gradient
