@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import json
 from typing import Any, Literal
 
@@ -13,11 +17,11 @@ from torch import Tensor
 
 from dlref import builtin, data, manual, models
 from dlref.cli import checkpoint
-from dlref.cli.common import device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, script
 from dlref.pictures.images import draw_rows
 
 # What may be another when a run is continued.
-FREE = {"side", "device", "runs", "resume", "override"}
+FREE = {"side", "device", "on_nonfinite", "runs", "resume", "override"}
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 
 
@@ -87,6 +91,7 @@ def autoencode_digits(
                 schedule=schedule, tolerance=None, seed=seed, checkpoint=folder / f"{name}.pt", options=given,
                 override=override,
             )  # fmt: skip
+        beginning.end()
         network.eval()
         if name != "denoising":
             with torch.no_grad():

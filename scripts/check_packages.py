@@ -32,6 +32,7 @@ from torch import Tensor
 
 import dlref
 from dlref.cli.common import script
+from dlref.core.names import one_of
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,10 @@ def main(packages: Sequence[str] = tuple(PACKAGES), details: bool = False) -> No
         packages: Their names.
         details: Whether the whole reports are printed.
     """
+    if not packages:
+        raise ValueError(f"packages must name some of {', '.join(PACKAGES)}, it is empty")
+    for name in packages:
+        one_of("packages", name, PACKAGES)
     if os.environ.get("TRITON_INTERPRET") == "1":
         interpret_triton()
     console = Console()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import csv
 import json
 import statistics
@@ -19,17 +23,20 @@ from rich.table import Table
 from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
-from dlref.cli.common import device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, script
+from dlref.core.finite import Watch
 from dlref.core.flat import flatten
+from dlref.core.interrupt import Interrupted
+from dlref.core.verdict import verdict
 from dlref.manual import training as manual_training
-from dlref.manual.optim.named import optimizer_named
+from dlref.manual.optim.named import check_arguments, optimizer_named
 from dlref.models import mlp
 from dlref.pictures.classifier import draw_classifier
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 TRAINING: dict[str, Any] = {"manual": manual_training, "builtin": builtin_training}
 # What may be another when a run is continued; whether the layers are the same, their shapes tell.
-FREE = {"hidden", "epochs", "device", "runs", "resume", "override"}
+FREE = {"hidden", "epochs", "device", "on_nonfinite", "runs", "resume", "override"}
 ARTICLE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 
 
@@ -47,6 +54,7 @@ def compare_digits(
     seed: NonNegativeInt = 0,
     device: str = "cpu",
     dtype: Literal["float32", "float64"] = "float32",
+    on_nonfinite: Literal["stop", "skip", "ignore"] = "stop",
     runs: str = "runs",
     resume: str | None = None,
     override: bool = False,
@@ -68,6 +76,8 @@ def compare_digits(
         seed: Of the split, the initial weights and the order of the images.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         dtype: Type of the numbers; in float64 the two sides should differ by rounding alone.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
         runs: Where the new folder of this run is made.
         resume: Checkpoint of an interrupted run of this script, to continue from; a run's folder; or auto: the last run's
             newest, and a new run where there is none.
@@ -89,12 +99,14 @@ def compare_digits(
     for network in networks.values():
         network.to(where, kind)
     flatten(networks["manual"])
+    check_arguments(optimizer_args)
     arguments = ARTICLE if optimizer_args is None and optimizer == "SGD" else optimizer_args or {}
     criteria = {name: ns.nn.CrossEntropyLoss(label_smoothing=label_smoothing) for name, ns in SIDES.items()}
     optimizers = {
         name: optimizer_named(ns, optimizer, networks[name].parameters(), **{"lr": lr, **arguments})
         for name, ns in SIDES.items()
     }
+    watches = {name: Watch(network, on_nonfinite) for name, network in networks.items()}
     history: list[dict[str, float]] = []
     if (origin := checkpoint.resolved(resume, runs, "compare")) is not None:
         state = checkpoint.load(origin, "networks", "optimizers", "history", options=given, override=override)
@@ -118,10 +130,11 @@ def compare_digits(
         torch.manual_seed(number)  # the same dropout masks on both sides
         synchronize(where)
         start = time.perf_counter()
-        error = TRAINING[name].step(networks[name], criteria[name], optimizers[name], x, y)
+        may_update = watches[name].at(x, f"batch {number + 1} ({name})")
+        error = TRAINING[name].step(networks[name], criteria[name], optimizers[name], x, y, None, may_update)
         synchronize(where)
         seconds[name].append(time.perf_counter() - start)
-        return error.item()
+        return error.item() if on_nonfinite != "skip" or error.isfinite() else 0.0
 
     def epoch(number: int) -> dict[str, float]:
         record: dict[str, float] = {"epoch": number} | {f"{name}_loss": 0.0 for name in SIDES}
@@ -130,6 +143,7 @@ def compare_digits(
                 networks[name].train()
                 record[f"{name}_loss"] += step(name, x, y, i) * len(x) / len(train[0])
         for name in SIDES:
+            watches[name].epoch(number)
             found = TRAINING[name].evaluate(networks[name], criteria[name], validation)
             record |= {f"{name}_validation_{what}": value for what, value in found.items()}
         record["loss_difference"] = abs(record["manual_loss"] - record["builtin_loss"])
@@ -150,13 +164,15 @@ def compare_digits(
             task = progress.add_task("", total=epochs, completed=len(history))
             for number in range(len(history) + 1, epochs + 1):
                 history.append(epoch(number))
+                beginning.end()
                 save()
                 progress.update(task, advance=1, description=told(history[-1]))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as stopped:
         console.print(
             f"interrupted after epoch {len(checkpoint.read(saved)['history'])}; continue with --resume {saved}",
             soft_wrap=True,
         )
+        stopped.told = True  # type: ignore[union-attr]
         raise
 
     results = {name: TRAINING[name].evaluate(networks[name], criteria[name], test) for name in SIDES}
@@ -195,6 +211,9 @@ def compare_digits(
         scores = networks["manual"](test[0])
     pictures = ", ".join(["curves.png", *draw_classifier(folder, networks["manual"], test[0], test[1], scores, "test")])
     console.print(f"wrote {folder}/: {pictures}, metrics.csv, summary.json, last.pt", soft_wrap=True, highlight=False)
+    losses = [record["manual_loss"] for record in history]
+    if (line := verdict(networks["manual"], train[0], train[1], losses, lr)) is not None:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def synchronize(device: torch.device) -> None:

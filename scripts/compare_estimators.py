@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import statistics
 import time
 import warnings

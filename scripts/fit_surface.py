@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dlref import builtin, manual
-from dlref.cli.common import new_run, script
+from dlref.cli.common import beginning, new_run, script
 from dlref.models import least_squares, mlp, rbf_network
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
@@ -87,6 +91,7 @@ def fit_surface(
         radial[0].fit_centers(x, scale=2.0, seed=seed)
         least_squares(radial, x, y, ridge=1e-12)
         solved = error(radial)
+        beginning.end()
         perceptron = mlp(ns, 2, number, 1, "tanh").double()
         parameters = sum(p.numel() for p in radial.parameters())
         assert parameters == sum(p.numel() for p in perceptron.parameters())

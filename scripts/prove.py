@@ -22,7 +22,7 @@ from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -34,6 +34,7 @@ from dlref.bench.steps import step_parts, time_steps
 from dlref.core.flat import flatten
 from dlref.core.modes import finest
 from dlref.core.names import device_named
+from dlref.core.ranges import check_number
 from dlref.samples import NAMES, supported
 from dlref.verify.compare import Comparison, compare_sample
 from dlref.verify.oracle.care import finished, usual
@@ -324,8 +325,16 @@ def timed(device: str, until: float) -> list[str]:
     return ["| training step | over the fastest built-in way |", "| --- | --- |", *lines] if lines else []
 
 
+class Options(argparse.ArgumentParser):
+    """Wrong use is told in one line; of argparse's, as nothing but torch has to be installed here."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"prove.py: error: {message}\n")
+        sys.exit(2)
+
+
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
+    options = Options(description=__doc__)
     options.add_argument("--device", default="cpu", help="as cpu, cuda, cuda:1, mps or xpu")
     options.add_argument("--minutes", type=float, default=8.0, help="that it may take; a fifth of them for timing")
     options.add_argument(
@@ -338,20 +347,16 @@ def main() -> None:
         "--part", action="append", default=[], help="only the parts with these words in their titles, as modules"
     )
     chosen = options.parse_args()
-    if chosen.jobs < 1:
-        sys.exit(f"prove.py: error: --jobs must be at least 1, it is {chosen.jobs}")
-    if not chosen.minutes > 0:
-        sys.exit(f"prove.py: error: --minutes must be greater than 0, it is {chosen.minutes}")
     try:
+        check_number("--minutes", chosen.minutes)
+        check_number("--jobs", chosen.jobs)
         where = device_named(chosen.device)
     except ValueError as error:
-        sys.exit(f"prove.py: error: {error}")
+        options.error(str(error))
     at, device, begun = environment(where, torch.get_num_threads()), str(where), time.monotonic()
     path = chosen.out / (re.sub(r"[^a-z0-9]+", "-", at["machine"].lower()).strip("-") + ".md")
     if path.exists() and MARK not in path.read_text():
-        sys.exit(
-            f"prove.py: error: {path} must be a page of this script's to be written anew: move it, or choose --out"
-        )
+        options.error(f"{path} must be a page of this script's to be written anew: move it, or choose --out")
     pool = None
     if chosen.jobs > 1:
         # a CUDA context outlives no fork

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 from typing import Any, Literal
 
 import torch
@@ -12,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dlref import builtin, manual
-from dlref.cli.common import new_run, script
+from dlref.cli.common import beginning, new_run, script
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 # Spectral radius of the recurrent weights, and the nonlinearity.
@@ -67,6 +71,7 @@ def recurrent_gradients(
         column.justify = "right"
     for name, network in networks.items():
         dx = gradient(network, x, direction, side)
+        beginning.end()
         norms = dx.norm(dim=2).mean(0)  # (steps,)
         axis.semilogy(norms.flip(0).clamp(min=1e-300).numpy(), label=name)
         before = ns.nn.utils.clip_grad_norm_(network.parameters(), max_norm)

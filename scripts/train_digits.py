@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import csv
 import json
 from collections.abc import Sequence
@@ -15,10 +19,13 @@ from torch import Tensor
 from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
-from dlref.cli.common import device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, script
+from dlref.core.finite import Watch
 from dlref.core.flat import flatten
+from dlref.core.interrupt import Interrupted
+from dlref.core.verdict import verdict
 from dlref.manual import training as manual_training
-from dlref.manual.optim.named import optimizer_named, schedule_named
+from dlref.manual.optim.named import check_arguments, optimizer_named, schedule_named
 from dlref.models import mlp
 from dlref.pictures.classifier import draw_classifier
 from dlref.pictures.training import draw_curves
@@ -35,7 +42,7 @@ OF_ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mse": ("Softmax", "MSELoss", {}),
 }
 # What may be another when a run is continued; whether the layers are the same, their shapes tell.
-FREE = {"backend", "hidden", "epochs", "device", "runs", "resume", "override"}
+FREE = {"backend", "hidden", "epochs", "device", "on_nonfinite", "runs", "resume", "override"}
 ARTICLE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 
 
@@ -79,6 +86,7 @@ def train_digits(
     seed: NonNegativeInt = 0,
     device: str = "cpu",
     dtype: Literal["float32", "float64"] = "float32",
+    on_nonfinite: Literal["stop", "skip", "ignore"] = "stop",
     runs: str = "runs",
     resume: str | None = None,
     override: bool = False,
@@ -106,6 +114,8 @@ def train_digits(
         seed: Of the split, the initial weights and the order of the images.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         dtype: Type of the numbers.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
         runs: Where the new folder of this run is made.
         resume: Checkpoint of an earlier run of this script, to continue from; a run's folder; or auto: the last run's
             newest, and a new run where there is none.
@@ -128,10 +138,12 @@ def train_digits(
         last, of_rows, options = OF_ROWS[loss]
         network.append(getattr(ns.nn, last)(1))
         criterion = AgainstRows(getattr(ns.nn, of_rows)(**options), label_smoothing)
+    check_arguments(optimizer_args, schedule_args if schedule is None else None)
     arguments = ARTICLE if optimizer_args is None and optimizer == "SGD" else optimizer_args or {}
     optimize = optimizer_named(ns, optimizer, network.parameters(), **{"lr": lr, **arguments})
     rate = schedule_named(ns, schedule, optimize, **(schedule_args or {})) if schedule else None
 
+    watch = Watch(network, on_nonfinite)
     history: list[dict[str, float]] = []
     if (origin := checkpoint.resolved(resume, runs, f"mlp-{backend}")) is not None:
         state = checkpoint.load(origin, "network", "optimizer", "schedule", "history", options=given, override=override)
@@ -158,9 +170,12 @@ def train_digits(
         for epoch in range(len(history) + 1, epochs + 1):
             network.train()
             total = torch.zeros((), device=where, dtype=kind)
-            for x, y in training.minibatches(train, batch_size, seed, epoch):
-                error = training.step(network, criterion, optimize, x, y, max_norm)
-                total += error.detach() * len(x)
+            for batch, (x, y) in enumerate(training.minibatches(train, batch_size, seed, epoch), 1):
+                may_update = watch.at(x, f"epoch {epoch}, batch {batch}")
+                error = training.step(network, criterion, optimize, x, y, max_norm, may_update).detach()
+                total += error.nan_to_num(0, 0, 0) * len(x) if on_nonfinite == "skip" else error * len(x)
+            watch.epoch(epoch)
+            beginning.end()
             found = training.evaluate(network, criterion, validation)
             record = {"epoch": epoch, "loss": total.item() / len(train[0])}
             history.append(record | {f"validation_{what}": value for what, value in found.items()})
@@ -171,9 +186,10 @@ def train_digits(
             save()
             if epoch % 10 == 0 or epoch == epochs:
                 console.print(", ".join(f"{what} {value:.4g}" for what, value in history[-1].items()), highlight=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as stopped:
         done = len(checkpoint.read(saved)["history"])
         console.print(f"interrupted after epoch {done}; continue with --resume {saved}", soft_wrap=True)
+        stopped.told = True  # type: ignore[union-attr]
         raise
 
     result = training.evaluate(network, criterion, test)
@@ -192,6 +208,9 @@ def train_digits(
     console.print(
         f"wrote {folder}/: metrics.csv, test.json, {', '.join(pictures)}, last.pt", soft_wrap=True, highlight=False
     )
+    losses = [record["loss"] for record in history]
+    if (line := verdict(network, train[0], train[1], losses, lr)) is not None:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
+
+# isort: split
+
 import json
 import math
 from typing import Any, Literal
@@ -15,8 +19,9 @@ from torch import Tensor
 from dlref import builtin, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
-from dlref.cli.common import device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, script
 from dlref.core.flat import flatten
+from dlref.core.verdict import verdict
 from dlref.data import text
 from dlref.manual import training as manual_training
 from dlref.models import language_model, sample
@@ -28,7 +33,19 @@ BACKENDS: dict[str, tuple[Any, Any]] = {
     "builtin": (builtin, builtin_training),
 }
 # What may be another when a run is continued; the characters are compared themselves.
-FREE = {"path", "backend", "device", "runs", "resume", "override", "prompt", "characters", "temperature", "top_k"}
+FREE = {
+    "path",
+    "backend",
+    "device",
+    "on_nonfinite",
+    "runs",
+    "resume",
+    "override",
+    "prompt",
+    "characters",
+    "temperature",
+    "top_k",
+}
 
 
 def train_text(
@@ -50,6 +67,7 @@ def train_text(
     top_k: PositiveInt | None = None,
     seed: NonNegativeInt = 0,
     device: str = "cpu",
+    on_nonfinite: Literal["stop", "skip", "ignore"] = "stop",
     runs: str = "runs",
     resume: str | None = None,
     override: bool = False,
@@ -75,6 +93,8 @@ def train_text(
         top_k: Draw among so many likeliest characters only.
         seed: Of the initial weights, the order of the pieces and the drawn characters.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
         runs: Where the new folder of this run is made.
         resume: Checkpoint of an interrupted run of this script, to continue from; a run's folder; or auto: the last run's
             newest, and a new run where there is none.
@@ -106,6 +126,7 @@ def train_text(
         checkpoint.write(folder / "last.pt", {**state, "origin": str(origin)})
 
     def tell(record: dict[str, float]) -> None:
+        beginning.end()
         record["validation_bits"] = bits(network, content.validation.to(where))
         console.print(f"epoch {record['epoch']}: bits per character {record['loss'] / math.log(2):.3f}, validation "
                       f"{record['validation_bits']:.3f}, {record['seconds']:.0f} s", highlight=False)  # fmt: skip
@@ -113,9 +134,9 @@ def train_text(
     console.print(
         f"{backend}: {network}\n{len(content.train):,} characters to train on, {symbols} different", highlight=False
     )
-    training.fit(network, criterion, optimizer, train, epochs=epochs, batch_size=batch_size, schedule=schedule,
-                 max_norm=max_norm, tolerance=None, seed=seed, callback=tell, checkpoint=folder / "last.pt",
-                 options=given, override=override)  # fmt: skip
+    history = training.fit(network, criterion, optimizer, train, epochs=epochs, batch_size=batch_size, schedule=schedule,
+                           max_norm=max_norm, tolerance=None, seed=seed, on_nonfinite=on_nonfinite, callback=tell,
+                           checkpoint=folder / "last.pt", options=given, override=override)  # fmt: skip
 
     result = {f"{kind} {hidden}": bits(network, content.test.to(where))}
     for order in (2, 3):
@@ -132,6 +153,8 @@ def train_text(
     (folder / "sample.txt").write_text(written + "\n", encoding="utf-8")
     (folder / "test.json").write_text(json.dumps(result, indent=2) + "\n")
     console.print(f"wrote {folder}/: sample.txt, test.json, last.pt", soft_wrap=True, highlight=False)
+    if (line := verdict(network, None, None, [record["loss"] for record in history], lr)) is not None:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 @torch.no_grad()

@@ -13,10 +13,20 @@ from ..manual import training as manual
 evaluate, minibatches = manual.evaluate, manual.minibatches
 
 
-def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max_norm: float | None = None) -> Tensor:
-    """One step of the algorithm by autograd. Returns the error."""
+def step(
+    network: Any,
+    criterion: Any,
+    optimizer: Any,
+    x: Tensor,
+    y: Tensor,
+    max_norm: float | None = None,
+    may_update: manual.MayUpdate | None = None,
+) -> Tensor:
+    """One step of the algorithm by autograd, as that by hand. Returns the error."""
     optimizer.zero_grad()
     _, error = gradients(network, criterion, x, y)  # a. to c.
+    if may_update is not None and not may_update(error):
+        return error
     if max_norm is not None:
         clip_grad_norm_(network.parameters(), max_norm)
     optimizer.step()  # d. update

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import importlib
-import os
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import Any
 
 # command: (module, what it does). The module is imported when the command is run.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     if command not in COMMANDS:
         fail(f"the command must be one of {', '.join(COMMANDS)}; it is {command!r} (see --help)")
-    with told_in_one_line():
+    with told_in_one_line(trains=COMMANDS[command][0] == "dlref.cli.train"):
         importlib.import_module(COMMANDS[command][0]).main(command, rest)
 
 
@@ -62,20 +62,23 @@ def program() -> None:
     again, is off while it is imported, and leaves it out afterwards. To take the interpreter apart in the end would last a
     second, which nobody waits for.
     """
+    from . import signals
+
+    signals.heed()
     gc.disable()
     if (command := "".join(sys.argv[1:2])) in COMMANDS:
         with contextlib.suppress(ModuleNotFoundError):  # main() tells which
             importlib.import_module(COMMANDS[command][0])
     gc.freeze()
     gc.enable()
-    status = 0
+    from .common import leave
+
+    status: Any = 0
     try:
         main()
     except SystemExit as ended:
-        if isinstance(ended.code, str):  # a message, which Python prints
-            raise
-        status = ended.code or 0
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+        status = ended.code
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    leave(status)

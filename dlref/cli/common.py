@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import functools
 import os
 import re
+import shutil
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,15 +20,34 @@ import jsonargparse
 
 from ..core.extras import lacking
 from ..core.files import NotWritten
+from ..core.finite import NotFinite
+from ..core.interrupt import Interrupted
 from ..core.names import device_named as device_named
+from ..core.names import reason
+from ..core.ranges import check_number
+from . import signals
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
-
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # no fault of who calls
 
 
 class OneLine:
-    """Mixin for jsonargparse's parsers: a wrong argument is told in one line, without the usage before it."""
+    """Mixin for jsonargparse's parsers: a wrong argument is told in one line, without the usage before it, and a number outside
+    its option's range is one."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            found = super().parse_args(*args, **kwargs)  # type: ignore[misc]
+        except (RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, LookupError) as error:
+            if os.environ.get(DEBUG):
+                raise
+            self.error(reason(error))  # a value that jsonargparse itself stumbles over
+        try:
+            for name, value in found.items(branches=False):
+                check_number(name.replace(".init_args.", "."), value)
+        except ValueError as error:
+            self.error(str(error))
+        return found
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error or os.environ.get(DEBUG):  # type: ignore[attr-defined]
@@ -36,15 +59,21 @@ class Parser(OneLine, jsonargparse.ArgumentParser):
     """jsonargparse's parser, brief when it is used wrongly."""
 
 
-def fail(message: object, status: int = 2) -> NoReturn:
-    """Say in one line what is wrong, and exit with the status: 2 for wrong use."""
-    sys.stderr.write(f"{program()}: error: {' '.join(str(message).split())}\n")
+def fail(message: object) -> NoReturn:
+    """Say in one line what is wrong, and exit with status 2."""
+    beginning.take_back()
+    end(message, 2)
+
+
+def end(message: object, status: int) -> NoReturn:
+    """Say in one line why the program ends, and end it."""
+    tell(f"error: {' '.join(str(message).split())}")
     sys.exit(status)
 
 
-def program() -> str:
-    """The command's name, that of `python -m dlref` too."""
-    return Path(sys.argv[0]).name.replace("__main__.py", "dlref")
+def tell(line: str) -> None:
+    program = Path(sys.argv[0]).name.replace("__main__.py", "dlref")  # python -m dlref
+    sys.stderr.write(f"{program}: {line}\n")
 
 
 def alone(error: Exception) -> None:
@@ -54,30 +83,79 @@ def alone(error: Exception) -> None:
     from ..core.parallel import lost
 
     if (told := lost(error)) is not None:
-        sys.stderr.write(f"{program()}: error: {told}\n")
+        tell(f"error: {told}")
         sys.stderr.flush()
         os._exit(1)  # what ends in an orderly way would wait for the others
 
 
+def leave(status: Any) -> NoReturn:
+    """End the process without taking the interpreter apart, which lasts a second and makes extensions complain of leaks."""
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if isinstance(status, str) else status or 0)
+
+
+class Beginning:
+    """What a run has made so far, and whether it has begun: until then what fails is wrong use, and nothing of it is left."""
+
+    def __init__(self) -> None:
+        self.again()
+
+    def again(self) -> None:
+        self.over, self.folder, self.parents, self.kept = False, list[Path](), list[Path](), list[Path]()
+
+    def end(self) -> None:
+        """The run has begun: what it has made stays."""
+        self.kept += self.folder
+        self.over, self.folder, self.parents = True, [], []
+
+    def take_back(self) -> None:
+        for folder in self.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.parents:
+            with contextlib.suppress(OSError):  # somebody else's run is in it
+                folder.rmdir()
+
+
+beginning = Beginning()
+
+
 @contextlib.contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Turn what wrong use raises, ValueError and OSError, and a missing optional package into one line and status 2; a disk
-    that takes no more into status 1; Ctrl-C into status 130."""
+def told_in_one_line(trains: bool = False) -> Iterator[None]:
+    """Turn what wrong use raises, ValueError and OSError, and a missing optional package into one line and status 2; Ctrl-C
+    into status 130. Of what trains, whatever fails before it has begun is wrong use, and what fails later has status 1, as has
+    a disk that takes no more."""
+    beginning.again()
     try:
+        signals.ready()
         yield
-    except (ValueError, OSError, RuntimeError) as error:
+    except (KeyboardInterrupt, Interrupted) as stopped:
+        told = getattr(stopped, "told", None)
+        if isinstance(told, str):
+            print(f"\n{told}", flush=True)
+        elif not told and isinstance(stopped, Interrupted):
+            kept = ", ".join(f"{folder}/" for folder in beginning.kept)
+            beginning.take_back()
+            tell(f"interrupted; what is done so far lies in {kept}" if kept else
+                 "interrupted before it began, nothing was written: start it again")  # fmt: skip
+        sys.exit(128 + getattr(stopped, "number", signal.SIGINT))
+    except Exception as error:
+        package = lacking(error) if isinstance(error, ModuleNotFoundError) else None
+        foreseen = isinstance(error, (ValueError, OSError)) or package is not None
         if os.environ.get(DEBUG):
             raise
         alone(error)
-        if isinstance(error, RuntimeError):
+        if isinstance(error, NotWritten) or getattr(error, "errno", None) in DISK:
+            beginning.take_back()
+            end(error, 1)
+        if isinstance(error, NotFinite) or (beginning.over and foreseen):
+            end(error, 1)
+        if not (foreseen or (trains and not beginning.over)):
             raise
-        fail(error, 1 if isinstance(error, NotWritten) or getattr(error, "errno", None) in DISK else 2)
-    except ModuleNotFoundError as error:
-        if os.environ.get(DEBUG) or (told := lacking(error)) is None:
-            raise
-        fail(told)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        fail(package or (error if foreseen else reason(error)))
 
 
 def script(function: Callable[..., Any]) -> None:
@@ -90,9 +168,22 @@ def script(function: Callable[..., Any]) -> None:
 
         return function(**{name: plain(value) for name, value in options.items()})
 
-    with told_in_one_line():
-        arguments = [listed(argument) for argument in sys.argv[1:]]
-        jsonargparse.auto_cli(with_plain, args=arguments, as_positional=False, parser_class=Parser)
+    status: Any = 0
+    try:
+        with told_in_one_line(trains=True):
+            arguments = [listed(argument) for argument in sys.argv[1:]]
+            jsonargparse.auto_cli(with_plain, args=arguments, as_positional=False, parser_class=Parser)
+    except SystemExit as ended:
+        if not signals.is_program():
+            raise
+        status = ended.code
+    except Exception:
+        if not signals.is_program():
+            raise
+        traceback.print_exc()
+        status = 1
+    if signals.is_program():
+        leave(status)
 
 
 def first_process() -> bool:
@@ -112,12 +203,15 @@ def listed(argument: str) -> str:
 def new_run(parent: str | Path, name: str) -> Path:
     """A new folder parent/NNN-name, numbered after those that are there; an existing one is never used again."""
     try:
+        absent = [folder for folder in (Path(parent), *Path(parent).parents) if not folder.exists()]
         Path(parent).mkdir(parents=True, exist_ok=True)
+        beginning.parents += absent
         number = max((int(n) for p in Path(parent).iterdir() if (n := p.name.split("-")[0]).isdecimal()), default=0)
         while True:
             number += 1
             with contextlib.suppress(FileExistsError):  # another run took the number in between
                 (folder := Path(parent, f"{number:03d}-{name}")).mkdir()
+                beginning.folder.append(folder)
                 return folder
     except OSError as error:
         raise ValueError(

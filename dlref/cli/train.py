@@ -7,7 +7,9 @@ import importlib.metadata
 import inspect
 import itertools
 import re
+import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,15 +21,18 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from .. import data, models
 from .. import lightning as lightning_modules
-from ..core.names import one_of
+from ..core.names import one_of, reason
 from ..core.parallel import meet_again
+from ..lightning.ending import Verdict
+from ..lightning.rehearsal import rehearse, to_watch
 from ..lightning.resume import CheckpointIO, Resume, WholeEpochs
 from ..lightning.runs import Pictures, TellHow, WritePredictions, loggers, quiet, restarted, tell
 from .checkpoint import resolved
-from .common import OneLine, first_process, listed, new_run
+from .common import OneLine, beginning, first_process, listed, new_run
 from .trust import allowed, refusal
 
 MODULES = "dlref.lightning"
+EPOCHS = 100  # the article's, where nothing says when to stop
 # Before all arguments, so that a configuration or an option of another class takes their place.
 CLASSES = ("--model", f"{MODULES}.Classifier", "--data", f"{MODULES}.DigitsDataModule")
 
@@ -49,6 +54,8 @@ def brief(message: object) -> str:
 
 class TrainCLI(LightningCLI):
     """LightningCLI whose runs have a numbered folder each: config.yaml, metrics.csv, TensorBoard's events, checkpoints."""
+
+    nowhere = ""  # a folder that goes when the command ends
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--runs", default="runs", help="Where the new folder of this run is made.")
@@ -83,6 +90,14 @@ class TrainCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the arguments as they were given: Lightning would put the checkpoint's hyperparameters over them."""
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError:
+            raise
+        except Exception as error:  # whatever the options lead to in the classes that take them
+            raise ValueError(reason(error)) from error
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         trainer = config.trainer
@@ -93,6 +108,12 @@ class TrainCLI(LightningCLI):
                 raise ValueError(
                     f"the module clips and accumulates gradients itself: give --model.{name} {trainer[name]}"
                 )
+        if self.subcommand == "fit" and (trainer.max_epochs, trainer.max_steps, trainer.max_time) == (None, -1, None):
+            trainer.max_epochs = EPOCHS
+        within_the_folder(config.checkpoint.filename)
+        if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+            raise ValueError(f"ckpt_path must be an existing file, there is no {config.ckpt_path}: a run's are in its folder, "
+                             "checkpoints/last.ckpt")  # fmt: skip
         fit_to_images(config)
         meet_again("nccl" if trainer.accelerator != "cpu" and torch.cuda.is_available() else "gloo")
         if config.weights_only is False:
@@ -107,20 +128,31 @@ class TrainCLI(LightningCLI):
                 raise ValueError("--resume is of fit, and takes the place of --ckpt_path: give one of the two")
             found = resolved(config.resume, config.runs, name, "checkpoints/*.ckpt")
             config.ckpt_path, config.resume = found and str(found), None  # the configuration that is kept begins anew
-        if self.subcommand != "fit" and config.ckpt_path is None and first_process():
-            print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config[self.subcommand]
-        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+        rehearse(self.model, self.datamodule, str(self.subcommand))
+        if self.subcommand == "fit":
+            watched = self._get(self.config_init, "checkpoint")
+            watched.monitor = to_watch(watched.monitor, self.model, self.datamodule)
+        elif config.ckpt_path is None and first_process():
+            print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
+        if config.trainer.fast_dev_run:  # which leaves nothing
+            kwargs["default_root_dir"] = self.nowhere
+        else:
             # The others of several processes write nothing, and are told where it is by the first.
             name = run_name(str(self.subcommand), config.model)
             folder = new_run(config.runs, name) if first_process() else Path(config.runs)
-            kwargs |= {"default_root_dir": str(folder), "logger": loggers(folder)}
+            kwargs["default_root_dir"] = str(folder)
+            if config.trainer.logger in (None, True):
+                kwargs["logger"] = loggers(folder)
         plugins = self._get(self.config_init, "trainer").plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointIO()]
         trainer: Any = super().instantiate_trainer(**kwargs)
         trainer.callbacks.append(Resume(config.override))
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        if getattr(environment, "auto_requeue", False):  # SLURM's, whose signals Lightning answers
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return trainer
 
     def _prepare_subcommand_parser(self, klass: Any, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
@@ -133,8 +165,39 @@ class TrainCLI(LightningCLI):
 
     def after_fit(self) -> None:
         tell(self.trainer)
+        callbacks: Any = getattr(self.trainer, "callbacks", ())
+        for found in (c.line(self.model, self.datamodule) for c in callbacks if isinstance(c, Verdict)):
+            if found is not None and self.trainer.is_global_zero:
+                print(found)
 
-    after_test = after_predict = after_validate = after_fit
+    def after_test(self) -> None:
+        tell(self.trainer)
+
+    after_predict = after_validate = after_test
+
+
+def within_the_folder(filename: str | None) -> None:
+    """ValueError where a checkpoint of that name would lie outside of the run's folder."""
+    if filename and (Path(filename).is_absolute() or ".." in Path(filename).parts):
+        raise ValueError(f"checkpoint.filename must name a file in the run's folder, it is {filename!r}: leave out the path, "
+                         "or give --checkpoint.dirpath")  # fmt: skip
+
+
+class Begins(lightning.Callback):
+    """Tells the command line that the run has begun: from then on its folder stays, whatever comes."""
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        beginning.end()
+
+    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
+        beginning.end()
+
+    def on_predict_batch_end(self, *_: Any, **__: Any) -> None:
+        beginning.end()
+
+    def on_validation_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        if not trainer.sanity_checking:
+            beginning.end()
 
 
 def run_name(command: str, model: Any) -> str:
@@ -182,6 +245,8 @@ def by_name(arguments: Sequence[str]) -> list[str]:
             given += [f"{MODULES}.{kind}DataModule", *(["--data.name", argument] if argument in data.IMAGES else [])]
         elif argument == "--data-dir":
             given.append("--data.data_dir")
+        elif argument.partition("=")[0] == "--on_nonfinite":
+            given.append(argument.replace("--on_nonfinite", "--model.on_nonfinite", 1))
         else:
             given += ["--data.download", "true"] if argument == "--download" else [argument]
     return given
@@ -206,12 +271,18 @@ def fit_to_images(config: Any) -> None:
 def main(command: str, arguments: list[str]) -> None:
     quiet()
     try:
-        TrainCLI(
-            lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-            seed_everything_default=0, auto_configure_optimizers=False,
-            trainer_defaults={"callbacks": [Pictures(), TellHow(), WritePredictions()]}, parser_class=Parser,
-            args=[command, *CLASSES, *by_name(allowed(arguments))],
-            parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as TrainCLI.nowhere:
+            TrainCLI(
+                lightning.LightningModule, lightning.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+                seed_everything_default=0, auto_configure_optimizers=False,
+                trainer_defaults={"callbacks": [Begins(), Verdict(), Pictures(), TellHow(), WritePredictions()]},
+                parser_class=Parser,
+                args=[command, *CLASSES, *by_name(allowed(arguments))],
+                parser_kwargs={"prog": "dlref", "description": "Train and test by hand-derived gradients or by torch's."},
+            )  # fmt: skip
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(brief(error)) from error
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):  # of which Lightning makes status 1
+            raise ended.__context__ from None
+        raise

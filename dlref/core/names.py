@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from .ranges import check_number
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +35,38 @@ def one_of(what: str, name: Any, known: Iterable[str]) -> None:
 def called(what: str, function: Any, first: Any, **arguments: Any) -> Any:
     """function(first, **arguments); ValueError where it takes no such arguments."""
     name = getattr(function, "__name__", None) or repr(function)
+    check_number(f"{what}_args", arguments)
     try:
         inspect.signature(function).bind(first, **arguments)
     except TypeError as error:
         raise ValueError(f"{what}_args must be arguments of {name}: {error}") from None
     try:
         return function(first, **arguments)
-    except TypeError as error:
-        raise ValueError(f"{what}_args must be what {name} takes, they are {arguments}: {error}") from None
+    except ValueError:
+        raise
+    except MISTAKES as error:
+        raise ValueError(f"{what}_args must be what {name} takes, they are {arguments}: {reason(error)}") from None
+
+
+# What torch and Python raise where arguments of a wrong type, size or number reach them.
+MISTAKES = (
+    TypeError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    ValueError,
+)
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one short line."""
+    if found := re.search(r"(?:tried to allocate|allocate) ([\d.]+ ?\w+)", str(error)):
+        return f"there is no memory for {found[1]}: make what needs it smaller"
+    lines = str(error).strip().splitlines()
+    return f"{lines[0][:300]}" if lines else type(error).__name__
 
 
 def device_named(name: str) -> torch.device:

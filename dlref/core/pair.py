@@ -49,6 +49,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from .bridge import Bridge, BridgeWithJvp, Sequence, forward_over_forward, like_number, likes, ones, upstream
 from .call import TENSORS, binder, define, name_function, signature_of, tensor_arguments
 from .compat import get_overloaded_args, is_any_autocast_enabled, is_tracing, maybe_current_level
+from .finite import without_nan
 from .in_place import Held, any_inference, inference_mode, overwrite
 from .modes import graphless, kernels_run
 
@@ -400,7 +401,8 @@ class Op:
                 dy = upstream(dy, kinds)
                 if dy is None:
                     return [None] * len(like)
-            return form.gradients(dy, kept, saved, wants, values, like, place)
+            grads = form.gradients(dy, kept, saved, wants, values, like, place)
+            return without_nan(self.__name__, grads) if torch.is_anomaly_enabled() else grads
 
         pull.held = (held,)  # type: ignore[attr-defined]
         return output, pull

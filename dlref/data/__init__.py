@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,11 @@ def images(
         raise ValueError(f"validation must be a fraction that leaves something to train on, it is {validation}")
     kind, channels, size = IMAGES[name]
     try:
-        parts = [
-            getattr(torchvision.datasets, kind)(directory, train=train, download=download) for train in (True, False)
-        ]
+        with _left_as_it_was(Path(directory)):
+            parts = [
+                getattr(torchvision.datasets, kind)(directory, train=train, download=download)
+                for train in (True, False)
+            ]
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         todo = "download them elsewhere and put them there" if download else "give --download, or another --data-dir"
@@ -135,6 +138,22 @@ def images(
     split = Split(TensorDataset(train.sub_(mean).div_(std), y[rest]), part_of(x[held], y[held]), part_of(x_test, y_test),
                   channels * size**2, 10, mean, std)  # fmt: skip
     return split.shaped(channels * size**2) if flat else split
+
+
+@contextlib.contextmanager
+def _left_as_it_was(directory: Path) -> Iterator[None]:
+    """Take away what a download that fails, or is interrupted, has put into a directory."""
+    absent = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    before = set(directory.rglob("*"))
+    try:
+        yield
+    except BaseException:
+        for path in sorted(set(directory.rglob("*")) - before, reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        for folder in absent:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 @optional()

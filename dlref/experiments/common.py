@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -40,12 +39,14 @@ def train(
     """The training loss of each epoch, at most CEILING; arguments: of the optimizer. A training that diverges is no error."""
     criterion = ns.nn.CrossEntropyLoss() if loss is None else loss
     rule = getattr(ns.optim, optimizer)(network.parameters(), **arguments)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the error is")
-        history = ns.training.fit(
-            network, criterion, rule, pair, epochs=epochs, batch_size=batch_size, seed=seed, tolerance=None,
-            schedule=schedule and schedule(rule), callback=callback,
-        )  # fmt: skip
+
+    def ends(record: dict[str, float]) -> bool:
+        return bool(callback and callback(record)) or not math.isfinite(record["loss"])
+
+    history = ns.training.fit(
+        network, criterion, rule, pair, epochs=epochs, batch_size=batch_size, seed=seed, tolerance=None,
+        on_nonfinite="ignore", schedule=schedule and schedule(rule), callback=ends,
+    )  # fmt: skip
     losses = [bounded(record["loss"]) for record in history]
     return losses + [CEILING] * (epochs - len(losses))
 

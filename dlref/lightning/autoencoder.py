@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import models
 from ..core.names import called, one_of
+from ..core.ranges import check_number
 from ..pictures.images import draw_rows
 from ..pictures.plane import draw_codes
 from .learner import Learner
@@ -32,11 +33,16 @@ class Autoencoder(Learner):
         options: Those of Learner: backend, optimizer, schedule.
     """
 
+    logs = ("mse",)
+
     def __init__(
         self, model: str = "autoencoder", model_args: dict[str, Any] | None = None, beta: float = 1.0, **options
     ):
         super().__init__(**options)
         one_of("model", model, MODELS)
+        check_number("beta", beta, needed=True)
+        if beta != 1 and model != "variational_autoencoder":
+            raise ValueError(f"beta is of the variational_autoencoder alone, the model is {model}: leave it out")
         network = called("model", getattr(models, model), self.ns, **(model_args or {}))
         self.variational = model == "variational_autoencoder"
         self.learn(network, self.ns.nn.VariationalLoss(beta) if self.variational else self.ns.nn.MSELoss())
@@ -91,16 +97,17 @@ class Autoencoder(Learner):
         return [draw_codes(folder / "codes.png", codes, y, int(y.max()) + 1)]
 
     def picture(self, folder: Path) -> Path:
-        """Draw reconstructions.png of the data module's first test images."""
+        """Draw reconstructions.png of the data module's first test images; without a test part, of others."""
         split = self.trainer.datamodule.split  # type: ignore[attr-defined]
-        x, train = (part.tensors[0].to(self.device, self.dtype) for part in (split.test, split.train))
+        name, part = next((name, part) for name in ("test", "validation", "train") if len(part := getattr(split, name)))
+        x, train = (part.tensors[0].to(self.device, self.dtype) for part in (part, split.train))
         x = x[:12]
         training = self.training
         self.eval()
         with torch.no_grad():
             found = self.reconstruction(self.network(x))
         rows = {
-            "test image": x,
+            f"{name} image": x,
             "reconstruction": found,
             "drawn code": self.draw(12, train, torch.Generator().manual_seed(0)),
         }

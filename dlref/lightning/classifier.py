@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .. import models
 from ..core.names import called, one_of
+from ..core.ranges import check_number
 from ..pictures.classifier import draw_classifier
 from ..pictures.plane import draw_boundaries
 from ..pictures.training import draw_activations
@@ -49,6 +51,8 @@ class Classifier(Learner):
         options: Those of Learner: backend, optimizer, schedule.
     """
 
+    logs = ("accuracy",)
+
     def __init__(
         self,
         in_features: int = 64,
@@ -66,6 +70,20 @@ class Classifier(Learner):
         super().__init__(**options)
         one_of("model", model, MODELS)
         one_of("loss", loss, LOSSES)
+        check_number("classes", classes, needed=True)
+        check_number("label_smoothing", label_smoothing, needed=True)
+        own = {"in_features": in_features, "hidden": hidden, "activation": activation, "dropout": dropout}
+        for name, value in own.items() if model != "mlp" else ():
+            if value != inspect.signature(Classifier).parameters[name].default and value not in ([128], None):
+                raise ValueError(f"{name} is of the mlp alone, the model is {model}: put what it takes into model_args, see "
+                                 f"dlref.models.{model}")  # fmt: skip
+        if model == "mlp" and model_args:
+            raise ValueError(f"model_args must be those of another model than the mlp, which is told by in_features, hidden, "
+                             f"activation and dropout; they are {model_args}")  # fmt: skip
+        if rbf_args and model != "rbf_network":
+            raise ValueError(f"rbf_args must be those of an rbf_network, the model is {model}: leave them out")
+        if label_smoothing and loss != "CrossEntropyLoss":
+            raise ValueError(f"label_smoothing is of CrossEntropyLoss alone, the loss is {loss}: leave it out")
         if model == "mlp":
             network = models.mlp(self.ns, in_features, hidden, classes, activation, dropout)
         else:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorData
 from .. import data
 from ..core.names import called
 from ..core.parallel import part
+from ..core.ranges import check_numbers
 from ..manual.training import order
 
 
@@ -95,8 +96,10 @@ class SplitDataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters(ignore=["split"], logger=False)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
+        check_numbers(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        if augment_args and not augment:
+            raise ValueError(f"augment_args must come with augment, which is off: give --data.augment true, or leave out "
+                             f"{augment_args}")  # fmt: skip
         if augment and split.train.tensors[0].dim() != 4:
             raise ValueError("augment needs images: give images=True (--data.images true)")
         self.split, self.batch_size, self.seed, self.num_workers = split, batch_size, seed, num_workers

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from .. import models
 from ..core.names import one_of
 from ..core.parallel import part
+from ..core.ranges import check_numbers
 from ..data import text
 from .data import Batches, Loader, Whole, place
 from .learner import Learner
@@ -40,6 +41,8 @@ class LanguageModel(Learner):
         options: Those of Learner: backend, optimizer, schedule.
     """
 
+    logs = ("bits",)
+
     def __init__(
         self,
         kind: str = "LSTM",
@@ -55,14 +58,9 @@ class LanguageModel(Learner):
     ):
         super().__init__(**options)
         one_of("kind", kind, models.sequence.KINDS)
-        for name, value in (
-            ("embedding", embedding),
-            ("hidden", hidden),
-            ("layers", layers),
-            ("temperature", temperature),
-        ):
-            if not value > 0:
-                raise ValueError(f"{name} must be greater than 0, it is {value}")
+        check_numbers(
+            embedding=embedding, hidden=hidden, layers=layers, temperature=temperature, length=length, top_k=top_k
+        )
         if not prompt:
             raise ValueError("the prompt must have at least one character")
         self.state: Any = None
@@ -100,7 +98,7 @@ class LanguageModel(Learner):
         x, y, samples = self._of_this_process(batch)
         z, self.state = self.network.step(x, self.state)
         z = z.transpose(1, 2)
-        self._log(stage, z, self.criterion(z, y), y, samples)
+        self._log(stage, z, self._sound(stage, self.criterion(z, y)), y, samples)
 
     def on_validation_epoch_start(self) -> None:
         self.state = None
@@ -155,9 +153,9 @@ class TextDataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters(logger=False)
-        for name, value in (("batch_size", batch_size), ("length", length)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, it is {value}")
+        check_numbers(batch_size=batch_size, limit=limit)
+        if length < 1:
+            raise ValueError(f"length must be at least 1, it is {length}")
         self.text = text.load(path, validation=validation, test=test, limit=limit)
         if len(self.text.train) <= length:
             raise ValueError(

@@ -16,11 +16,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils._pytree import tree_map
 
 from .. import builtin, manual
+from ..core.finite import CURE, MODES, NotFinite, Watch, check_finite, told_of_anomalies
 from ..core.flat import flatten
 from ..core.names import one_of
 from ..core.parallel import Reducer, ranks, stand_in, total, weight
 from ..core.pullback import spending
-from ..manual.optim.named import optimizer_named, schedule_named
+from ..core.ranges import check_number, check_numbers
+from ..manual.optim.named import check_arguments, optimizer_named, schedule_named
 from ..step.products import Products
 from .resume import Resume
 
@@ -55,10 +57,13 @@ class Learner(lightning.LightningModule):
             leaves both to the module where the module does the optimization.
         accumulate_grad_batches: Batches that make one update.
         compile: With manual, make one graph of each step (dlref.compile_step); with the others, compile the network.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
     """
 
     network: Any
     criterion: Any
+    logs: tuple[str, ...] | None = None  # the names in what `measures` returns, where the class knows them
 
     def __init__(
         self,
@@ -72,17 +77,20 @@ class Learner(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
         compile: bool = False,
+        on_nonfinite: str = "stop",
     ):
         super().__init__()
         one_of("backend", backend, BACKENDS)
         one_of("schedule_every", schedule_every, ("epoch", "step"))
-        for name, value in (("lr", lr), ("gradient_clip_val", gradient_clip_val),
-                            ("accumulate_grad_batches", accumulate_grad_batches)):  # fmt: skip
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, it is {value}")
+        check_numbers(lr=lr, gradient_clip_val=gradient_clip_val)
+        check_number("accumulate_grad_batches", accumulate_grad_batches, needed=True)
+        check_arguments(optimizer_args, schedule_args if schedule is None else None)
         if compile and backend == "manual" and accumulate_grad_batches != 1:
             raise ValueError(f"accumulate_grad_batches must be 1 with compile, as a graph holds gradient and update; it is "
                              f"{accumulate_grad_batches}")  # fmt: skip
+        one_of("on_nonfinite", on_nonfinite, MODES)
+        if compile and backend == "manual" and on_nonfinite == "skip":
+            raise ValueError("on_nonfinite must be stop or ignore with compile, as a graph holds gradient and update")
         self.save_hyperparameters()
         self.compiled: Any = None
         self.scaler: Any = None  # of the loss, where the trainer's precision is 16-mixed
@@ -98,6 +106,7 @@ class Learner(lightning.LightningModule):
     def learn(self, network: Any, criterion: Any) -> None:
         """Take the network and the criterion; ValueError for what is wrong with the optimizer's and schedule's arguments."""
         self.network, self.criterion, self.products = network, criterion, Products(network)
+        self.watch = Watch(network, self.hp.on_nonfinite)
         self._optimizer_and_schedule()
 
     def task(self, batch: Any) -> tuple[Any, Any]:
@@ -140,12 +149,17 @@ class Learner(lightning.LightningModule):
         x, y, samples = self._of_this_process(batch)
         if self.compiled is not None:  # which chooses its products
             z, error = self._compiled_step(optimizer, x, y)
+            self.watch.after(error, x, self._place(index))
             self._log("train", z, error, y, samples)
         else:
             self.weight = weight(samples, y.device, x.dtype if x.is_floating_point() else torch.float32)
-            with self.products(x), self._meeting(last):
+            with self.products(x), told_of_anomalies(), self._meeting(last):
                 z, error = self.gradients(x, y)
-            self._log("train", z, error, y, samples)
+            if self.watch(error, x, self._place(index)):
+                self._log("train", z, error, y, samples)
+            elif last:
+                optimizer.zero_grad()
+                return
             if not last:
                 return
             optimizer.step()  # d. update
@@ -170,6 +184,9 @@ class Learner(lightning.LightningModule):
         wrapped: Any = self.trainer.strategy.model
         return contextlib.nullcontext() if now or not hasattr(wrapped, "no_sync") else wrapped.no_sync()
 
+    def _place(self, index: int) -> str:
+        return f"epoch {self.current_epoch + 1}, batch {index + 1} (step {self.trainer.global_step + 1})"
+
     def _compiled_step(self, optimizer: Any, x: Any, y: Any) -> tuple[Any, Tensor]:
         """All of a step, as the closure of the optimizer's step, by which Lightning counts; it leaves nothing to update by."""
         found: list[Any] = []
@@ -186,6 +203,14 @@ class Learner(lightning.LightningModule):
         if self.hp.gradient_clip_val is not None and self.compiled is None:
             self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
 
+    def on_train_start(self) -> None:
+        """What the loaders' tensors hold is finite; told with its place before the first step."""
+        loaders = {"train": self.trainer.train_dataloader, "validation": self.trainer.val_dataloaders}
+        for name, loader in loaders.items() if self.hp.on_nonfinite != "ignore" else ():
+            dataset = getattr(loader, "dataset", None)
+            tensors = getattr(getattr(dataset, "part", dataset), "tensors", ())
+            check_finite(**{f"{name} {letter}": tensor for letter, tensor in zip("xy", tensors, strict=False)})
+
     def on_train_epoch_start(self) -> None:
         """The first of several processes draws the numbers that one alone would, each other one, by epoch, its own."""
         if rank := self.trainer.global_rank:
@@ -193,6 +218,7 @@ class Learner(lightning.LightningModule):
             torch.manual_seed(1_000_003 * rank + 7_919 * self.current_epoch + seed)
 
     def on_train_epoch_end(self) -> None:
+        self.watch.epoch(self.current_epoch + 1)
         if self.hp.schedule_every == "epoch":
             self._step_schedule()
 
@@ -233,6 +259,7 @@ class Learner(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self.watch.gradients, self.watch.together = self.scaler is None, self.trainer.world_size > 1
         if self.scaler is None:
             return
         if self.hp.compile and self.hp.backend == "manual":
@@ -287,7 +314,13 @@ class Learner(lightning.LightningModule):
     def _evaluate(self, stage: str, batch: Any) -> None:
         x, y, samples = self._of_this_process(batch)
         z = self.network(x)
-        self._log(stage, z, self.criterion(z, y), y, samples)
+        self._log(stage, z, self._sound(stage, self.criterion(z, y)), y, samples)
+
+    def _sound(self, stage: str, error: Tensor) -> Tensor:
+        """The error of a validation or test; NotFinite where it is not finite, which no choice between epochs can use."""
+        if self.hp.on_nonfinite == "stop" and not self.trainer.sanity_checking and not bool(error.isfinite()):
+            raise NotFinite(f"the {stage} loss is {error.item()} in epoch {self.current_epoch + 1}: {CURE}")
+        return error
 
     def _log(self, stage: str, z: Any, error: Tensor, y: Any, samples: int) -> None:
         if not samples:  # what stands in is not counted

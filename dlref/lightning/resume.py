@@ -20,7 +20,7 @@ from .logs import RowsLogger
 
 # Options that may be another when a training goes on: what is learnt is the same.
 FREE = {
-    "model": {"backend", "compile", "prompt", "length", "temperature", "top_k"},
+    "model": {"backend", "compile", "on_nonfinite", "prompt", "length", "temperature", "top_k"},
     "data": {"num_workers", "data_dir", "download"},
 }
 

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
+from ..core.interrupt import Interrupted
 from ..core.parallel import ranks
 from ..pictures.training import draw_curves
 from .logs import RowsLogger
@@ -40,6 +41,7 @@ def quiet() -> None:
         ".*LeafSpec",  # its own use of torch
         "The dirpath has changed",  # a continued run has a folder of its own
         "Couldn't infer the batch indices",
+        "Total length of `list` across ranks is zero",  # no validation part was wanted
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -117,13 +119,17 @@ class TellHow(lightning.Callback):
     """Tell after Ctrl-C which checkpoint continues the run: the last whole epoch's."""
 
     def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException) -> None:
-        if not isinstance(error, KeyboardInterrupt) or not trainer.training:
+        if not isinstance(error, (KeyboardInterrupt, Interrupted)) or not trainer.fit_loop.epoch_loop.global_step:
             return
         path = getattr(trainer.checkpoint_callback, "last_model_path", "")
         if not path:  # not one epoch is over
             path = str(Path(trainer.default_root_dir, "interrupted.ckpt"))
             trainer.save_checkpoint(path)
-        print(f"\ninterrupted in epoch {trainer.current_epoch + 1}; continue with --ckpt_path {path}", flush=True)
+        told = f"interrupted in epoch {trainer.current_epoch + 1}; continue with --ckpt_path {path}"
+        if isinstance(error, Interrupted):
+            error.told = told  # by the program, as its last line
+        else:
+            print(f"\n{told}", flush=True)
 
 
 class WritePredictions(BasePredictionWriter):

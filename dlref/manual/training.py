@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,28 +33,39 @@ import torch
 from torch import Tensor
 
 from ..core import checkpoint as files
-from ..core import parallel
+from ..core import finite, parallel, resume
 from ..core.flat import flatten
 from ..core.optimizer import by_one_gradient
 from ..core.pullback import gradients
-from ..core.resume import generators, plain, refuse_other, restore, restore_generators
 from ..step.products import Products
 from .nn.utils import clip_grad_norm_
 
 Data = tuple[Tensor, Tensor]
-Step = Callable[[Any, Any, Any, Tensor, Tensor, float | None], Tensor]
+Step = Callable[..., Tensor]
+MayUpdate = Callable[[Tensor], bool]
 
 
-def step(network: Any, criterion: Any, optimizer: Any, x: Tensor, y: Tensor, max_norm: float | None = None) -> Tensor:
+def step(
+    network: Any,
+    criterion: Any,
+    optimizer: Any,
+    x: Tensor,
+    y: Tensor,
+    max_norm: float | None = None,
+    may_update: MayUpdate | None = None,
+) -> Tensor:
     """One step of the algorithm by explicit gradients: no autograd, no graph. Returns the error, a number.
 
     x (N, *), y (N, *): a batch, as network and criterion take them. max_norm: what the gradients are clipped to.
+    may_update: told the error when the gradients are there; where it answers false, there is no update.
     """
     if torch.is_grad_enabled():
         with torch.no_grad():
-            return step(network, criterion, optimizer, x, y, max_norm)
+            return step(network, criterion, optimizer, x, y, max_norm, may_update)
     optimizer.zero_grad()
     _, error = gradients(network, criterion, x, y)  # a. to c., each layer's pullback after the other
+    if may_update is not None and not may_update(error):
+        return error
     if max_norm is not None:
         clip_grad_norm_(network.parameters(), max_norm)
     optimizer.step()  # d. update
@@ -87,6 +97,7 @@ def fit_by(
         max_norm: float | None = None,
         compile: bool | str = False,
         seed: int = 0,
+        on_nonfinite: str = "stop",
         callback: Callable[[dict[str, float]], bool | None] | None = None,
         checkpoint: str | Path | None = None,
         options: dict[str, Any] | None = None,
@@ -102,6 +113,8 @@ def fit_by(
         compile: make one graph of the step (dlref.compile_step), true by the compiler "inductor"; or a backend's name, as
             "eager", which plays the step's kernels back. It takes seconds to minutes before the second step.
         seed: of the order of the samples; the same seed gives the same batches in both namespaces.
+        on_nonfinite: what to do where a loss, a gradient or a parameter is not finite: "stop" raises NotFinite, an
+            ArithmeticError that names it, before the update; "skip" leaves the update out; "ignore" looks at none.
         On a CPU, large float32 products are oneDNN's where those are exact (dlref.products).
         callback: called with the epoch's record; what it returns, if true, ends the training. So does Ctrl-C.
         Of a DistributedDataParallel each process gives all data, and learns its part of each batch; losses are of the whole.
@@ -111,15 +124,18 @@ def fit_by(
         override: go on although another option, optimizer or schedule was given than the checkpoint's.
         Returns a record an epoch: epoch, loss (mean over the training data, while they were learnt), seconds; with
             validation data their loss and, for classes, accuracy.
-        ValueError where a number is not positive, data do not fit together, the optimizer's step asks for a closure, or the
-            checkpoint is not of this training.
+        ValueError where a number is not positive, data do not fit together or are not finite, the optimizer's step asks for a
+            closure, or the checkpoint is not of this training.
         """
         _check(train, validation, epochs, batch_size, patience)
+        if compile and on_nonfinite == "skip":
+            raise ValueError("on_nonfinite must be stop or ignore with compile, as a graph holds gradient and update")
         by_one_gradient(optimizer)
         before(network)
         by = Products(network)
         several = hasattr(network, "no_sync")  # a DistributedDataParallel, torch's or by hand
         group, processes = (network.process_group, parallel.ranks(network.process_group)[1]) if several else (None, 1)
+        watch = finite.Watch(network, on_nonfinite, several)
         kind = torch.promote_types(train[0].dtype, torch.float32)  # of the sum of the errors
         whole, criterion = criterion, parallel.Weighted(criterion, 1.0) if several else criterion
         if compile and several:
@@ -127,9 +143,25 @@ def fit_by(
                 "compile must be off where several processes train, as their gradients meet within the step"
             )
         if compile:
-            take = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)
-        else:
-            take = lambda x, y: step(network, criterion, optimizer, x, y, max_norm)  # noqa: E731
+            graph = compiled(network, criterion, optimizer, max_norm, "inductor" if compile is True else compile)
+
+        def take(x: Tensor, y: Tensor, place: str) -> Tensor:
+            """The batch's error times its samples; of several processes the error of this one's part, as it counts."""
+            size = len(x)
+            if several:  # a batch counts as the mean of its parts, each by the samples that it has
+                x, y = parallel.part(x, group), parallel.part(y, group)
+                criterion.weight = len(x) / size * processes
+                x, y = parallel.stand_in(x, y)
+            with by(x):
+                if compile:
+                    error = graph(x, y).detach()
+                    watch.after(error, x, place)
+                else:
+                    error = step(network, criterion, optimizer, x, y, max_norm, watch.at(x, place)).detach()
+            if on_nonfinite == "skip" and not error.isfinite():
+                return torch.zeros_like(error)
+            return error * size
+
         history: list[dict[str, float]] = []
         best, waited = math.inf, 0
         given = {
@@ -145,23 +177,23 @@ def fit_by(
                 raise ValueError(
                     f"the checkpoint must be one that training.fit wrote, {checkpoint} lacks {sorted(missing)}"
                 )
-            if schedule is not None and plain(schedule.state_dict()) == plain(state["schedule"]):
+            if schedule is not None and resume.plain(schedule.state_dict()) == resume.plain(state["schedule"]):
                 given["schedule"] = state["options"]["schedule"]  # the one that has come so far, not one that begins
             if not override:
-                refuse_other(state["options"], given, "override=True")
-            restore(network, state["network"])
+                resume.refuse_other(state["options"], given, "override=True")
+            resume.restore(network, state["network"])
             optimizer.load_state_dict(state["optimizer"])
             if schedule is not None and state["schedule"] is not None:
                 schedule.load_state_dict(state["schedule"])
             history, best, waited = state["history"], state["best"], state["waited"]
-            restore_generators(state["generators"])
+            resume.restore_generators(state["generators"])
 
         def save() -> None:
             if checkpoint is not None and not (several and parallel.ranks(group)[0]):  # the first of several
                 states = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
                 files.save(checkpoint, {**states, "schedule": schedule and schedule.state_dict(), "history": history,
-                                        "best": best, "waited": waited, "options": plain(given),
-                                        "generators": generators()})  # fmt: skip
+                                        "best": best, "waited": waited, "options": resume.plain(given),
+                                        "generators": resume.generators()})  # fmt: skip
 
         try:
             for epoch in range(len(history) + 1, epochs + 1):
@@ -169,14 +201,9 @@ def fit_by(
                     break
                 network.train()
                 start, errors = time.perf_counter(), torch.zeros((), dtype=kind, device=train[0].device)
-                for x, y in minibatches(train, batch_size, seed, epoch):
-                    size = len(x)
-                    if several:  # a batch counts as the mean of its parts, each by the samples that it has
-                        x, y = parallel.part(x, group), parallel.part(y, group)
-                        criterion.weight = len(x) / size * processes
-                        x, y = parallel.stand_in(x, y)
-                    with by(x):
-                        errors += take(x, y).detach() * size
+                for batch, (x, y) in enumerate(minibatches(train, batch_size, seed, epoch), 1):
+                    errors += take(x, y, f"epoch {epoch}, batch {batch}")
+                watch.epoch(epoch)
                 if several:
                     errors = parallel.total(errors, group) / processes
                 loss = errors.item() / len(train[0])
@@ -193,9 +220,6 @@ def fit_by(
                 told_to_stop = callback is not None and callback(record)
                 save()
                 if told_to_stop:
-                    break
-                if not math.isfinite(loss):
-                    warnings.warn(f"the error is {loss} in epoch {epoch}: lower the learning rate", stacklevel=2)
                     break
         except KeyboardInterrupt:
             pass  # told to stop: what has been learnt so far is in the network
@@ -249,3 +273,5 @@ def _check(train: Data, validation: Data | None, epochs: int, batch_size: int, p
         if data is not None and (len(data[0]) != len(data[1]) or not len(data[0])):
             raise ValueError(f"{name} must hold as many inputs as targets, and at least one; it holds {len(data[0])} and "
                              f"{len(data[1])}")  # fmt: skip
+        if data is not None:
+            finite.check_finite(**{f"{name} x": data[0], f"{name} y": data[1]})

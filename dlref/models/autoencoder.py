@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.sizes import within_memory
 from .dense import module_named
 
 
+@within_memory
 def autoencoder(
     ns: Any,
     features: int = 64,
@@ -32,6 +34,7 @@ def autoencoder(
     return ns.nn.Sequential(encoder, ns.nn.Sequential(third, make(), fourth))
 
 
+@within_memory
 def convolutional_autoencoder(ns: Any, in_channels: int = 1, size: int = 8, code: int = 8, channels: int = 16) -> Any:
     r"""Two convolutions of stride 2 and an affine layer to the code; an affine layer and two transposed ones back.
 
@@ -54,6 +57,7 @@ def convolutional_autoencoder(ns: Any, in_channels: int = 1, size: int = 8, code
     return ns.nn.Sequential(encoder, decoder)
 
 
+@within_memory
 def variational_autoencoder(
     ns: Any, features: int = 64, hidden: int = 128, code: int = 8, activation: str = "relu"
 ) -> Any:

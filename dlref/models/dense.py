@@ -12,6 +12,7 @@ import torch
 
 from ..core.modes import in_float64
 from ..core.names import find
+from ..core.sizes import within_memory
 
 
 def linear_regression(ns: Any, in_features: int, out_features: int = 1) -> Any:
@@ -35,6 +36,7 @@ def softmax_regression(ns: Any, in_features: int, classes: int) -> Any:
     return mlp(ns, in_features, (), classes)
 
 
+@within_memory
 def mlp(
     ns: Any,
     in_features: int,
@@ -65,11 +67,13 @@ def mlp(
     return ns.nn.Sequential(*layers, ns.nn.Linear(*sizes[-2:]))
 
 
+@within_memory
 def perceptron(ns: Any, in_features: int = 64, classes: int = 10, variant: str = "last") -> Any:
     r"""Rosenblatt's perceptron, $z = W x + b$, to be trained by its own rule (`fit`) or by PerceptronLoss. x (N, in)."""
     return ns.nn.Perceptron(in_features, classes, variant)
 
 
+@within_memory
 def rbf_network(
     ns: Any,
     in_features: int = 64,

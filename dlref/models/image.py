@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.sizes import within_memory
 
+
+@within_memory
 def cnn(
     ns: Any,
     in_channels: int = 1,
@@ -35,6 +38,7 @@ def cnn(
     return ns.nn.Sequential(*layers, ns.nn.Linear(hidden, classes))
 
 
+@within_memory
 def locally_connected(
     ns: Any,
     in_channels: int = 1,
@@ -60,6 +64,7 @@ def locally_connected(
     return ns.nn.Sequential(*layers, ns.nn.Linear(before * size**2, classes))
 
 
+@within_memory
 def residual_network(
     ns: Any, in_channels: int = 1, classes: int = 10, channels: Sequence[int] = (16, 32), depth: int = 1
 ) -> Any:
@@ -88,6 +93,7 @@ def residual_network(
     return ns.nn.Sequential(*layers, ns.nn.AdaptiveAvgPool2d(1), ns.nn.Flatten(), ns.nn.Linear(before, classes))
 
 
+@within_memory
 def vision_transformer(
     ns: Any,
     in_channels: int = 1,

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from ..core.modes import finest
 from ..core.names import one_of
+from ..core.sizes import within_memory
 
 KINDS = ("RNN", "LSTM", "GRU")
 
 
+@within_memory
 def row_classifier(
     ns: Any, kind: str = "LSTM", features: int = 8, classes: int = 10, hidden: int = 64, layers: int = 1
 ) -> Any:
@@ -26,6 +28,7 @@ def row_classifier(
     return ns.nn.Sequential(ns.nn.Flatten(1, 2), ns.nn.LastStep(rnn), ns.nn.Linear(hidden, classes))
 
 
+@within_memory
 def language_model(
     ns: Any, symbols: int, kind: str = "LSTM", embedding: int = 32, hidden: int = 128, layers: int = 1
 ) -> Any:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-from ...core.names import called, one_of
+from ...core.names import MISTAKES, called, one_of, reason
+from ...core.ranges import LARGEST
+
+
+def check_arguments(optimizer_args: Any, idle_args: Any = None) -> None:
+    """ValueError where the optimizer's arguments hold the learning rate, or a schedule's have no schedule."""
+    if "lr" in (optimizer_args or {}):
+        raise ValueError("the learning rate must be given once, by lr; optimizer_args has another: leave it out there")
+    if idle_args:
+        raise ValueError(
+            f"schedule_args must be those of a schedule, none was named: give schedule too, or leave out {idle_args}"
+        )
 
 
 def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:
@@ -23,7 +35,38 @@ def schedule_named(ns: Any, name: str, optimizer: Any, **arguments: Any) -> Any:
     """ns.optim.lr_scheduler.NAME(optimizer, **arguments), with the errors of `optimizer_named`."""
     from . import lr_scheduler
 
+    _rehearse(ns, lr_scheduler, name, optimizer, arguments)
     return _named(ns.optim.lr_scheduler, lr_scheduler, "schedule", name, optimizer, arguments)
+
+
+def _rehearse(ns: Any, reference: Any, name: str, optimizer: Any, arguments: dict[str, Any]) -> None:
+    """Take some steps of the schedule on an optimizer of one number; ValueError where they fail, or lead to no learning rate.
+
+    Not where an argument is more than numbers and texts, as a function or another schedule.
+    """
+    import torch
+
+    plain = (int, float, str, list, tuple, type(None))
+    if not all(isinstance(value, plain) for value in arguments.values()) or len(optimizer.param_groups) > 1:
+        return
+    given = {key: value for key, value in optimizer.param_groups[0].items() if key in optimizer.defaults}
+    twin = type(optimizer)([torch.nn.Parameter(torch.zeros(1))], **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        schedule = _named(ns.optim.lr_scheduler, reference, "schedule", name, twin, arguments)
+        try:
+            for _ in range(3):
+                twin.step()
+                schedule.step(1.0) if isinstance(
+                    schedule, torch.optim.lr_scheduler.ReduceLROnPlateau
+                ) else schedule.step()
+                rate = float(twin.param_groups[0]["lr"])
+                if not 0 <= rate <= LARGEST:
+                    raise ArithmeticError(f"they lead to a learning rate of {rate}")
+        except MISTAKES as error:
+            raise ValueError(
+                f"schedule_args must be what {name} takes, they are {arguments}: {reason(error)}"
+            ) from None
 
 
 def _named(space: Any, reference: Any, what: str, name: str, first: Any, arguments: dict[str, Any]) -> Any:
