@@ -20,8 +20,7 @@ import jsonargparse
 
 from ..core.extras import lacking
 from ..core.files import NotWritten
-from ..core.finite import NotFinite
-from ..core.interrupt import Interrupted
+from ..core.interrupt import Interrupted, NotFinite
 from ..core.names import device_named as device_named
 from ..core.names import reason
 from ..core.ranges import check_number

@@ -20,7 +20,7 @@ state = {"process": 0, "ready": False, "received": False}
 def is_program() -> bool:
     """Whether the script that sys.argv names is what Python was started with."""
     name = os.path.basename(sys.argv[0]) if sys.argv else ""
-    return any(os.path.basename(argument) == name for argument in sys.orig_argv[1:])
+    return not name.startswith("-") and any(os.path.basename(argument) == name for argument in sys.orig_argv[1:])
 
 
 def heed() -> None:

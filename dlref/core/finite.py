@@ -11,15 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .flat import coalesce
+from .interrupt import NotFinite
 from .names import one_of
 from .parallel import ranks, total
 
 MODES = ("stop", "skip", "ignore")
 CURE = "lower the learning rate, clip the gradients, or standardise the data"
-
-
-class NotFinite(ArithmeticError, RuntimeError):
-    """A loss, a gradient or a parameter is not finite; the text is one line, with what to try."""
 
 
 def check_finite(**data: Any) -> None:
@@ -40,6 +38,9 @@ def bad_place(values: Tensor) -> str | None:
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether all numbers are finite: their sums are, or else, where finite numbers may have overflowed, each of them."""
+    tensors = list(tensors)
+    if (together := coalesce([t.detach() for t in tensors[1:]])) is not None:  # gradients that are one tensor's parts
+        tensors = [tensors[0], together]
     dense = [t.detach().coalesce().values() if t.is_sparse else t.detach() for t in tensors]
     sums = [t.sum() for t in dense]
     if sums and len({one.device for one in sums}) == 1:

@@ -37,6 +37,7 @@ class Losses(Experiment):
             curves[name] = train(ns, network, (x, target), lr=0.02, momentum=0.9, epochs=epochs, seed=seed, loss=loss)
             accuracies[name] = accuracy(network, test)
         apart = max(abs(a - b) for a, b in zip(curves["cross entropy"], curves["KL divergence"], strict=True))
+        apart = round(apart, 12)  # beyond it is rounding
         numbers = {
             "spread of the test accuracies": max(accuracies.values()) - min(accuracies.values()),
             "difference of the losses of KL and cross entropy": apart,
