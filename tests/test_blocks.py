@@ -60,6 +60,7 @@ dlref.compile_step = functools.partial(dlref.compile_step, backend="eager")  # t
 NOT_HERE = {
     ("docs/check.md", 1): "test_check.py writes it to kernels.py",
     ("docs/check.md", 2): "test_check.py writes it to test_kernels.py, and runs it",
+    ("docs/scaling.md", 1): "it is one of several processes, which test_parallel.py has",
 }
 OF_THE_NEWEST = {"docs/torch.md"}  # of what torch has wrong
 # Commands, by how they begin, that are not run, and why; their options are looked up in the command's help.
@@ -72,6 +73,8 @@ NOT_RUN = {
     "python scripts/accuracy.py": "takes minutes; test_proof.py holds what it counts",
     "python scripts/update_figures.py": "writes these pages; test_bench.py runs it on copies",
     "python scripts/prove.py": "takes minutes, and a device; test_prove.py runs parts of it",
+    "dlref fit --trainer.strategy": "takes several processes; test_parallel.py and test_processes.py train in them",
+    "dlref fit --model.backend bridged --trainer.strategy": "takes several processes, as above",
     "dlref bench": "takes an hour; test_bench.py runs parts of it",
     "echo": "needs liger-kernel, of a network; scripts/check_packages.py looks at it",
     "export": "needs liger-kernel, of a network; scripts/check_packages.py looks at it",
@@ -92,7 +95,7 @@ def commands(page: str) -> list[str]:
     """The lines of the page's blocks of commands, those that `&&` joins apart; a formula or an output is none."""
     lines = "\n".join(blocks(page, "bash")).splitlines()
     for block in re.findall(r"(?:^|\n\n)((?:    .*\n)+)", FENCE.sub("", PAGES[page])):
-        lines += [line.strip() for line in block.splitlines()]
+        lines += [line.strip() for line in re.sub(r"\\\n *", "", block).splitlines()]
     programs = ("dlref", "python", "pip", "pytest", "ruff", "mypy", ".ci/", "echo", "export", "tensorboard")
     found = [
         part.strip() for line in lines if line.startswith(programs) for part in line.partition("  #")[0].split("&&")

@@ -108,7 +108,7 @@ WRONG = {
     "activation": ((*FIT, "--model.activation", "rleu"), "ReLU"),
     "learning rate": ((*FIT, "--model.lr", "-1"), "lr"),
     "batch": ((*FIT, "--data.batch_size", "0"), "batch_size"),
-    "hidden": ((*FIT, "--model.hidden", "[0]"), "positive"),
+    "hidden": ((*FIT, "--model.hidden", "[0]"), "at least 1"),
     "epochs": ((*FIT, "--trainer.max_epochs", "0"), "max_epochs"),
     "run folder": ((*FIT, "--runs", "/proc/x"), "/proc/x"),
     "checkpoint": ((*FIT, "--ckpt_path", "nowhere.ckpt"), "nowhere.ckpt"),

@@ -92,7 +92,7 @@ def test_compiled():
     ("rbf_network", {"units": 12}),
 ])  # fmt: skip
 def test_backends_agree_on_every_network(model, options):
-    arguments = {"model": model, "model_args": options, "lr": 0.01, "epochs": 1}
+    arguments = {"model": model, "model_args": options, "hidden": (128,), "lr": 0.01, "epochs": 1}  # hidden is an mlp's
     if model == "perceptron":
         arguments["loss"] = "PerceptronLoss"
     if model == "rbf_network":

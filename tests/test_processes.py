@@ -95,7 +95,7 @@ def test_the_others_end_with_one_line(killed, tmp_path):
 def test_torchrun_goes_on_from_the_checkpoint(tmp_path):
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 --max-restarts 1".split()
     process = begun(*torchrun, *command(tmp_path, max_epochs=40))
-    wait_for(tmp_path, "*/checkpoints/last.ckpt", process)
+    wait_for(tmp_path, "*/metrics.csv", process)
     first = next(
         pid for pid in children(process.pid) if b"RANK=0" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     )
@@ -104,4 +104,5 @@ def test_torchrun_goes_on_from_the_checkpoint(tmp_path):
     assert process.returncode == 0, errors
     assert f"restarted: goes on from {tmp_path}/001-mlp-manual/checkpoints/last.ckpt" in output
     before, after = rows(tmp_path / "001-mlp-manual"), rows(tmp_path / "002-mlp-manual")
-    assert [row["epoch"] for row in after][-1] == 39 and 0 < after[0]["epoch"] <= before[-1]["epoch"] + 1
+    assert [row["epoch"] for row in after] == list(range(40))
+    assert before[:-1] == after[: len(before) - 1]  # the last epoch may have been broken off

@@ -402,7 +402,8 @@ class Op:
                 if dy is None:
                     return [None] * len(like)
             grads = form.gradients(dy, kept, saved, wants, values, like, place)
-            return without_nan(self.__name__, grads) if torch.is_anomaly_enabled() else grads
+            looks = not torch.compiler.is_compiling() and torch.is_anomaly_enabled()
+            return without_nan(self.__name__, grads) if looks else grads
 
         pull.held = (held,)  # type: ignore[attr-defined]
         return output, pull

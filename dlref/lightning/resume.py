@@ -151,9 +151,8 @@ def pending_row(trainer: lightning.Trainer) -> dict[str, Any] | None:
     progress = loop.epoch_progress.current
     if connector._first_loop_iter is not None or progress.processed != progress.completed + 1:
         return None
-    rows = [
-        row for logger in trainer.loggers if isinstance(logger, RowsLogger) for row in logger.experiment.metrics[-1:]
-    ]
+    logs = [logger for logger in trainer.loggers if isinstance(logger, RowsLogger) and trainer.is_global_zero]
+    rows = [row for logger in logs for row in logger.experiment.metrics[-1:]]
     before = rows[0] if rows and rows[0].get("epoch") == trainer.current_epoch else {}
     found = {name: value.item() for name, value in connector.metrics["log"].items() if value.numel() == 1}
     return {**before, **found, "epoch": trainer.current_epoch, "step": loop.epoch_loop._batches_that_stepped - 1}

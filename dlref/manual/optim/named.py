@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
@@ -49,7 +50,10 @@ def _rehearse(ns: Any, reference: Any, name: str, optimizer: Any, arguments: dic
     plain = (int, float, str, list, tuple, type(None))
     if not all(isinstance(value, plain) for value in arguments.values()) or len(optimizer.param_groups) > 1:
         return
-    given = {key: value for key, value in optimizer.param_groups[0].items() if key in optimizer.defaults}
+    taken = inspect.signature(type(optimizer)).parameters  # AdamW's groups hold what Adam alone takes
+    given = {
+        key: value for key, value in optimizer.param_groups[0].items() if key in optimizer.defaults and key in taken
+    }
     twin = type(optimizer)([torch.nn.Parameter(torch.zeros(1))], **given)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
