@@ -42,9 +42,9 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     if (together := coalesce([t.detach() for t in tensors[1:]])) is not None:  # gradients that are one tensor's parts
         tensors = [tensors[0], together]
     dense = [t.detach().coalesce().values() if t.is_sparse else t.detach() for t in tensors]
-    sums = [t.sum() for t in dense]
-    if sums and len({one.device for one in sums}) == 1:
-        sums = [torch.stack(sums).sum()] if len({one.dtype for one in sums}) == 1 else sums
+    sums = [t.sum() if t.dim() else t for t in dense]
+    if len({(one.dtype, one.device) for one in sums}) == 1:
+        sums = [sum(sums[1:], sums[0])]
     return all(math.isfinite(abs(one.item())) for one in sums) or all(bool(t.isfinite().all()) for t in dense)
 
 
