@@ -44,7 +44,7 @@ from typing import Any
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 
-from dlref.cli.common import listed, script
+from dlref.cli.common import script
 
 ROOT = Path(__file__).parent.parent
 SECONDS, MEMORY = 60, 4 * 2**30
@@ -329,7 +329,7 @@ def judge(case: Case, found: Outcome, folder: Path) -> list[str]:
     if found.status == 2 and found.files:
         broken.append(f"3: wrote {', '.join(found.files)[:150]}")
     places = ("--runs", "--out", "--json", "--junit", "--plot", "--checkpoint.dirpath")
-    allowed = [listed(value) for option, value in case.changes if value and option in places]
+    allowed = [value for option, value in case.changes if value and option in places]
     for file in found.files:
         inside = file.removeprefix("here/")
         if not (file.startswith("here/runs") or any(inside.startswith(name.strip("./")[:20]) for name in allowed)):

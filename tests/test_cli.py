@@ -191,7 +191,12 @@ def test_the_version(capfd):
     ("0.1,0.2", "0.1,0.2"), ("a,b", "a,b"), ("--data=1,2,", "--data=[1,2,]"),
 ])  # fmt: skip
 def test_a_list_without_brackets(given, taken):
-    assert listed(given) == taken
+    assert listed([given]) == [taken]
+
+
+def test_a_text_is_no_list():
+    given = ["--prompt", "1,2", "--model.data_dir=1,2", "--hidden", "1,2"]
+    assert listed(given, {"prompt", "data_dir"}) == [*given[:-1], "[1,2]"]
 
 
 @LIGHTNING

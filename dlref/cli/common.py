@@ -6,13 +6,14 @@ import atexit
 import contextlib
 import errno
 import functools
+import inspect
 import os
 import re
 import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -170,7 +171,8 @@ def script(function: Callable[..., Any]) -> None:
     status: Any = 0
     try:
         with told_in_one_line(trains=True):
-            arguments = [listed(argument) for argument in sys.argv[1:]]
+            options = inspect.signature(function).parameters.values()
+            arguments = listed(sys.argv[1:], {p.name for p in options if str(p.annotation).startswith("str")})
             jsonargparse.auto_cli(with_plain, args=arguments, as_positional=False, parser_class=Parser)
     except SystemExit as ended:
         if not signals.is_program():
@@ -193,10 +195,16 @@ def first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
 
 
-def listed(argument: str) -> str:
-    """128,64 is the list [128,64]; everything else stays as it is."""
-    option, equals, value = argument.rpartition("=")
-    return f"{option}{equals}[{value}]" if re.fullmatch(r"\d+(,\d+)+,?", value) else argument
+def listed(arguments: Iterable[str], texts: Container[str] = ()) -> list[str]:
+    """128,64 is the list [128,64], but as the text of an option of one of these names; everything else stays as it is."""
+    found, before = [], ""
+    for argument in arguments:
+        option, equals, value = argument.rpartition("=")
+        name = (option or before).rpartition(".")[2].removeprefix("--").replace("-", "_")
+        is_list = re.fullmatch(r"\d+(,\d+)+,?", value) and name not in texts
+        found.append(f"{option}{equals}[{value}]" if is_list else argument)
+        before = argument
+    return found
 
 
 def new_run(parent: str | Path, name: str) -> Path:

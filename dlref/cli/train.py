@@ -35,6 +35,8 @@ MODULES = "dlref.lightning"
 EPOCHS = 100  # the article's, where nothing says when to stop
 # Before all arguments, so that a configuration or an option of another class takes their place.
 CLASSES = ("--model", f"{MODULES}.Classifier", "--data", f"{MODULES}.DigitsDataModule")
+# Options that take a text, in which 1,2 is no list.
+TEXTS = {"alphabet", "ckpt_path", "config", "data_dir", "dirpath", "filename", "path", "prompt", "resume", "runs"}
 
 
 class Parser(OneLine, LightningArgumentParser):
@@ -230,7 +232,7 @@ def configs() -> dict[str, Path]:
 def by_name(arguments: Sequence[str]) -> list[str]:
     """The arguments with --data digits, --data mnist, --data-dir DIR and --download as options of the data modules."""
     given: list[str] = []
-    arguments = [listed(argument) for argument in arguments]
+    arguments = listed(arguments, TEXTS)
     for i, argument in enumerate(arguments):
         if arguments[max(i - 1, 0)] in ("-c", "--config"):
             arguments[i] = config_named(argument)
