@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+
+from . import checkpoint as files
 
 
 def generators() -> dict[str, Any]:
@@ -31,6 +35,51 @@ def restore_generators(states: Mapping[str, Any]) -> None:
     numpy.random.set_state((name, keys.numpy().astype(numpy.uint32), *rest))
     version, numbers, gauss = states["python"]
     random.setstate((version, tuple(numbers), gauss))
+
+
+class Training:
+    """A training's checkpoint, from which it goes on to the bit where the file is there; without a path none.
+
+    options: what decides what is learnt, beside the optimizer and the schedule.
+    """
+
+    def __init__(self, path: str | Path | None, network: Any, optimizer: Any, schedule: Any, options: dict[str, Any]):
+        self.path, self.network, self.optimizer, self.schedule = path, network, optimizer, schedule
+        self.options = options | {
+            "optimizer": {"class": type(optimizer).__name__, **optimizer.defaults},
+            "schedule": {"class": type(schedule).__name__, **({} if schedule is None else schedule.state_dict())},
+        }
+
+    def read(self, override: bool = False) -> tuple[list[dict[str, float]], float, int]:
+        """The history, the best error and the epochs waited since; all else is put where it was. A new one's without a file.
+
+        ValueError where the file is broken, another's, or of other options, unless override.
+        """
+        if self.path is None or not Path(self.path).exists():
+            return [], math.inf, 0
+        state = files.load(self.path, "one that training.fit wrote")
+        if missing := {"options", "network", "optimizer", "generators", "history"} - set(state):
+            raise ValueError(f"the checkpoint must be one that training.fit wrote, {self.path} lacks {sorted(missing)}")
+        if self.schedule is not None and plain(self.schedule.state_dict()) == plain(state["schedule"]):
+            self.options["schedule"] = state["options"]["schedule"]  # the one that has come so far, not one that begins
+        if not override:
+            refuse_other(state["options"], self.options, "override=True")
+        restore(self.network, state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None and state["schedule"] is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        restore_generators(state["generators"])
+        return state["history"], state["best"], state["waited"]
+
+    def write(self, history: list[dict[str, float]], best: float, waited: int) -> None:
+        """Replace the file, at once or not at all."""
+        if self.path is None:
+            return
+        states = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                  "schedule": self.schedule and self.schedule.state_dict(), "generators": generators()}  # fmt: skip
+        files.save(
+            self.path, {**states, "history": history, "best": best, "waited": waited, "options": plain(self.options)}
+        )
 
 
 def refuse_other(theirs: Mapping[str, Any], ours: Mapping[str, Any], override: str) -> None:

@@ -32,7 +32,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core import checkpoint as files
 from ..core import finite, parallel, resume
 from ..core.flat import flatten
 from ..core.optimizer import by_one_gradient
@@ -162,39 +161,13 @@ def fit_by(
                 return torch.zeros_like(error)
             return error * size
 
-        history: list[dict[str, float]] = []
-        best, waited = math.inf, 0
         given = {
             **(options or {}),
             "samples": len(train[0]), "batch_size": batch_size, "tolerance": tolerance, "patience": patience,
             "max_norm": max_norm, "seed": seed, "criterion": type(whole).__name__,
-            "optimizer": {"class": type(optimizer).__name__, **optimizer.defaults},
-            "schedule": {"class": type(schedule).__name__, **({} if schedule is None else schedule.state_dict())},
         }  # fmt: skip
-        if checkpoint is not None and Path(checkpoint).exists():
-            state = files.load(checkpoint, "one that training.fit wrote")
-            if missing := {"options", "network", "optimizer", "generators", "history"} - set(state):
-                raise ValueError(
-                    f"the checkpoint must be one that training.fit wrote, {checkpoint} lacks {sorted(missing)}"
-                )
-            if schedule is not None and resume.plain(schedule.state_dict()) == resume.plain(state["schedule"]):
-                given["schedule"] = state["options"]["schedule"]  # the one that has come so far, not one that begins
-            if not override:
-                resume.refuse_other(state["options"], given, "override=True")
-            resume.restore(network, state["network"])
-            optimizer.load_state_dict(state["optimizer"])
-            if schedule is not None and state["schedule"] is not None:
-                schedule.load_state_dict(state["schedule"])
-            history, best, waited = state["history"], state["best"], state["waited"]
-            resume.restore_generators(state["generators"])
-
-        def save() -> None:
-            if checkpoint is not None and not (several and parallel.ranks(group)[0]):  # the first of several
-                states = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-                files.save(checkpoint, {**states, "schedule": schedule and schedule.state_dict(), "history": history,
-                                        "best": best, "waited": waited, "options": resume.plain(given),
-                                        "generators": resume.generators()})  # fmt: skip
-
+        saved = resume.Training(checkpoint, network, optimizer, schedule, given)
+        history, best, waited = saved.read(override)
         try:
             for epoch in range(len(history) + 1, epochs + 1):
                 if tolerance is not None and waited >= patience:
@@ -218,7 +191,8 @@ def fit_by(
                     waited = 0 if loss < best - tolerance else waited + 1
                     best = min(best, loss)
                 told_to_stop = callback is not None and callback(record)
-                save()
+                if not (several and parallel.ranks(group)[0]):  # the first of several
+                    saved.write(history, best, waited)
                 if told_to_stop:
                     break
         except KeyboardInterrupt:
