@@ -231,6 +231,20 @@ def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("download", [True, False])
+def test_what_somebody_else_puts_beside_a_data_set_stays(download, tmp_path, monkeypatch):
+    import torchvision
+
+    def fails(directory, train, download):
+        (tmp_path / "theirs.txt").write_text("from another program, meanwhile")
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", fails)
+    with pytest.raises(ValueError, match="no network"):
+        data.images("mnist", tmp_path, download=download)
+    assert (tmp_path / "theirs.txt").exists()
+
+
 def test_what_to_do_about_numbers_is_an_option_of_the_model():
     assert by_name(["--on_nonfinite", "skip"]) == ["--model.on_nonfinite", "skip"]
     assert by_name(["--on_nonfinite=skip"]) == ["--model.on_nonfinite=skip"]

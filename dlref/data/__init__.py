@@ -108,11 +108,13 @@ def images(
         raise ValueError(f"validation must be a fraction that leaves something to train on, it is {validation}")
     kind, channels, size = IMAGES[name]
     try:
-        with _left_as_it_was(Path(directory)):
-            parts = [
-                getattr(torchvision.datasets, kind)(directory, train=train, download=download)
-                for train in (True, False)
-            ]
+        dataset: Any = getattr(torchvision.datasets, kind)
+        with (
+            _left_as_it_was(Path(directory), _places(directory, kind, dataset))
+            if download
+            else contextlib.nullcontext()
+        ):
+            parts = [dataset(directory, train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         todo = "download them elsewhere and put them there" if download else "give --download, or another --data-dir"
@@ -140,15 +142,24 @@ def images(
     return split.shaped(channels * size**2) if flat else split
 
 
+def _places(directory: str | Path, kind: str, dataset: Any) -> list[Path]:
+    """Where torchvision keeps a data set."""
+    return [Path(directory, getattr(dataset, name, kind)) for name in ("base_folder", "filename")]
+
+
 @contextlib.contextmanager
-def _left_as_it_was(directory: Path) -> Iterator[None]:
-    """Take away what a download that fails, or is interrupted, has put into a directory."""
+def _left_as_it_was(directory: Path, places: list[Path]) -> Iterator[None]:
+    """Take away what a download that fails, or is interrupted, has put into these places, and nothing beside them."""
     absent = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    before = set(directory.rglob("*"))
+
+    def there() -> set[Path]:
+        return {path for place in places for path in (place, *place.rglob("*")) if path.exists()}
+
+    before = there()
     try:
         yield
     except BaseException:
-        for path in sorted(set(directory.rglob("*")) - before, reverse=True):
+        for path in sorted(there() - before, reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         for folder in absent:
             with contextlib.suppress(OSError):
