@@ -71,14 +71,6 @@ def program() -> None:
             importlib.import_module(COMMANDS[command][0])
     gc.freeze()
     gc.enable()
-    from .common import leave
+    from .common import to_the_end
 
-    status: Any = 0
-    try:
-        main()
-    except SystemExit as ended:
-        status = ended.code
-    except Exception:
-        traceback.print_exc()
-        status = 1
-    leave(status)
+    to_the_end(main)

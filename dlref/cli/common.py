@@ -98,6 +98,19 @@ def leave(status: Any) -> NoReturn:
     os._exit(1 if isinstance(status, str) else status or 0)
 
 
+def to_the_end(call: Callable[[], None]) -> NoReturn:
+    """Call what a program is, and end the process with its status."""
+    status: Any = 0
+    try:
+        call()
+    except SystemExit as ended:
+        status = ended.code
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    leave(status)
+
+
 class Beginning:
     """What a run has made so far, and whether it has begun: until then what fails is wrong use, and nothing of it is left."""
 
@@ -168,23 +181,15 @@ def script(function: Callable[..., Any]) -> None:
 
         return function(**{name: plain(value) for name, value in options.items()})
 
-    status: Any = 0
-    try:
+    def call() -> None:
         with told_in_one_line(trains=True):
             options = inspect.signature(function).parameters.values()
             arguments = listed(sys.argv[1:], {p.name for p in options if str(p.annotation).startswith("str")})
             jsonargparse.auto_cli(with_plain, args=arguments, as_positional=False, parser_class=Parser)
-    except SystemExit as ended:
-        if not signals.is_program():
-            raise
-        status = ended.code
-    except Exception:
-        if not signals.is_program():
-            raise
-        traceback.print_exc()
-        status = 1
+
     if signals.is_program():
-        leave(status)
+        to_the_end(call)
+    call()
 
 
 def first_process() -> bool:
