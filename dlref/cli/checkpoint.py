@@ -6,16 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..core.checkpoint import load as read
-from ..core.checkpoint import save as write
-from ..core.checkpoint import whole
-from ..core.resume import generators, plain, refuse_other, restore_generators
+from ..core import checkpoint as files
+from ..core.resume import load as kept
+from ..core.resume import refuse_other, restore_generators
 from ..core.resume import restore as restore
+from ..core.resume import save as save
 
-
-def save(path: Path, options: dict[str, Any], **state: Any) -> None:
-    """Write the state, the options that it is of, and where the random generators are."""
-    write(path, {**state, "options": plain(options), "generators": generators()})
+read, write = files.load, files.save  # of a state as it stands
 
 
 def load(path: str | Path, *keys: str, options: dict[str, Any], override: bool = False) -> dict[str, Any]:
@@ -23,12 +20,7 @@ def load(path: str | Path, *keys: str, options: dict[str, Any], override: bool =
 
     ValueError where the file is missing, damaged, none of this script's, or of other options than these (without override).
     """
-    state = read(path, "one that this script wrote")
-    if missing := {*keys, "options", "generators"} - set(state):
-        raise ValueError(
-            f"the checkpoint must hold {', '.join(keys)}, {path} lacks {', '.join(sorted(missing))}: give one that this "
-            "script wrote"
-        )
+    state = kept(path, "this script", *keys)
     if not override:
         refuse_other(state["options"], options, "--override true")
     restore_generators(state["generators"])
@@ -38,7 +30,7 @@ def load(path: str | Path, *keys: str, options: dict[str, Any], override: bool =
 def newest(folder: Path, pattern: str) -> Path | None:
     """The newest whole checkpoint in a run's folder; a broken one is told and passed over."""
     for path in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        if whole(path):
+        if files.whole(path):
             return path
         print(f"note: {path} is not whole, it is passed over", file=sys.stderr)
     return None

@@ -37,6 +37,22 @@ def restore_generators(states: Mapping[str, Any]) -> None:
     random.setstate((version, tuple(numbers), gauss))
 
 
+def save(path: str | Path, options: dict[str, Any], **state: Any) -> None:
+    """Write the state, the options that it is of, and where the random generators are."""
+    files.save(path, {**state, "options": plain(options), "generators": generators()})
+
+
+def load(path: str | Path, whose: str, *keys: str) -> dict[str, Any]:
+    """The state that `save` wrote. ValueError where the file is missing, damaged, or lacks one of the keys.
+
+    whose: what wrote it, in the message.
+    """
+    state = files.load(path, f"one that {whose} wrote")
+    if missing := {*keys, "options", "generators"} - set(state):
+        raise ValueError(f"the checkpoint must be one that {whose} wrote, {path} lacks {', '.join(sorted(missing))}")
+    return state
+
+
 class Training:
     """A training's checkpoint, from which it goes on to the bit where the file is there; without a path none.
 
@@ -57,9 +73,7 @@ class Training:
         """
         if self.path is None or not Path(self.path).exists():
             return [], math.inf, 0
-        state = files.load(self.path, "one that training.fit wrote")
-        if missing := {"options", "network", "optimizer", "generators", "history"} - set(state):
-            raise ValueError(f"the checkpoint must be one that training.fit wrote, {self.path} lacks {sorted(missing)}")
+        state = load(self.path, "training.fit", "network", "optimizer", "history")
         if self.schedule is not None and plain(self.schedule.state_dict()) == plain(state["schedule"]):
             self.options["schedule"] = state["options"]["schedule"]  # the one that has come so far, not one that begins
         if not override:
@@ -75,11 +89,8 @@ class Training:
         """Replace the file, at once or not at all."""
         if self.path is None:
             return
-        states = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-                  "schedule": self.schedule and self.schedule.state_dict(), "generators": generators()}  # fmt: skip
-        files.save(
-            self.path, {**states, "history": history, "best": best, "waited": waited, "options": plain(self.options)}
-        )
+        save(self.path, self.options, network=self.network.state_dict(), optimizer=self.optimizer.state_dict(),
+             schedule=self.schedule and self.schedule.state_dict(), history=history, best=best, waited=waited)  # fmt: skip
 
 
 def refuse_other(theirs: Mapping[str, Any], ours: Mapping[str, Any], override: str) -> None:
