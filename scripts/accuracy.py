@@ -15,7 +15,7 @@ import torch
 
 from dlref.cli.common import script
 from dlref.core.names import one_of
-from dlref.verify import proof
+from dlref.verify import points, proof
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- accuracy -->\n.*?<!-- end -->", re.DOTALL)
@@ -28,7 +28,7 @@ def accuracy(names: Sequence[str] = (), file: str = "docs/accuracy.md") -> None:
         names: Operations; all of them where none is named, and only then the file is written: else the table is printed.
         file: Where the table is, relative to the checkout.
     """
-    cases = list(proof.cases())
+    cases = list(points.cases())
     known = {case.name for case in cases}
     for name in names:
         one_of("names", name, known)
@@ -43,7 +43,7 @@ def accuracy(names: Sequence[str] = (), file: str = "docs/accuracy.md") -> None:
     path.write_text(BLOCK.sub(lambda _: block, path.read_text()))
 
 
-def table(cases: list[proof.Case]) -> list[str]:
+def table(cases: list[points.Case]) -> list[str]:
     """Of each case and dtype the largest error of value and of gradient, ours and torch's."""
     heads = [f"{str(dtype).removeprefix('torch.')}, {what}" for dtype in proof.DTYPES for what in ("value", "gradient")]
     lines = ["| " + " | ".join(["operation", *heads]) + " |", "| --- |" + " ---: |" * len(heads)]

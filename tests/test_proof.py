@@ -12,12 +12,12 @@ from dlref.core.compat import CLAMP_AT_ITS_BOUND
 from dlref.core.modes import definitions
 from dlref.core.pair import OPS
 from dlref.samples.hard import EQUATIONS
-from dlref.verify import proof
-from dlref.verify.proof import Case
+from dlref.verify import points, proof
+from dlref.verify.points import Case
 
 INF = math.inf
 DTYPES = {"float64": 1, "float32": 2, "bfloat16": 4, "float16": 4}  # of half precision every fourth point
-CASES = list({(case.label, i): case for i, case in enumerate(proof.cases())}.values())
+CASES = list({(case.label, i): case for i, case in enumerate(points.cases())}.values())
 # Where a value or gradient must be within 1e-12 of itself, two units where it is subnormal or near a root.
 STRICT = {"sigmoid", "tanh", "logsigmoid", "softplus", "silu", "gelu", "mish", "binary_cross_entropy_with_logits",
           "soft_margin_loss", "softmax", "log_softmax", "cross_entropy"}  # fmt: skip
