@@ -31,6 +31,7 @@ CPU_ONLY = {
     "test_cli": "the command line takes its device by an option of its own",
     "test_compat": "what torch's versions differ in is tried on the CPU",
     "test_domain": "where a function is tried is decided on the CPU",
+    "test_drawn": "its numbers, strides and refusals are held to torch's kernels of the CPU",
     "test_estimators_export": _FILES,
     "test_estimators_perceptron::test_sparsify_and_export": _FILES,
     "test_experiments": "an experiment's numbers are the CPU's",

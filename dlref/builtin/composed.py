@@ -84,7 +84,7 @@ def radial(input: Tensor, centers: Tensor, widths: Tensor, kernel: str) -> Tenso
     if kernel == "gaussian":
         return torch.exp(-s / 2)
     if kernel == "thin_plate":
-        return torch.where(s > 0, s * torch.where(s > 0, s, 1).log() / 2, 0)
+        return torch.where(s == 0, 0, s * torch.where(s == 0, 1, s).log() / 2)
     return torch.sqrt(1 + s) if kernel == "multiquadric" else torch.rsqrt(1 + s)
 
 
@@ -92,7 +92,7 @@ def perceptron_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> T
     check_perceptron_loss(input, target)
     _reduction.get_enum(reduction)  # ValueError for an unknown one
     margin = input * target
-    loss = -margin * (margin <= 0)
+    loss = torch.where(margin > 0, 0, -margin)
     return loss if reduction == "none" else getattr(loss, reduction)()
 
 

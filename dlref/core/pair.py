@@ -49,6 +49,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from .bridge import Bridge, BridgeWithJvp, Sequence, forward_over_forward, like_number, likes, ones, upstream
 from .call import TENSORS, binder, define, name_function, signature_of, tensor_arguments
 from .compat import get_overloaded_args, is_any_autocast_enabled, is_tracing, maybe_current_level
+from .dtypes import Dtypes, cast
 from .finite import without_nan
 from .in_place import Held, any_inference, inference_mode, overwrite
 from .modes import graphless, kernels_run
@@ -61,6 +62,7 @@ def op(
     builtin: Callable | None = None,
     *,
     autocast: str | dict[str, str] | None = None,
+    dtypes: Dtypes | None = None,
     view: bool = False,
     outputs: tuple[str, ...] = ("output",),
     layout: Callable[..., torch.memory_format] | None = None,
@@ -69,12 +71,13 @@ def op(
 
     builtin: torch's function of the same meaning, whose signature the operation takes on.
     autocast: "low", "float32" or "promote" for every device, or {device type: policy}; None computes in what came.
+    dtypes: which arguments must have one dtype, or are made of one; None leaves it to the forward.
     view: the output is a view of the input; under autograd it stays one (an autograd.Function's output could not be
         changed in place), so there torch's rule for views carries the gradient.
     outputs: the names of what the forward returns.
     layout: of the forward's arguments, the memory format in which torch's function gives its outputs.
     """
-    return lambda forward: Op(forward, builtin, autocast, view, outputs, layout)
+    return lambda forward: Op(forward, builtin, autocast, view, outputs, layout, dtypes)
 
 
 class Form:
@@ -168,10 +171,11 @@ class Op:
         view: bool,
         outputs: tuple[str, ...],
         layout: Callable[..., torch.memory_format] | None = None,
+        dtypes: Dtypes | None = None,
     ):
         functools.update_wrapper(self, forward)
         forward = forward if layout is None else laid_out(forward, layout)
-        self.builtin, self.policy, self.view, self.outputs = builtin, autocast, view, outputs
+        self.builtin, self.policy, self.dtypes, self.view, self.outputs = builtin, autocast, dtypes, view, outputs
         self.layout = layout
         self.single = len(outputs) == 1
         self.names = tuple(inspect.signature(forward).parameters)
@@ -284,9 +288,9 @@ class Op:
                 return original
         if is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
-                results = self.apply(self.cast(values, device))
+                results = self.apply(self.fitted(cast(self.policy, values, device)))
         else:
-            results = self.apply(values)
+            results = self.restored(self.apply(fitted := self.fitted(values)), values, fitted)
         output = self.result(results, public)
         return original.copy_(output) if inplace else output
 
@@ -367,12 +371,13 @@ class Op:
         like = likes(values)
         if is_any_autocast_enabled() and torch.is_autocast_enabled(device := _device_type(values)):
             with torch.autocast(device, enabled=False):
-                values = self.cast(values, device)
+                values = self.fitted(cast(self.policy, values, device))
                 form = self.form(values)
                 outputs, saved = form.run(values)
         else:
-            form = self.form(values)
-            outputs, saved = form.run(values)
+            form = self.form(fitted := self.fitted(values))
+            outputs, saved = form.run(fitted)
+            outputs, values = self.restored(outputs, values, fitted), fitted
         if self.call_finish is not None:
             output = self.call_finish(*outputs, saved, *public)
         else:
@@ -415,22 +420,17 @@ class Op:
         outputs, saved = result
         return (outputs,) if self.single else outputs, saved
 
-    # --- autocast -----------------------------------------------------------------------------------------------
-
-    def cast(self, values: tuple, device: str) -> tuple:
-        """The arguments as torch.autocast casts them for its own operation of this name."""
-        policy = self.policy.get(device) if isinstance(self.policy, dict) else self.policy
-        if policy is None:
+    def fitted(self, values: tuple) -> tuple:
+        """The forward's arguments in dtypes that go together."""
+        if self.dtypes is None or len({v.dtype for v in values if isinstance(v, Tensor)}) < 2:
             return values
-        castable = [v for v in values if isinstance(v, Tensor) and v.is_floating_point()
-                    and v.dtype != torch.float64 and v.device.type == device]  # fmt: skip
-        if policy == "low":
-            dtype = torch.get_autocast_dtype(device)
-        elif policy == "float32":
-            dtype = torch.float32
-        else:  # promote: to the widest that came
-            dtype = functools.reduce(torch.promote_types, (v.dtype for v in castable), torch.get_autocast_dtype(device))
-        return tuple(v.to(dtype) if any(v is c for c in castable) else v for v in values)
+        return self.dtypes.fit(self.__name__, self.Each._make(values))
+
+    def restored(self, outputs: tuple, values: tuple, fitted: tuple) -> tuple:
+        """The outputs, the first in the dtype of the argument that torch's has."""
+        if fitted is values or self.dtypes is None or not self.dtypes.result:
+            return outputs
+        return outputs[0].to(getattr(self.Each._make(values), self.dtypes.result).dtype), *outputs[1:]
 
 
 def laid_out(forward: Callable, layout: Callable[..., torch.memory_format]) -> Callable:

@@ -217,19 +217,19 @@ def conv_forward(input, weight, bias, stride, pads, dilation, groups):
 def conv_gradient(dy, needs, input, weight, stride, pads, dilation, groups):
     dy, x, dx, dweight = with_batch(dy, stride), with_batch(input, stride), None, None
     kernel, size = tuple(weight.shape[2:]), tuple(x.shape[2:])
-    if needs.input and _turns(stride, weight.shape[0], x.shape[1]):
+    # Beside dy's windows stand zeros, of which an infinite weight makes NaN in places that it has no part in, as does an
+    # infinite x below.
+    if needs.input and _turns(stride, weight.shape[0], x.shape[1]) and bool(weight.isfinite().all()):
         # dx_l = sum_k W_k^T dy_(l + p - k d): with k' = K - 1 - k a correlation, padded by d (K - 1) - p.
         turned = tuple((d * (k - 1) - before, d * (k - 1) - after)
                        for k, d, (before, after) in zip(kernel, dilation, pads, strict=True))  # fmt: skip
         options, other = (kernel, stride, turned, dilation, groups), x.conj() if needs.weight else None
         dx, dweight = _sweep(dy, size, options, _turned(weight.conj(), groups), None, other)
         dweight = None if dweight is None else _turned(dweight, groups)
-    else:
-        if needs.input:
-            dx = _spread(dy, weight.conj(), size, stride, pads, dilation, groups)
-        if needs.weight:
-            options = kernel, stride, pads, dilation, groups
-            _, dweight = _sweep(x.conj(), tuple(dy.shape[2:]), options, None, None, dy)
+    elif needs.input:
+        dx = _spread(dy, weight.conj(), size, stride, pads, dilation, groups)
+    if needs.weight and (dweight is None or not bool(dweight.isfinite().all())):
+        _, dweight = _sweep(x.conj(), tuple(dy.shape[2:]), (kernel, stride, pads, dilation, groups), None, None, dy)
     return dx, dweight, summed(dy.flatten(2), (0, 2)) if needs.bias else None
 
 

@@ -55,8 +55,9 @@ def multilabel_soft_margin_loss_forward(input, target, weight, reduction):
 @multilabel_soft_margin_loss.kernel_gradient
 def multilabel_soft_margin_loss_gradient(dy, needs, input, target, weight, reduction):
     _, *rest = multilabel_soft_margin_loss.pull(dy, needs._replace(input=False), input, target, weight, reduction)
-    s = of_labels(dy, input, reduction)
-    return _slope(wide(input), target, None) * (s if weight is None else s * weight), *rest
+    x, target = torch.broadcast_tensors(wide(input), target)
+    s = of_labels(dy, x, reduction) / input.shape[-1]
+    return _slope(x, target, None) * (s if weight is None else s * weight), *rest
 
 
 @soft_margin_loss.kernel(where=real)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..nn.common import widened
 from ..nn.reduction import unreduced
 from ..nn.regression_loss import difference, divisor, held, huber_loss, l1_loss, mse_loss, reduced, smooth_l1_loss
@@ -50,7 +52,7 @@ def _bowl(d, bound, unit):
 
 
 def _smooth(input, target, reduction, beta):
-    return _floating(input, target) and beta > 0
+    return _floating(input, target) and 0 < beta < math.inf
 
 
 @smooth_l1_loss.kernel(where=_smooth)

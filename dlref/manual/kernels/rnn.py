@@ -25,7 +25,7 @@ def rnn_layer_forward(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
 @rnn_layer.kernel_gradient
 def rnn_layer_gradient(dy, output, needs, input, h0, w_ih, w_hh, sizes, reverse, relu):
     doutput, dh_n = dy
-    delta = output.sign() if relu else output.square().neg_().add_(1)
+    delta = (output != 0).to(output.dtype) if relu else output.square().neg_().add_(1)
 
     def step(dh, dy, slope):
         return (torch.mul(dh + dy, slope, out=slope) @ w_hh,), ()

@@ -9,7 +9,7 @@ from ...core.modes import finest
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import again
-from .common import wide
+from .common import HALF, wide
 from .standardise import centred, summed, unit
 
 
@@ -18,12 +18,23 @@ def channels_first(t, input):
     return None if t is None else t.view(-1, *(1,) * (input.dim() - 2))
 
 
-def check_channels(name, channels, **tensors):
+def check_channels(name, input, **tensors):
     """RuntimeError where one of the tensors does not hold one number for each channel."""
     for which, t in tensors.items():
-        if t is not None and t.numel() != channels:
-            raise RuntimeError(f"{name}(): {which} must hold a number for each of the {channels} channels, it has shape "
+        if t is not None and t.numel() != input.shape[1]:
+            raise RuntimeError(f"{name}(): {which} must hold a number for each of the {input.shape[1]} channels, it has shape "
                                f"{tuple(t.shape)}")  # fmt: skip
+
+
+def check_beside(name, input, **tensors):
+    """RuntimeError where a normalisation's tensors are not of the input's dtype, nor all float32 beside half precision."""
+    found = {t.dtype for t in tensors.values() if t is not None} - {input.dtype}
+    alone = found == {torch.float32} and input.dtype in HALF and not any(
+        t is not None and t.dtype is input.dtype for t in tensors.values())  # fmt: skip
+    if found and not alone and not torch.is_autocast_enabled(input.device.type):
+        told = ", ".join(f"{n} {t.dtype}" for n, t in tensors.items() if t is not None).replace("torch.", "")
+        raise RuntimeError(f"{name}(): its tensors must have the input's dtype {input.dtype}, or all float32 beside half "
+                           f"precision, they have {told}: convert them")  # fmt: skip
 
 
 def normalised(input, running_mean, running_var, weight, bias, dims, eps):
@@ -170,9 +181,9 @@ def batch_norm_prepare(
         )
     if not training and running_mean is None:
         raise RuntimeError("batch_norm(): running_mean and running_var must be given in evaluation, they are None")
-    check_channels(
-        "batch_norm", input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
+    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    check_channels("batch_norm", input, **parameters)
+    check_beside("batch_norm", input, **parameters)
     if training:  # the batch's own; `finish` moves the running ones, which nothing differentiates
         return input, None, None, weight, bias, training, 0.0, eps
     return input, running_mean, running_var, weight, bias, training, momentum, eps

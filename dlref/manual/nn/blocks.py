@@ -7,6 +7,7 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.nn import blocks
 from ...core.bridge import ones
+from ...core.dtypes import Dtypes
 from ...core.in_place import Reread
 from ...core.module import Manual, vjp_of
 from ...core.pair import op
@@ -50,7 +51,7 @@ class Residual(Manual, blocks.Residual):
         return output + shortcut, made_of(pullback, pull_body, pull_shortcut)
 
 
-@op(builtin=builtin.tied_linear, autocast="low")
+@op(builtin=builtin.tied_linear, autocast="low", dtypes=Dtypes(one=("input", "weight", "bias")))
 def tied_linear(input, weight, bias=None):
     r"""$y = W^\top\! x + c$ with the weight of a linear layer that leads the other way.
 
@@ -58,7 +59,7 @@ def tied_linear(input, weight, bias=None):
     (Journal of Machine Learning Research 11).
     """
     y = input @ weight
-    return y if bias is None else y + bias
+    return y if bias is None else y + bias.expand_as(y)
 
 
 @tied_linear.gradient
@@ -194,7 +195,7 @@ def reparametrize_prepare(mean, log_variance, training=True):
     return (mean, log_variance, torch.randn_like(mean)) if training else None
 
 
-@op(builtin=builtin.gaussian_kl)
+@op(builtin=builtin.gaussian_kl, dtypes=Dtypes(promote=("mean", "log_variance")))
 def gaussian_kl(mean, log_variance):
     r"""$\mathrm{KL}(\mathcal{N}(\mu, \sigma^2) \,\|\, \mathcal{N}(0, 1)) = \tfrac12 \sum (\mu^2 + \sigma^2 - 1 -
     \log \sigma^2)$, a number. Kingma & Welling 2014, arXiv:1312.6114, appendix B."""
@@ -203,7 +204,8 @@ def gaussian_kl(mean, log_variance):
 
 @gaussian_kl.gradient
 def gaussian_kl_gradient(dy, mean, log_variance):
-    r"""$d\mu = \mu,\quad d\log\sigma^2 = \tfrac12 (\sigma^2 - 1)$, times dy."""
+    r"""$d\mu = \mu,\quad d\log\sigma^2 = \tfrac12 (\sigma^2 - 1)$, times dy, for each term of the sum."""
+    mean, log_variance = torch.broadcast_tensors(mean, log_variance)
     return dy * mean, dy * (log_variance.exp() - 1) * 0.5
 
 

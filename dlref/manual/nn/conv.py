@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import made_of
@@ -151,7 +152,9 @@ def conv_gradient(dy, needs, input, weight, stride, pads, dilation, groups):
 
 
 conv1d, conv2d, conv3d = (
-    op(builtin=getattr(F, name), autocast="low", layout=_layout)(named(conv, name))
+    op(builtin=getattr(F, name), autocast="low", dtypes=Dtypes(one=("input", "weight", "bias")), layout=_layout)(
+        named(conv, name)
+    )
     for name in ("conv1d", "conv2d", "conv3d")
 )
 for _op in (conv1d, conv2d, conv3d):
@@ -271,7 +274,9 @@ def conv_transpose_gradient(dy, needs, input, weight, stride, pads, groups, dila
 
 
 conv_transpose1d, conv_transpose2d, conv_transpose3d = (
-    op(builtin=getattr(F, name), autocast="low", layout=_layout)(named(conv_transpose, name))
+    op(builtin=getattr(F, name), autocast="low", dtypes=Dtypes(one=("input", "weight", "bias")), layout=_layout)(
+        named(conv_transpose, name)
+    )
     for name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 )
 for _op in (conv_transpose1d, conv_transpose2d, conv_transpose3d):
@@ -355,6 +360,10 @@ def _conv_transpose_prepare(
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise RuntimeError(f"{name}(): output_padding must be smaller than stride or dilation, they are {extra}, {stride} "
                            f"and {dilation}")  # fmt: skip
+    if 0 in input.shape[-n:]:
+        raise RuntimeError(
+            f"{name}(): only the batch or the channels may be empty, the input has shape {tuple(input.shape)}"
+        )
     size = transposed_size(input, weight, stride, pads, dilation, extra)
     if min(size) < (input.shape[0] > 0 or input.dim() == n + 1):
         raise RuntimeError(
@@ -382,9 +391,6 @@ def _checked(name, n, input, weight, bias, stride, dilation, groups, out, channe
             raise RuntimeError(f"{name}(): {what} must be one positive number or {n}, it is {value}")
     if groups < 1:
         raise RuntimeError(f"{name}(): groups must be at least 1, it is {groups}")
-    dtypes = {t.dtype for t in (input, weight, bias) if t is not None}
-    if len(dtypes) > 1 and not torch.is_autocast_enabled(input.device.type):
-        raise RuntimeError(f"{name}(): input, weight and bias must have one dtype, they have {dtypes}: convert them")
     if input.shape[-n - 1] != channels:
         raise RuntimeError(f"{name}(): the input must have {channels} channels for a weight of {tuple(weight.shape)} in "
                            f"{groups} groups, it has shape {tuple(input.shape)}")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import HALF, marked, times, warn, wide, widened
@@ -73,11 +74,11 @@ def against_classes(log_p, target, weight, ignore_index, reduction, label_smooth
         loss = times(weight[index], loss)
     if label_smoothing:
         even = -_weighted(log_p, weight).sum(dim, keepdim=True)
-        loss = (1 - label_smoothing) * loss + label_smoothing / log_p.shape[dim] * even
+        loss = (1 - label_smoothing) * loss + label_smoothing / max(log_p.shape[dim], 1) * even
     return reduce_classes(torch.where(counted, loss, 0).squeeze(dim), reduction, weight, index, counted)
 
 
-@op(builtin=F.cross_entropy, autocast="float32")
+@op(builtin=F.cross_entropy, autocast="float32", dtypes=Dtypes(promote=("input", "target", "weight")))
 def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
     r"""Cross entropy of logits against class indices or probabilities: $E_n = -\sum_c w_c\,q_{nc} \log p_{nc}$,
     $p = \mathrm{softmax}(x)$, $q = (1 - \epsilon)\,t + \epsilon / C$, t one-hot where the target is an index.
@@ -225,7 +226,7 @@ def _weighed(log_q, x):
     return root * times(root, x)
 
 
-@op(builtin=F.kl_div, autocast="float32")
+@op(builtin=F.kl_div, autocast="float32", dtypes=Dtypes(promote=("input", "target")))
 def kl_div(input, target, reduction="mean", log_target=False):
     r"""Kullback-Leibler divergence, elementwise: $l = q (\log q - x)$ of log-probabilities x and probabilities q.
 

@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import concrete, real_dtype, wide, widened
@@ -50,10 +51,10 @@ def norm_gradient(v, n, p, dim):
         return v / n.masked_fill(nowhere, math.inf)
     size = v.abs()
     zero = size == 0  # its power is infinite where p < 1
-    return v.sgn() * (size.masked_fill(zero, 1) / n.masked_fill(nowhere, 1)).pow(p - 1).masked_fill(zero, 0)
+    return v.sgn() * (size.masked_fill(zero, 1) / n.masked_fill(nowhere, 1)).pow(p - 1).masked_fill(zero | nowhere, 0)
 
 
-@op(builtin=F.pairwise_distance)
+@op(builtin=F.pairwise_distance, dtypes=Dtypes(promote=("x1", "x2")))
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     r"""Distance of rows: $y = \lVert x_1 - x_2 + \epsilon \rVert_p$ over the last dimension.
 
@@ -85,12 +86,12 @@ def _floor(n, eps):
     return n.clamp(min=eps)
 
 
-@op(builtin=F.cosine_similarity, autocast={"cuda": "float32"})
+@op(builtin=F.cosine_similarity, autocast={"cuda": "float32"}, dtypes=Dtypes(promote=("x1", "x2")))
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     r"""Cosine of the angle: $y = \sum a\,b,\quad a = x_1 / \max(\lVert x_1 \rVert, \epsilon)$, b of $x_2$ likewise.
 
-    x1, x2 (*, D, *) broadcast to each other; the sum over dim, which the output lacks. RuntimeError where dim is not there.
-    Salton et al. 1975 (Communications of the ACM 18).
+    x1, x2 (*, D, *) broadcast to each other; the sum over dim, which the output lacks. RuntimeError where dim is not
+    there or eps is negative. Salton et al. 1975 (Communications of the ACM 18).
     """
     a, b = wide(x1), wide(x2)
     a, b = torch.broadcast_tensors(a, b)
@@ -118,6 +119,13 @@ class CosineSimilarity(Manual, torch.nn.CosineSimilarity):
     """The module of `cosine_similarity`."""
 
     op = cosine_similarity
+
+
+@cosine_similarity.prepare
+def cosine_similarity_prepare(x1, x2, dim=1, eps=1e-8):
+    if eps < 0:
+        raise RuntimeError(f"cosine_similarity(): eps must not be negative, it is {eps}")
+    return x1, x2, dim, eps
 
 
 @op(builtin=F.normalize, autocast={"cuda": "float32"})

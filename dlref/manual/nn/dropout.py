@@ -27,7 +27,10 @@ def _kept(input, p, shape=None):
     Drawn in the order of the input's memory, as torch draws: with the same generator, the same mask on the CPU. Bools are
     as small, but a product with them is slow in what torch.compile makes of it.
     """
-    order = sorted(range(input.dim()), key=input.stride, reverse=True) if shape is None else list(range(len(shape)))
+    stride = (
+        torch.empty_like(input).stride if 0 in input.stride() else input.stride
+    )  # of what is expanded that of a copy
+    order = sorted(range(input.dim()), key=stride, reverse=True) if shape is None else list(range(len(shape)))
     shape = input.shape if shape is None else shape
     mask = torch.empty([shape[d] for d in order], dtype=torch.uint8, device=input.device)
     # torch draws nothing where all is dropped

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import again, made_of
-from .batchnorm import BatchNorm, channels_first, check_channels, moved, normalised, statistics, x_hat_of
+from .batchnorm import BatchNorm, channels_first, check_beside, check_channels, moved, normalised, statistics, x_hat_of
 from .common import contiguous, wide
 from .standardise import summed
 
@@ -105,9 +105,9 @@ def instance_norm_prepare(
         )
     if not use_input_stats and (running_mean is None or running_var is None):
         raise RuntimeError("instance_norm(): running_mean and running_var must be given without use_input_stats")
-    check_channels(
-        "instance_norm", input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
+    running, affine = {"running_mean": running_mean, "running_var": running_var}, {"weight": weight, "bias": bias}
+    check_channels("instance_norm", input, **running, **affine)
+    check_beside("instance_norm", input, **({} if use_input_stats else running), **affine)
     if use_input_stats:
         return input, None, None, weight, bias, use_input_stats, 0.0, eps
     return input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps

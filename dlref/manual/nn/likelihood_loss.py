@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import HALF, concrete, gated, log1p_exp, logistic, times, wide, widened
@@ -17,12 +18,16 @@ LEAST = 9.999999960041972e-13  # 1e-12 in float32, as torch has it for every dty
 # --- two classes ------------------------------------------------------------------------------------------------
 
 
-@op(builtin=F.binary_cross_entropy, autocast={"cpu": "float32"})
+@op(
+    builtin=F.binary_cross_entropy,
+    autocast={"cpu": "float32"},
+    dtypes=Dtypes(one=("input", "target"), promote=("input", "target", "weight"), result="input"),
+)
 def binary_cross_entropy(input, target, weight=None, reduction="mean"):
     r"""Of probabilities p: $l = -w\,(t \log p + (1 - t) \log(1 - p))$, each logarithm at least -100.
 
     input and target of one shape, input in [0, 1]; weight broadcast to it. Prefer the logits: p near 1 has lost
-    what tells it from 1. ValueError where shapes differ, RuntimeError where p is no probability (on the CPU). Bishop 2006,
+    what tells it from 1. ValueError where shapes differ, RuntimeError where p or t is no probability (on the CPU). Bishop 2006,
     eq. 4.90.
     """
     p = wide(input)
@@ -56,11 +61,13 @@ def binary_cross_entropy_prepare(input, target, weight, reduction):
     if target.shape != input.shape:
         raise ValueError(f"binary_cross_entropy: the target must have the input's shape {tuple(input.shape)}, it has "
                          f"{tuple(target.shape)}")  # fmt: skip
-    if weight is not None:
-        torch.broadcast_shapes(target.shape, weight.shape)
-    if concrete(input) and input.device.type == "cpu" and not ((input >= 0) & (input <= 1)).all():
-        raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1, as probabilities are; "
-                           "of logits use binary_cross_entropy_with_logits")  # fmt: skip
+    if weight is not None and torch.broadcast_shapes(target.shape, weight.shape) != target.shape:
+        raise RuntimeError(f"binary_cross_entropy: the weight must broadcast to the target's shape {tuple(target.shape)}, it "
+                           f"has {tuple(weight.shape)}")  # fmt: skip
+    for what, values in (("input", input), ("target", target)):
+        if concrete(values) and values.device.type == "cpu" and not ((values >= 0) & (values <= 1)).all():
+            raise RuntimeError(f"binary_cross_entropy: all elements of {what} should be between 0 and 1, as probabilities are; "
+                               "of logits use binary_cross_entropy_with_logits")  # fmt: skip
     if torch.is_autocast_enabled("cuda") and input.is_cuda:
         raise RuntimeError(
             "binary_cross_entropy is unsafe to autocast: use binary_cross_entropy_with_logits, or disable it"
@@ -75,7 +82,11 @@ def _slope_of_probability(p, t):
     return torch.where(inside, (p - t) / torch.where(inside, both, 1), ends)
 
 
-@op(builtin=F.binary_cross_entropy_with_logits, autocast="float32")
+@op(
+    builtin=F.binary_cross_entropy_with_logits,
+    autocast="float32",
+    dtypes=Dtypes(promote=("input", "target", "weight", "pos_weight"), result="target"),
+)
 def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
     r"""Of logits x: $l = w\,(c\,t\,\zeta(-x) + (1 - t)\,\zeta(x)),\quad \zeta(x) = \log(1 + e^x)$.
 
@@ -125,11 +136,11 @@ def binary_cross_entropy_with_logits_prepare(input, target, weight, reduction, p
     return input, target, weight, reduction, pos_weight
 
 
-@op(builtin=F.soft_margin_loss, autocast="float32")
+@op(builtin=F.soft_margin_loss, autocast="float32", dtypes=Dtypes(promote=("input", "target"), result="input"))
 def soft_margin_loss(input, target, reduction="mean"):
     r"""Logistic loss of targets 1 and -1: $l = \log(1 + e^{-t x})$.
 
-    input and target broadcast to each other; output a number, or elementwise. ValueError where reduction is wrong,
+    target broadcast to the input; output a number, or elementwise. ValueError where reduction is wrong,
     RuntimeError where shapes do not fit. Friedman et al. 2000 (Annals of Statistics 28).
     """
     return reduce_loss(log1p_exp(_opposed(wide(input), target)), reduction).to(input.dtype)
@@ -158,16 +169,19 @@ def _opposed(x, target):
 @soft_margin_loss.prepare
 def soft_margin_loss_prepare(input, target, reduction):
     check_reduction(reduction)
+    if torch.broadcast_shapes(input.shape, target.shape) != input.shape:
+        raise RuntimeError(f"soft_margin_loss: the target must broadcast to the input's shape {tuple(input.shape)}, it has "
+                           f"{tuple(target.shape)}")  # fmt: skip
     return input, target, reduction
 
 
-@op(builtin=F.multilabel_soft_margin_loss)
+@op(builtin=F.multilabel_soft_margin_loss, dtypes=Dtypes(promote=("input", "target", "weight")))
 def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
     r"""Binary cross entropies of C labels, their mean:
     $l_n = \frac1C \sum_c w_c\,(t_{nc}\,\zeta(-x_{nc}) + (1 - t_{nc})\,\zeta(x_{nc}))$.
 
-    input and target (*, C), weight broadcast to them; output a number, or (*). ValueError where reduction is wrong. Nam et
-    al. 2013, arXiv:1312.5419.
+    input, target (*, C) and weight broadcast to each other; output a number, or (*). ValueError where reduction is wrong.
+    Nam et al. 2013, arXiv:1312.5419.
     """
     loss = _binary(wide(input), target, None)
     loss = (loss if weight is None else loss * weight).sum(-1) / input.shape[-1]
@@ -179,7 +193,8 @@ def multilabel_soft_margin_loss_gradient(dy, needs, input, target, weight, reduc
     r"""$dx = \frac{s\,w}{C} ((1 - t)\,\sigma(x) - t\,\sigma(-x)),\quad dt = -\frac{s\,w}{C} x,\quad
     dw_c = \frac{s}{C} (t\,\zeta(-x) + (1 - t)\,\zeta(x))$.
     """
-    x, s = wide(input), of_labels(dy, input, reduction)
+    x, target = torch.broadcast_tensors(wide(input), target)
+    s = of_labels(dy, x, reduction) / input.shape[-1]
     sw = s if weight is None else s * weight
     dx = sw * ((1 - target) * logistic(x) - target * logistic(-x)) if needs.input else None
     return dx, -sw * x if needs.target else None, s * _binary(x, target, None) if needs.weight else None
@@ -191,11 +206,9 @@ class MultiLabelSoftMarginLoss(Manual, torch.nn.MultiLabelSoftMarginLoss):
     op = multilabel_soft_margin_loss
 
 
-def of_labels(dy, input, reduction):
-    """The upstream gradient of each label's loss: of C the mean is a sample's."""
-    labels = input.shape[-1]
-    s = dy.unsqueeze(-1) if reduction == "none" else unreduced(dy, input.numel() // max(labels, 1), reduction)
-    return s / labels
+def of_labels(dy, x, reduction):
+    """The upstream gradient of each sample's sum over its labels."""
+    return dy.unsqueeze(-1) if reduction == "none" else unreduced(dy, x.numel() // max(x.shape[-1], 1), reduction)
 
 
 @multilabel_soft_margin_loss.prepare
@@ -207,7 +220,7 @@ def multilabel_soft_margin_loss_prepare(input, target, weight, reduction):
 # --- counts and normal values -----------------------------------------------------------------------------------
 
 
-@op(builtin=F.poisson_nll_loss, autocast="float32")
+@op(builtin=F.poisson_nll_loss, autocast="float32", dtypes=Dtypes(promote=("input", "target")))
 def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduction="mean"):
     r"""Of counts t with mean $\lambda$: $l = \lambda - t \log \lambda$, with full $+\,\log t!$ by Stirling where t > 1.
 
@@ -261,7 +274,7 @@ def poisson_nll_loss_prepare(input, target, log_input, full, eps, reduction):
     return input, target, log_input, full, eps, reduction
 
 
-@op(builtin=F.gaussian_nll_loss)
+@op(builtin=F.gaussian_nll_loss, dtypes=Dtypes(promote=("input", "target", "var")))
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
     r"""Of normal values t with mean x and variance v: $l = \frac12 (\log v + (x - t)^2 / v)$, with full $+\frac12 \log 2\pi$.
 

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 
 from ...core.bridge import ones
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import outer, widened
 
 
-@op(builtin=F.linear, autocast="low")
+@op(builtin=F.linear, autocast="low", dtypes=Dtypes(one=("input", "weight", "bias")))
 def linear(input, weight, bias=None):
     r"""Affine map of the last dimension: $y = x W^\top + b$.
 
@@ -19,9 +20,9 @@ def linear(input, weight, bias=None):
     TypeError without a weight.
     Rumelhart et al. 1986 (Nature 323), eq. 1.
     """
-    if input.dim() < 2 or weight.dim() != 2 or bias is None:
+    if input.dim() < 2 or weight.dim() != 2 or bias is None or bias.dim() != 1:
         y = input @ weight.t()
-        return y if bias is None else y + bias
+        return y if bias is None else y + bias.expand_as(y)
     if input.dim() == 2:
         return torch.addmm(bias, input, weight.t())
     return torch.addmm(bias, input.flatten(0, -2), weight.t()).unflatten(0, input.shape[:-1])
@@ -52,7 +53,7 @@ def rows(x):
     return x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), x.shape[-1])  # (rows, features)
 
 
-@op(builtin=F.bilinear, autocast={"cuda": "promote"})
+@op(builtin=F.bilinear, autocast={"cuda": "promote"}, dtypes=Dtypes(one=("input1", "input2", "weight", "bias")))
 def bilinear(input1, input2, weight, bias=None):
     r"""Bilinear form per output: $y_o = x_1^\top W_o\, x_2 + b_o$.
 

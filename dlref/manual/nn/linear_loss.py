@@ -9,6 +9,7 @@ import torch
 
 from ...builtin import composed
 from ...builtin.nn import linear_loss as builtin
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import Op
 from ...core.pullback import accumulate, made_of
@@ -101,7 +102,15 @@ def _by_chunks(
 
 
 @functools.partial(
-    GradientInForward, builtin=composed.linear_cross_entropy, autocast="float32", view=False, outputs=("output",)
+    GradientInForward,
+    builtin=composed.linear_cross_entropy,
+    autocast="float32",
+    view=False,
+    outputs=("output",),
+    dtypes=Dtypes(
+        one=("input", "linear_weight", "linear_bias"),
+        promote=("input", "linear_weight", "target", "linear_bias", "weight"),
+    ),
 )
 def linear_cross_entropy(
     input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn
@@ -116,10 +125,6 @@ def linear_cross_entropy(
     options: batch_chunk_size or chunking_method set the rows of a chunk; sums are always in at least float32, a second
     backward is always allowed. Wijmans et al. 2024, arXiv:2411.09009.
     """
-    if linear_weight.dtype != input.dtype:
-        raise RuntimeError(
-            f"input and linear_weight must have one dtype, they have {input.dtype} and {linear_weight.dtype}"
-        )
     one = input.new_ones(())
     return _by_chunks(
         one, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, rows, learn

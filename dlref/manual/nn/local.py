@@ -5,13 +5,14 @@ from __future__ import annotations
 from ...builtin import functional as builtin
 from ...builtin.composed import check_local_linear
 from ...builtin.nn import local
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from ..windows import overlap_add, padded, windows
 from .common import outer
 
 
-@op(builtin=builtin.local_linear, autocast="low")
+@op(builtin=builtin.local_linear, autocast="low", dtypes=Dtypes(one=("input", "weight", "bias")))
 def local_linear(input, weight, bias, stride, padding, dilation):
     r"""An affine map of its own for each window: $y_o = b_o + \sum_k W_{o k}\, x_{o s + k d - p}$.
 

@@ -8,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import HALF, above, floating, real_dtype, widened
@@ -18,7 +19,7 @@ from .reduction import check_reduction, reduce_loss, unreduced
 # --- one score, two scores --------------------------------------------------------------------------------------
 
 
-@op(builtin=F.hinge_embedding_loss, autocast="float32")
+@op(builtin=F.hinge_embedding_loss, autocast="float32", dtypes=Dtypes(promote=("input", "target"), result="input"))
 def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
     r"""Hinge of a distance x: $l = x$ for target 1, $\max(0, m - x)$ for target -1.
 
@@ -50,7 +51,7 @@ def hinge_embedding_loss_prepare(input, target, margin, reduction):
     return input, target, margin, reduction
 
 
-@op(builtin=F.margin_ranking_loss, autocast="float32")
+@op(builtin=F.margin_ranking_loss, autocast="float32", dtypes=Dtypes(promote=("input1", "input2", "target")))
 def margin_ranking_loss(input1, input2, target, margin=0, reduction="mean"):
     r"""Ranking: $l = \max(0, -t (x_1 - x_2) + m)$; t = 1 wants $x_1$ above $x_2$ by the margin, t = -1 below.
 
@@ -87,7 +88,7 @@ def margin_ranking_loss_prepare(input1, input2, target, margin, reduction):
     return input1, input2, target, margin, reduction
 
 
-@op(builtin=F.cosine_embedding_loss, autocast="float32")
+@op(builtin=F.cosine_embedding_loss, autocast="float32", dtypes=Dtypes(promote=("input1", "input2")))
 def cosine_embedding_loss(input1, input2, target, margin=0, reduction="mean"):
     r"""Of the cosine c of two vectors: $l = 1 - c$ for target 1, $\max(0, c - m)$ for target -1, else 0.
 
@@ -145,7 +146,7 @@ def _check_rows(name, input):
                            f"{tuple(input.shape)}")  # fmt: skip
 
 
-@op(builtin=F.multi_margin_loss, autocast="float32")
+@op(builtin=F.multi_margin_loss, autocast="float32", dtypes=Dtypes(one=("input", "weight")))
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="mean"):
     r"""Multi-class hinge: $l = \frac{w_y}{C} \sum_{i \ne y} \max(0, z_i)^p,\quad z_i = m - x_y + x_i$.
 
@@ -268,7 +269,7 @@ def _check_triplet(anchor, positive, negative, margin, reduction):
                            f"{anchor.dim()}, {positive.dim()} and {negative.dim()}")  # fmt: skip
 
 
-@op(builtin=F.triplet_margin_loss, autocast="float32")
+@op(builtin=F.triplet_margin_loss, autocast="float32", dtypes=Dtypes(promote=("anchor", "positive", "negative")))
 def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, reduction="mean"):
     r"""Triplets: $l = \max(0, m + d(a, p) - d(a, n)),\quad d(x, y) = \lVert x - y + \epsilon \rVert_p$.
 
@@ -295,12 +296,17 @@ def triplet_margin_loss_gradient(dy, anchor, positive, negative, margin, p, eps,
     s = unreduced(dy, active.numel(), reduction)
     g = (s.unsqueeze(-1) if reduction == "none" else s) * active.to(norms[0].dtype)
     if not swap:
-        dpositive, dnegative = -g * u_ap, g * u_an
-        return -(dpositive + dnegative), dpositive, dnegative
+        ap, an = g * u_ap, g * u_an
+        return _total(anchor, ap, -an), -ap, an
     (u_pn,) = rest
     kept = (norms[1] < norms[2]).to(g.dtype) + 0.5 * (norms[1] == norms[2]).to(g.dtype)
-    u_an, u_pn = kept * u_an, (1 - kept) * u_pn
-    return g * (u_ap - u_an), -g * (u_ap + u_pn), g * (u_an + u_pn)
+    ap, an, pn = g * u_ap, g * kept * u_an, g * (1 - kept) * u_pn
+    return _total(anchor, ap, -an), _total(positive, -ap, -pn), _total(negative, an, pn)
+
+
+def _total(like, *terms):
+    """The sum of terms, each summed over what the argument was broadcast along in it."""
+    return sum(term.sum_to_size(like.shape) for term in terms)
 
 
 class TripletMarginLoss(Manual, torch.nn.TripletMarginLoss):

@@ -9,7 +9,7 @@ from ...core.compat import RMS_NORM_UNDER_AUTOCAST
 from ...core.module import Manual
 from ...core.pair import op
 from ..windows import padded, windows
-from .batchnorm import check_channels
+from .batchnorm import check_beside, check_channels
 from .common import wide, widened
 from .standardise import centred, unit
 
@@ -70,6 +70,7 @@ class LayerNorm(Manual, torch.nn.LayerNorm):
 @layer_norm.prepare
 def layer_norm_prepare(input, normalized_shape, weight, bias, eps):
     _check("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    check_beside("layer_norm", input, weight=weight, bias=bias)
     return input, normalized_shape, weight, bias, eps
 
 
@@ -181,7 +182,8 @@ def group_norm_prepare(input, num_groups, weight=None, bias=None, eps=1e-5):
         raise ValueError(
             f"group_norm(): a group must have more than one value, the input has shape {tuple(input.shape)}"
         )
-    check_channels("group_norm", input.shape[1], weight=weight, bias=bias)
+    check_channels("group_norm", input, weight=weight, bias=bias)
+    check_beside("group_norm", input, weight=weight, bias=bias)
     return input, num_groups, weight, bias, eps
 
 

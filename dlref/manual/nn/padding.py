@@ -208,7 +208,7 @@ def pad_prepare(input, pad, mode="constant", value=None):
         if padded not in (1, 2, 3) or input.dim() not in (padded + 1, padded + 2):
             raise NotImplementedError(f"pad(): mode {mode!r} pads the last 1, 2 or 3 dimensions of a tensor of one or two "
                                       f"more, not {padded} of {input.dim()}")  # fmt: skip
-        if mode != "circular" and input.dim() == padded + 2 and 0 in input.shape[1:]:
+        if mode != "circular" and 0 in input.shape[input.dim() - padded - 1 :]:
             raise RuntimeError(f"pad(): only the batch may be empty, the input has shape {tuple(input.shape)}")
     for dim, before, after in _amounts(pad):
         length = input.shape[dim]
@@ -216,6 +216,8 @@ def pad_prepare(input, pad, mode="constant", value=None):
         if most is not None and max(before, after) > most:
             raise RuntimeError(f"pad(): mode {mode!r} can pad a dimension of {length} by at most {most}, not by "
                                f"{before} and {after}")  # fmt: skip
+        if mode == "constant" and length + min(before, 0) + min(after, 0) < 0:
+            raise RuntimeError(f"pad(): what is cut off must be there, {before} and {after} cut more than {length}")
         if length + before + after < (0 if mode == "constant" else 1):
             raise RuntimeError(f"pad(): the output must not have a negative size, {before} and {after} leave "
                                f"{length + before + after} of {length}")  # fmt: skip

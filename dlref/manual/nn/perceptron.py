@@ -7,13 +7,14 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.composed import check_perceptron_loss
 from ...builtin.nn import perceptron
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .linear import linear
 from .reduction import check_reduction, reduce_loss, unreduced
 
 
-@op(builtin=builtin.perceptron_loss)
+@op(builtin=builtin.perceptron_loss, dtypes=Dtypes(promote=("input", "target")))
 def perceptron_loss(input, target, reduction="mean"):
     r"""The perceptron criterion $l = \max(0, -t z)$ of a score z and a target t of 1 or -1.
 
@@ -25,9 +26,9 @@ def perceptron_loss(input, target, reduction="mean"):
 
 @perceptron_loss.gradient
 def perceptron_loss_gradient(dy, input, target, reduction):
-    r"""$dz = -t\,[t z \le 0]$, times dy, for the mean dy/n: at z = 0 as on the wrong side, so that weights of 0 learn."""
+    r"""$dz = -t\,[t z \not> 0]$, times dy, for the mean dy/n: at z = 0 as on the wrong side, so that weights of 0 learn."""
     margin = input * target
-    dmargin = -unreduced(dy, margin.numel(), reduction) * (margin <= 0)
+    dmargin = -unreduced(dy, margin.numel(), reduction) * ~(margin > 0)
     return dmargin * target, dmargin * input
 
 

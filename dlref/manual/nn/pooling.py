@@ -208,6 +208,9 @@ def _avg_pool_prepare(
     if divisor_override == 0:
         raise RuntimeError(f"{name}(): divisor_override must not be 0")
     options = pool_options(name, n, input, kernel_size, stride, padding, 1, ceil_mode)
+    if n == 3 and any(length < k for length, (k, *_) in zip(input.shape[-n:], options, strict=True)):  # as torch has it
+        raise RuntimeError(f"{name}(): the kernel must not be larger than the input without its padding, it is "
+                           f"{tuple(k for k, *_ in options)} of {tuple(input.shape[-n:])}")  # fmt: skip
     return input, options, ceil_mode, count_include_pad, divisor_override
 
 

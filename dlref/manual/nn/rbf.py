@@ -7,6 +7,7 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.composed import check_rbf
 from ...builtin.nn import rbf as builtin_rbf
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import wide
@@ -19,7 +20,7 @@ def _thin_plate(s):
 
 def _positive(s):
     """s, and 1 at the centre: its logarithm is multiplied by 0 there."""
-    return torch.where(s > 0, s, 1)
+    return torch.where(s == 0, 1, s)
 
 
 # Kernel: phi(s), and phi'(s) from s and phi.
@@ -27,11 +28,11 @@ KERNELS = {
     "gaussian": (lambda s: torch.exp(-s / 2), lambda s, phi: -phi / 2),
     "multiquadric": (lambda s: torch.sqrt(1 + s), lambda s, phi: 0.5 / phi),
     "inverse_multiquadric": (lambda s: torch.rsqrt(1 + s), lambda s, phi: -(phi**3) / 2),
-    "thin_plate": (_thin_plate, lambda s, phi: torch.where(s > 0, (torch.log(_positive(s)) + 1) / 2, 0)),
+    "thin_plate": (_thin_plate, lambda s, phi: torch.where(s == 0, 0, (torch.log(_positive(s)) + 1) / 2)),
 }
 
 
-@op(builtin=builtin.rbf)
+@op(builtin=builtin.rbf, dtypes=Dtypes(promote=("input", "centers", "widths")))
 def rbf(input, centers, widths, kernel):
     r"""Radial basis functions of the distance from centres: $\phi_j(x) = \phi(s_j),\quad s_j = \|x - c_j\|^2 / \sigma_j^2$.
 

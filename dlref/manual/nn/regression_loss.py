@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import real_dtype, warn, widened
@@ -62,7 +63,7 @@ def _pull(dy, slope, loss, reduction, weight, needs, normalised=True):
 # --- absolute and squared ---------------------------------------------------------------------------------------
 
 
-@op(builtin=F.l1_loss, autocast="float32")
+@op(builtin=F.l1_loss, autocast="float32", dtypes=Dtypes(promote=("input", "target", "weight")))
 def l1_loss(input, target, reduction="mean", weight=None):
     r"""Absolute error: $l = |x - y|$, its mean or sum, weighted where there is a weight (mean $\sum w l / \sum w$).
 
@@ -93,7 +94,7 @@ def l1_loss_prepare(input, target, reduction, weight):
     return input, target, reduction, weight
 
 
-@op(builtin=F.mse_loss, autocast="float32")
+@op(builtin=F.mse_loss, autocast="float32", dtypes=Dtypes(promote=("input", "target", "weight")))
 def mse_loss(input, target, reduction="mean", weight=None):
     r"""Squared error: $l = (x - y)^2$, its mean or sum, weighted where there is a weight (mean $\sum w l / \sum w$).
 
@@ -144,7 +145,7 @@ def divisor(beta, difference):
     return max(held(beta, difference), torch.finfo(difference.dtype).tiny)
 
 
-@op(builtin=F.smooth_l1_loss, autocast="float32")
+@op(builtin=F.smooth_l1_loss, autocast="float32", dtypes=Dtypes(promote=("input", "target")))
 def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
     r"""Smooth absolute error: $l = d^2 / 2\beta$ where $|d| < \beta$, else $|d| - \beta / 2$, of $d = x - y$.
 
@@ -160,12 +161,12 @@ def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
 
 @smooth_l1_loss.gradient
 def smooth_l1_loss_gradient(dy, needs, input, target, reduction, beta):
-    r"""$dx = s\,\mathrm{clamp}(d / \beta, -1, 1)$; s is dy, for the mean dy/n."""
+    r"""$dx = s\,\mathrm{sgn}\,d$ where $|d| \ge \beta$, else $s\,d / \beta$; s is dy, for the mean dy/n."""
     d = difference(input, target)
     if not beta:
         return _pull(dy, d.sgn(), None, reduction, None, needs)[:2]
     beta = divisor(beta, d)
-    return _pull(dy, d.clamp(-beta, beta) / beta, None, reduction, None, needs)[:2]
+    return _pull(dy, torch.where(d.abs() >= beta, d.sgn(), d / beta), None, reduction, None, needs)[:2]
 
 
 class SmoothL1Loss(Manual, torch.nn.SmoothL1Loss):
@@ -182,7 +183,11 @@ def smooth_l1_loss_prepare(input, target, reduction, beta):
     return input, target, reduction, beta
 
 
-@op(builtin=F.huber_loss, autocast={"cpu": "float32", "cuda": "float32"})
+@op(
+    builtin=F.huber_loss,
+    autocast={"cpu": "float32", "cuda": "float32"},
+    dtypes=Dtypes(promote=("input", "target", "weight")),
+)
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     r"""Huber's loss: $l = d^2 / 2$ where $|d| \le \delta$, else $\delta (|d| - \delta / 2)$, of $d = x - y$.
 

@@ -226,7 +226,7 @@ def rnn_layer_gradient(dy, output, needs, input, h0, w_ih, w_hh, sizes, reverse,
         delta = (dh + dy) * slope
         return (delta @ w_hh,), (delta,)
 
-    slope = output.sign() if relu else 1 - output.square()
+    slope = (output != 0).to(output.dtype) if relu else 1 - output.square()
     records, (dh0,) = scan(step, (dh_n,), (doutput, slope), sizes, not reverse)
     del slope
     (delta,) = joined(records)

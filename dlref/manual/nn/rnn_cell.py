@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ...builtin import functional as builtin
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import accumulate, made_of
@@ -92,7 +93,11 @@ class Cell(Manual):
 # --- Elman ------------------------------------------------------------------------------------------------------
 
 
-@op(builtin=builtin.rnn_relu_cell, autocast={"cuda": "low"})
+@op(
+    builtin=builtin.rnn_relu_cell,
+    autocast={"cuda": "low"},
+    dtypes=Dtypes(one=("input", "h", "w_ih", "w_hh", "b_ih", "b_hh")),
+)
 def rnn_relu_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""$h' = \max(0, W_{ih} x + b_{ih} + W_{hh} h + b_{hh})$: `rnn_tanh_cell` with ReLU. Le et al. 2015, arXiv:1504.00941."""
     return torch.clamp(affine(input, w_ih, b_ih) + affine(h, w_hh, b_hh), min=0)
@@ -102,10 +107,14 @@ def rnn_relu_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
 def rnn_relu_cell_gradient(dy, output, needs, input, h, w_ih, w_hh):
     r"""$\delta = dy\,[h' > 0]$, and $dx = W_{ih}^\top \delta,\ dh = W_{hh}^\top \delta,\ dW_{ih} = \sum \delta x^\top,\
     dW_{hh} = \sum \delta h^\top,\ db = \sum \delta$."""
-    return step_gradient(dy * output.sign(), needs, input, h, w_ih, w_hh)
+    return step_gradient(torch.where(output != 0, dy, 0), needs, input, h, w_ih, w_hh)
 
 
-@op(builtin=builtin.rnn_tanh_cell, autocast={"cuda": "low"})
+@op(
+    builtin=builtin.rnn_tanh_cell,
+    autocast={"cuda": "low"},
+    dtypes=Dtypes(one=("input", "h", "w_ih", "w_hh", "b_ih", "b_hh")),
+)
 def rnn_tanh_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""Elman's step: $h' = \tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh})$.
 
@@ -148,7 +157,12 @@ def rnn_tanh_cell_prepare(input, h, w_ih, w_hh, b_ih, b_hh):
 # --- LSTM -------------------------------------------------------------------------------------------------------
 
 
-@op(builtin=builtin.lstm_cell, outputs=("h_next", "c_next"), autocast={"cuda": "low"})
+@op(
+    builtin=builtin.lstm_cell,
+    outputs=("h_next", "c_next"),
+    autocast={"cuda": "low"},
+    dtypes=Dtypes(one=("input", "h", "c", "w_ih", "w_hh", "b_ih", "b_hh")),
+)
 def lstm_cell(input, h, c, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""One step of LSTM: $i, f, g, o = \sigma, \sigma, \tanh, \sigma$ of $W_{ih} x + b_{ih} + W_{hh} h + b_{hh}$,
     $c' = f \odot c + i \odot g$, $h' = o \odot \tanh c'$.
@@ -194,7 +208,11 @@ def lstm_cell_prepare(input, h, c, w_ih, w_hh, b_ih, b_hh):
 # --- GRU --------------------------------------------------------------------------------------------------------
 
 
-@op(builtin=builtin.gru_cell, autocast={"cuda": "low"})
+@op(
+    builtin=builtin.gru_cell,
+    autocast={"cuda": "low"},
+    dtypes=Dtypes(one=("input", "h", "w_ih", "w_hh", "b_ih", "b_hh")),
+)
 def gru_cell(input, h, w_ih, w_hh, b_ih=None, b_hh=None):
     r"""One step of GRU: $r, z = \sigma(W_i x + b_i + W_h h + b_h)$,
     $n = \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn}))$, $h' = (1 - z) \odot n + z \odot h$.
