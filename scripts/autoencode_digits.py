@@ -35,6 +35,7 @@ def autoencode_digits(
     epochs: PositiveInt = 150,
     seed: NonNegativeInt = 0,
     device: str = "cpu",
+    on_nonfinite: Literal["stop", "skip", "ignore"] = "stop",
     runs: str = "runs",
     resume: str | None = None,
     override: bool = False,
@@ -51,6 +52,8 @@ def autoencode_digits(
         epochs: Passes over the training images.
         seed: Of the split, the initial weights and the order of the images.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
+        on_nonfinite: What to do where a loss, a gradient or a parameter is not finite: stop, and name it; skip the update; or
+            ignore it.
         runs: Where the new folder of this run is made.
         resume: Folder of an interrupted run of this script, to continue from; or auto: the last one, and a new run where
             there is none.
@@ -89,7 +92,7 @@ def autoencode_digits(
             ns.training.fit(
                 network, criterion, optimizer, (shaped(x), shaped(x)), epochs=epochs, batch_size=batch_size,
                 schedule=schedule, tolerance=None, seed=seed, checkpoint=folder / f"{name}.pt", options=given,
-                override=override,
+                override=override, on_nonfinite=on_nonfinite,
             )  # fmt: skip
         beginning.end()
         network.eval()

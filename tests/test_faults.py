@@ -272,6 +272,16 @@ def test_the_rules_of_the_fuzz_find_what_breaks_them(tmp_path):
 
 
 @pytest.mark.slow
+def test_memory_and_files_of_a_long_training(tmp_path):
+    """A hundredth of what scripts/soak.py does by itself."""
+    command = [sys.executable, str(ROOT / "scripts/soak.py"), "--steps", "2000", "--ways", "['by hand', 'played back']"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run([*command[:2], "--steps", "3"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stderr.strip() == "soak.py: error: steps must be at least 20, it is 3"
+
+
+@pytest.mark.slow
 def test_command_lines_that_may_be_wrong(tmp_path):
     """Drawn anew by the version's number, so that a night tries others than the last one."""
     command = [
