@@ -303,3 +303,23 @@ def test_no_flipped_bit_is_unnoticed(monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["flip_bits.py", "--flips", "60"])
     runpy.run_path(str(ROOT / "scripts/flip_bits.py"), run_name="__main__")
     assert "other values: 0" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_to_the_bit(tmp_path):
+    """With dropout, for which each process has a generator of its own."""
+    command = [sys.executable, "-m", "dlref", "fit", "--trainer.strategy", "ddp", "--trainer.devices", "2", "--model.dropout", "0.3",
+               "--trainer.accelerator", "cpu", "--trainer.max_epochs"]  # fmt: skip
+
+    def last(folder: str, *epochs: str) -> dict:
+        (tmp_path / folder).mkdir()
+        for more in epochs:
+            done = subprocess.run([*command, *more.split()], cwd=tmp_path / folder, capture_output=True, text=True, timeout=300,
+                                  env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+        return checkpoint.load(max((tmp_path / folder).glob("runs/*/checkpoints/last.ckpt")), resume=False)[
+            "state_dict"
+        ]
+
+    whole, resumed = last("whole", "3"), last("resumed", "2", "3 --resume auto")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

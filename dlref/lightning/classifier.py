@@ -107,6 +107,7 @@ class Classifier(Learner):
             called("rbf", self.network[0].fit_centers, x, **options)
             if ridge is not None:
                 models.least_squares(self.network, x.to(self.dtype), y, ridge)
+        super().setup(stage)
 
     def task(self, batch: Any) -> tuple[Tensor, Tensor]:
         x, y = batch

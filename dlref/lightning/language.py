@@ -82,6 +82,7 @@ class LanguageModel(Learner):
             raise ValueError(
                 "the text must have the alphabet that the model was made for: give the text it was trained on"
             )
+        super().setup(stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint.get("hyper_parameters", {}).get("alphabet", self.hp.alphabet) != self.hp.alphabet:

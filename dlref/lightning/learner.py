@@ -203,6 +203,13 @@ class Learner(lightning.LightningModule):
         if self.hp.gradient_clip_val is not None and self.compiled is None:
             self.ns.nn.utils.clip_grad_norm_(self.network.parameters(), self.hp.gradient_clip_val)
 
+    def setup(self, stage: str) -> None:
+        """The first of several processes draws the numbers that one alone would, each other one its own: from here on, or from
+        where a checkpoint, which is loaded after this, found it."""
+        if stage == "fit" and (rank := self.trainer.global_rank):
+            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # of lightning.seed_everything
+            torch.manual_seed(1_000_003 * rank + 7_919 * self.trainer.current_epoch + seed)
+
     def on_train_start(self) -> None:
         """What the loaders' tensors hold is finite; told with its place before the first step."""
         loaders = {"train": self.trainer.train_dataloader, "validation": self.trainer.val_dataloaders}
@@ -210,12 +217,6 @@ class Learner(lightning.LightningModule):
             dataset = getattr(loader, "dataset", None)
             tensors = getattr(getattr(dataset, "part", dataset), "tensors", ())
             check_finite(**{f"{name} {letter}": tensor for letter, tensor in zip("xy", tensors, strict=False)})
-
-    def on_train_epoch_start(self) -> None:
-        """The first of several processes draws the numbers that one alone would, each other one, by epoch, its own."""
-        if rank := self.trainer.global_rank:
-            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # of lightning.seed_everything
-            torch.manual_seed(1_000_003 * rank + 7_919 * self.current_epoch + seed)
 
     def on_train_epoch_end(self) -> None:
         self.watch.epoch(self.current_epoch + 1)
