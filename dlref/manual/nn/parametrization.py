@@ -30,9 +30,9 @@ def weight_norm_gradient(dy, saved, weight_g, dims):
     r"""With $e = v / \lVert v \rVert$: $dg = \sum dy\, e,\quad dv = (g\, dy - e \sum g\, dy\, e) / \lVert v \rVert$: what
     lies along v changes no direction (eq. 3)."""
     unit, length = saved
-    dunit = dy * widened(weight_g)
-    along = (dunit * unit.conj()).unsqueeze(-1).sum((*dims, -1), keepdim=True).squeeze(-1)
-    return dy * unit, (dunit - unit * along) / length
+    dunit = dy * widened(weight_g).conj()
+    along = (dunit * unit.conj()).real.unsqueeze(-1).sum((*dims, -1), keepdim=True).squeeze(-1)
+    return dy * unit.conj(), (dunit - unit * along) / length
 
 
 @weight_norm.prepare

@@ -31,7 +31,7 @@ class _SpectralNorm(Manual, theirs._SpectralNorm):
 
     def _power_method(self, weight_mat, n_power_iterations):
         if not again():
-            power_iteration(weight_mat, self._u, self._v, n_power_iterations, self.eps)
+            power_iteration(weight_mat.mH, self._v, self._u, n_power_iterations, self.eps)  # u first, as torch here
 
     def _call(self, weight):
         """The operation and its arguments; u and v as they are now, since later forwards change them."""
