@@ -21,7 +21,7 @@ def weight_norm_samples(tensor):
 @equation(weight_norm)
 def weight_norm_equation(sp, weight_g, weight_v):
     length = sp.sqrt(sum(v**2 for v in weight_v))
-    return tuple(weight_g * v / length for v in weight_v)
+    return tuple(weight_g[0] * v / length for v in weight_v)
 
 
 @errors(weight_norm)
