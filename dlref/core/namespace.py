@@ -16,6 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import BuiltinFunctionType, ModuleType
 from typing import Any, NoReturn
 
+from .compat import networks_in_c
 from .module import COUNTERPARTS
 
 PACKAGE = __name__.partition(".")[0]
@@ -89,7 +90,7 @@ def belongs(value: Any) -> bool:
     """Whether an object is one of torch.nn or torch.optim, and not what their files import for their own use."""
     where = str(getattr(value, "__module__", ""))
     kernel = isinstance(value, BuiltinFunctionType) and where == "torch"
-    return callable(value) and (kernel or where.startswith(("torch.nn", "torch.optim", "torch._C._nn")))
+    return callable(value) and (kernel or where.startswith(("torch.nn", "torch.optim", networks_in_c.__name__)))
 
 
 def name_of_torch(space: str, name: str) -> Any:

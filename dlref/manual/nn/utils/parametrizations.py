@@ -71,8 +71,8 @@ def _derived(module: nn.Module, name: str) -> nn.Module:
 def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) -> nn.Module:
     r"""Let a weight be computed of its length and direction: $w = g\, v / \lVert v \rVert$, `original0` and `original1`.
 
-    The norm is over all dimensions but dim, over all for None; shapes as in the operation `weight_norm`. Errors as torch's.
-    Salimans & Kingma 2016, arXiv:1602.07868.
+    The weight and v have any shape; the norm is over all dimensions but dim, over all for None. Errors as torch's. Salimans
+    & Kingma 2016, arXiv:1602.07868.
     """
     return _derived(theirs.weight_norm(module, name, dim), name)  # type: ignore[arg-type]
 
@@ -82,9 +82,9 @@ def spectral_norm(
 ) -> nn.Module:
     r"""Let a weight be divided by its largest singular value: $w = W / \sigma(W)$, a vector by its length.
 
-    Power iteration finds its vectors, `_u` and `_v`, by n_power_iterations each time the weight is computed in training; W has
-    a row for each place of dim, 0 by default, and 1 for transposed convolutions; shapes as in the operation `spectral_norm`.
-    Errors as torch's. Miyato et al. 2018, arXiv:1802.05957, algorithm 1.
+    The weight has any shape. Power iteration finds its vectors, `_u` and `_v`, by n_power_iterations each time the weight is
+    computed in training; W has a row for each place of dim, 0 by default, and 1 for transposed convolutions. Errors as torch's.
+    Miyato et al. 2018, arXiv:1802.05957, algorithm 1.
     """
     return _derived(theirs.spectral_norm(module, name, n_power_iterations, eps, dim), name)
 
@@ -94,9 +94,9 @@ def orthogonal(
 ) -> nn.Module:
     r"""Let a weight be an orthogonal matrix, or a batch of them: $Q^\top Q = I$, or $Q Q^\top = I$ where it is wide.
 
-    orthogonal_map: "matrix_exp", "cayley" or "householder", as in the operation `orthogonal`, which has the shapes; by default
-    the first for square and complex matrices, else the last. use_trivialization: times a constant, `base`, which is the weight
-    as it was. Errors as torch's. Lezcano-Casado 2019, arXiv:1909.09501.
+    orthogonal_map: "matrix_exp", "cayley" or "householder", as in functional's `orthogonal`; by default the first for square
+    and complex matrices, else the last. The weight is (*, n, k). use_trivialization: times a constant, `base`, which is the
+    weight as it was. Errors as torch's. Lezcano-Casado 2019, arXiv:1909.09501.
     """
     made = theirs.orthogonal(module, name, orthogonal_map, use_trivialization=use_trivialization)
     return _derived(made, name)

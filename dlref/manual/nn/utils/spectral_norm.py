@@ -36,9 +36,9 @@ def spectral_norm(
 ) -> nn.Module:
     r"""Compute a weight of `name_orig` and its largest singular value before each forward: $w = W / \sigma(W)$.
 
-    Power iteration finds its vectors, `name_u` and `name_v`, by n_power_iterations in each forward that trains; W has a row for
-    each place of dim, 0 by default, and 1 for transposed convolutions; shapes as in the operation `spectral_norm`. Errors as
-    torch's. Miyato et al. 2018, arXiv:1802.05957, algorithm 1.
+    The weight has any shape of two dimensions or more. Power iteration finds its vectors, `name_u` and `name_v`, by
+    n_power_iterations in each forward that trains; W has a row for each place of dim, 0 by default, and 1 for transposed
+    convolutions. Errors as torch's. Miyato et al. 2018, arXiv:1802.05957, algorithm 1.
     """
     module = torch.nn.utils.spectral_norm(module, name, n_power_iterations, eps, dim)
     for hook in module._forward_pre_hooks.values():

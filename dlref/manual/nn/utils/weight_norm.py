@@ -30,8 +30,8 @@ class WeightNorm(OfTorch):
 def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) -> nn.Module:
     r"""Compute a weight of its length `name_g` and direction `name_v` before each forward: $w = g\, v / \lVert v \rVert$.
 
-    The norm is over all dimensions but dim, over all for None; shapes as in the operation `weight_norm`. FutureWarning: the
-    newer form is that of parametrizations. Errors as torch's. Salimans & Kingma 2016, arXiv:1602.07868.
+    The weight and v have any shape; the norm is over all dimensions but dim, over all for None. FutureWarning: the newer form
+    is that of parametrizations. Errors as torch's. Salimans & Kingma 2016, arXiv:1602.07868.
     """
     module = torch.nn.utils.weight_norm(module, name, dim)  # type: ignore[arg-type]
     for hook in module._forward_pre_hooks.values():
