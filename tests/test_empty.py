@@ -62,7 +62,7 @@ WRONG = {
     "pixel_unshuffle": lambda s: True,  # the input's shape is kept
 }
 # What torch fails at within, and ours answers: a reshape to (-1, 0), weight[0] of no channels, a norm without identity.
-ANSWERED = {"batch_norm", "bilinear", "instance_norm", "normalize", "pairwise_distance",
+ANSWERED = {"batch_norm", "bilinear", "instance_norm", "normalize", "pairwise_distance", "weight_norm",
             *(f"conv{t}{n}d" for n in (1, 2, 3) for t in ("", "_transpose"))}  # fmt: skip
 
 

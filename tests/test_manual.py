@@ -18,11 +18,11 @@ ALLOWED = set(
     "bitwise_xor "
     # reductions, sorting, scans
     "sum mean amax amin max min argmax argmin any all prod var_mean cumsum sort topk count_nonzero linalg_vector_norm "
-    # products of matrices
-    "mm bmm addmm baddbmm mv dot vdot "
+    # products of matrices, a matrix's exponential and inverse
+    "mm bmm addmm baddbmm mv dot vdot linalg_matrix_exp _linalg_solve_ex "
     # views, copies, indexing
     # a look at the data, to check them
-    "_local_scalar_dense "
+    "_local_scalar_dense _linalg_check_errors "
     "promote_types "
     "view _unsafe_view reshape expand permute t transpose squeeze unsqueeze squeeze_ unsqueeze_ select slice split "
     "split_with_sizes unbind as_strided alias detach clone copy copy_ _to_copy contiguous cat stack diagonal flip roll index "
@@ -33,7 +33,7 @@ ALLOWED = set(
     "full_like new_full arange scalar_tensor eye bernoulli bernoulli_ uniform_ normal_ rand randn rand_like randn_like "
     "exponential_ random_ zero_ div_ mul_ add_ sub_ log_ neg_ exp_ sqrt_ rsqrt_ lerp sum_to_size eq_ clamp_ clamp_min_ "
     "clamp_max_ expm1_ log1p_ sigmoid_ nan_to_num_ bitwise_and_ bitwise_xor_ sgn_ gt_ "
-    "abs_ pow_ erfc_ addcmul_ repeat slice_scatter".split()
+    "abs_ pow_ erfc_ addcmul_ repeat slice_scatter tril".split()
 )
 
 

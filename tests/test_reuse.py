@@ -159,6 +159,8 @@ def test_manual_mode(name):
     """torch's function inside is the manual one: the dispatcher sees tensor algebra alone, and the value is the same."""
     if name == "triplet_margin_with_distance_loss":
         pytest.skip("the distance is the caller's own code")
+    if name in ("orthogonal", "weight_norm"):
+        pytest.skip("the other side is composed of norms and products of torch.linalg, no functions of networks")
     for sample in samples(name, torch.float32)[:30]:
         plain = sample.map(lambda t: t.detach().clone())
         with dlref.manual_mode(), Trace() as trace:

@@ -83,10 +83,11 @@ def test_imports_go_one_way():
 
 
 DEFINITIONS = [f for f in FILES if f.parent.name == "nn" and f.parent.parent.name == "manual"]
-# What torch defines as a write: running statistics, rows of too large a norm, gradients that are clipped, an option `out`.
+# What torch defines as a write: running statistics, singular vectors, rows of too large a norm, clipped gradients, `out`.
 WRITES = {
     "batchnorm.py": {"copy_", "add_"},
     "distance.py": {"copy_", "resize_"},
+    "parametrization.py": {"copy_"},
     "perceptron.py": {"scatter_add_"},
     "softmax.py": {"exponential_"},
     "sparse.py": {"mul_"},

@@ -17,11 +17,7 @@ from .composed import (
     rnn_tanh_cell,
     tied_linear,
 )
-
-
-def __getattr__(name: str):
-    return getattr(_torch, name)
-
+from .parametrization import orthogonal, spectral_norm, weight_norm
 
 __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
     "flatten",
@@ -30,11 +26,14 @@ __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
     "linear_cross_entropy",
     "local_linear",
     "lstm_cell",
+    "orthogonal",
     "perceptron_loss",
     "rbf",
     "reparametrize",
     "rnn_relu_cell",
     "rnn_tanh_cell",
+    "spectral_norm",
     "tied_linear",
     "unflatten",
+    "weight_norm",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.modules import module as torch_module
 
 from .compat import maybe_current_level
+from .computed import computes, explicit_of
 from .in_place import overwrite, shares_memory, unwrapped
 from .modes import without_graph
 from .pullback import Pullback, made_of
@@ -31,6 +32,7 @@ def hooked_vjp(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any,
     def before(*values):
         args, kw = values[: len(values) - len(names)], dict(zip(names, values[len(values) - len(names) :], strict=True))
         hooks = {**torch_module._global_forward_pre_hooks, **module._forward_pre_hooks}
+        hooks = {key: hook for key, hook in hooks.items() if not computes(hook)}  # explicit_of sees to those
         for key, hook in hooks.items():
             if key in module._forward_pre_hooks_with_kwargs:
                 answer = hook(module, args, kw)
@@ -53,7 +55,7 @@ def hooked_vjp(module: Any, inputs: tuple, kwargs: dict[str, Any]) -> tuple[Any,
     seen, pull_before = _by_autograd(before, (*inputs, *kwargs.values()))
     args, kwargs = seen[: len(seen) - len(names)], dict(zip(names, seen[len(seen) - len(names) :], strict=True))
     try:
-        output, pull = module.explicit(*args, **kwargs)
+        output, pull = explicit_of(module)(*args, **kwargs)
     except Exception:
         for key in {**torch_module._global_forward_hooks_always_called, **module._forward_hooks_always_called}:
             hook = {**torch_module._global_forward_hooks, **module._forward_hooks}[key]

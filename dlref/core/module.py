@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from .computed import explicit_of
 from .hooks import has_hooks, hooked_vjp
 from .in_place import any_inference, inference_mode
 from .modes import graphless
@@ -132,7 +133,7 @@ class Manual:
                 return self.vjp(*inputs, per_sample=per_sample, **kwargs)
         if per_sample:
             return per_sample_vjp(self, inputs, kwargs)
-        return hooked_vjp(self, inputs, kwargs) if has_hooks(self) else self.explicit(*inputs, **kwargs)
+        return hooked_vjp(self, inputs, kwargs) if has_hooks(self) else explicit_of(self)(*inputs, **kwargs)
 
     def explicit(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Pullback]:
         """What `vjp` does between the hooks: the module's own output and pullback."""

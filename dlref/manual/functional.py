@@ -57,6 +57,7 @@ from .nn.margin_loss import (
 )
 from .nn.normalization import group_norm, layer_norm, local_response_norm, rms_norm
 from .nn.padding import pad
+from .nn.parametrization import orthogonal, spectral_norm, weight_norm
 from .nn.perceptron import perceptron_loss
 from .nn.pixelshuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from .nn.pooling import (
@@ -86,3 +87,5 @@ from .nn.smooth_activation import gelu, glu, logsigmoid, mish, sigmoid, silu, so
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin
 from .nn.sparse import embedding
 from .nn.upsampling import interpolate
+
+native_channel_shuffle = channel_shuffle

@@ -128,6 +128,11 @@ def one_column(points: Callable[[torch.dtype], dict[str, list]]) -> Callable[[to
     return lambda dtype: {name: [(v,) for v in values] for name, values in points(dtype).items()}
 
 
+def first_of(name: str, points: Callable[[torch.dtype], dict[str, list]]) -> Callable[[torch.dtype], dict[str, list]]:
+    """Rows, but for one argument's, of which the first entry is taken."""
+    return lambda dtype: {n: [v[:1] for v in values] if n == name else values for n, values in points(dtype).items()}
+
+
 def with_probabilities(points: Callable[[torch.dtype], dict[str, list]]) -> Callable[[torch.dtype], dict[str, list]]:
     """Rows of logits, each with a target of probabilities."""
     targets = [(0.0, 1.0, 0.0), (0.25, 0.5, 0.25), (1.0, 0.0, 0.0)]
@@ -212,6 +217,7 @@ def cases() -> Iterator[Case]:
     yield Case("cross_entropy", with_probabilities(scores), {"label_smoothing": 0.0}, {}, NONE)
     for p in (2.0, 3.0):
         yield Case("normalize", rows("input", wide=False), {"p": p, "eps": 2.0**-10}, {}, {"dim": -1})
+    yield Case("weight_norm", first_of("weight_g", rows("weight_g", "weight_v", wide=False, zero=False)))
     yield Case("cosine_similarity", rows("x1", "x2", scales=(-1.0,), wide=False, zero=False), {}, {}, {"dim": -1})
     for p in (1.5, 2.0, 3.0):
         yield Case("pairwise_distance", rows("x1", "x2", wide=False), {"p": p, "eps": 2.0**-10})

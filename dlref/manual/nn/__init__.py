@@ -1,13 +1,15 @@
 """torch.nn by hand: modules under torch's names, whose mathematics is ours and whose everything else is torch's."""
 
 import sys
+from typing import TYPE_CHECKING
 
 from torch.nn import Module, Parameter
 
+from ...builtin.nn.linear_loss import LinearCrossEntropyOptions
 from ...core.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from ...core.module import Manual
 from .. import init
-from . import cross_entropy_loss, parallel, smooth_activation, utils
+from . import cross_entropy_loss, grad, parallel, smooth_activation, utils
 from .activation import (
     CELU,
     ELU,
@@ -140,9 +142,8 @@ from .transformer import (
 )
 from .upsampling import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
+if TYPE_CHECKING:
+    from .. import functional as functional
+
 # Where modules that were pickled name their class.
 sys.modules |= {f"{__name__}.loss": cross_entropy_loss, f"{__name__}.smooth": smooth_activation}
-
-
-def __getattr__(name: str):
-    raise AttributeError(f"dlref.manual.nn has no {name}: torch's own is dlref.builtin.nn.{name}, if there is one")

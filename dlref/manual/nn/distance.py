@@ -30,7 +30,7 @@ def norm(v, p, dim):
     scale = size.detach().amax(dim, keepdim=True)
     scale = torch.where((scale > 0) & (scale < math.inf), scale, 1)
     scale = scale.log2().floor().exp2() if p == 2 else scale
-    size = size / scale
+    size = (v if p == 2 and not v.is_complex() else size) / scale  # a square has a second derivative at 0
     total = (size.square() if p == 2 else size.pow(p)).sum(dim, keepdim=True)
     nothing = total == 0  # where a root has no slope; a norm's is 0 there
     total = total.masked_fill(nothing, 1)

@@ -21,6 +21,7 @@ from . import (
     margin_loss,
     normalization,
     padding,
+    parametrization,
     perceptron,
     pixelshuffle,
     pooling,
