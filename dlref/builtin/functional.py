@@ -17,6 +17,7 @@ from .composed import (
     rnn_tanh_cell,
     tied_linear,
 )
+from .newton_schulz import newton_schulz
 
 
 def __getattr__(name: str):
@@ -30,6 +31,7 @@ __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
     "linear_cross_entropy",
     "local_linear",
     "lstm_cell",
+    "newton_schulz",
     "perceptron_loss",
     "rbf",
     "reparametrize",
