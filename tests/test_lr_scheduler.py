@@ -232,9 +232,8 @@ def test_chained(lr):
         opt = optimizer(lr=LRS[lr])
         return outer.ChainedScheduler([first.ConstantLR(opt, 0.1, total_iters=9), second.ExponentialLR(opt, 0.9)], opt)
 
-    reference, *others = (build(*sides) for sides in itertools.product((builtin, manual), repeat=3))
-    for ours in others:
-        theirs = copy.deepcopy(reference)
+    for sides in itertools.product((builtin, manual), repeat=3):
+        ours, theirs = build(*sides), build(builtin, builtin, builtin)
         compare(ours, theirs, 12, by_hand=(4,))
         a, b = ours.state_dict(), theirs.state_dict()
         assert a == b
@@ -245,7 +244,7 @@ def test_chained(lr):
 def test_added_group():
     """A group that is added later is scheduled as torch schedules it."""
     for name, kwargs in CASES:
-        if name in ("CyclicLR", "LambdaLR", "MultiplicativeLR", "OneCycleLR"):
+        if name in ("CosineAnnealingWarmRestarts", "CyclicLR", "LambdaLR", "MultiplicativeLR", "OneCycleLR"):
             continue
         both = pair(name, kwargs)
         for schedule in both:

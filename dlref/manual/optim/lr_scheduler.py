@@ -250,8 +250,11 @@ class CosineAnnealingWarmRestarts(Schedule, lr_scheduler.CosineAnnealingWarmRest
             self.T_cur -= self.T_i
             self.T_i *= self.T_mult
         self.last_epoch = math.floor(epoch)
+        self._get_lr_called_within_step = True
+        rates = self.get_lr()
+        self._get_lr_called_within_step = False
         groups = self.optimizer.param_groups
-        for group, rate in zip(groups, self.rates(), strict=True):
+        for group, rate in zip(groups, rates, strict=True):
             set_rate(group, rate)
         self._last_lr = copies([group["lr"] for group in groups])
 
