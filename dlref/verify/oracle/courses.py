@@ -272,7 +272,10 @@ def configurations(name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [{}]
     if database() and hasattr(torch.optim, name):
         info = next(i for i in optim_db() if i.optim_cls.__name__ == name)  # type: ignore[attr-defined]
-        found = [c.kwargs for c in info.optim_inputs_func("cpu") if not SPEED & set(c.kwargs)]
+        found = [
+            {k: v.double() if isinstance(v, Tensor) else v for k, v in c.kwargs.items()}  # a rule has no rounding of its rates
+            for c in info.optim_inputs_func("cpu") if not SPEED & set(c.kwargs)
+        ]  # fmt: skip
     return [*found, *OPTIONS.get(name, [])]
 
 
