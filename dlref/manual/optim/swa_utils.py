@@ -1,6 +1,6 @@
 r"""Averages of a model's parameters, under the names of torch.optim.swa_utils: the averages and the schedule are by hand.
 
-`update_bn` is torch's: it runs the model, whose layers may be of either side.
+Parameters have any shape; a rate is a number. `update_bn` is torch's: it runs the model, whose layers may be of either side.
 """
 
 from __future__ import annotations

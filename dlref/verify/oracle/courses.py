@@ -280,7 +280,8 @@ def configurations(name: str) -> list[dict[str, Any]]:
 
 
 def parameters(dtype: torch.dtype, course: Course) -> list[Tensor]:
-    generator, shapes = torch.Generator().manual_seed(0), MATRICES if course.matrices else SHAPES
+    generator = torch.Generator().manual_seed(0)
+    shapes: tuple[tuple[int, ...], ...] = MATRICES if course.matrices else SHAPES
     shapes = tuple(s or (1,) for s in shapes) if course.sparse else shapes  # a number has no rows
     return [torch.nn.Parameter(drawn(s, generator).to(dtype).to(course.device)) for s in shapes]
 
