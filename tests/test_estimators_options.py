@@ -35,7 +35,7 @@ def test_activations(activation):
         assert [a.shape for a in models[0].activation_params_] == [(1,)] and models[0].activation_params_[0] != 0.25
 
 
-APART = ("Optimizer", "LBFGS", "Muon", "ScheduleFreeAdamW", "SparseAdam")  # refused
+APART = ("Optimizer", "LBFGS", "Muon", "Rprop", "ScheduleFreeAdamW", "SparseAdam")  # refused
 
 
 def optimizers():
