@@ -150,6 +150,8 @@ def stepped(name: str, kwargs: dict[str, Any], flat: bool, device: str) -> tuple
         if flat and space is manual:
             flatten(held)
         rule = getattr(space.optim, name)(held.parameters(), **kwargs)
+        if hasattr(rule, "train"):  # that keeps an average, and is evaluated there
+            rule.train()
         for _ in range(10):
             for p in held:
                 g = draw(*p.shape)

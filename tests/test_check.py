@@ -92,10 +92,12 @@ def test_modules_pass(module):
 
 def test_optimizers_and_schedules_pass():
     for optim in (torch.optim, dlref.manual.optim):
-        for name in ("Adam", "SGD", "RMSprop", *(("LBFGS",) if optim is dlref.manual.optim else ())):
+        for name in ("Adam", "SGD", "RMSprop", "Adafactor", "Muon", "SparseAdam", "LBFGS"):
+            if name == "LBFGS" and optim is torch.optim:
+                continue
             report = check(getattr(optim, name), name, dtypes=["float64" if name == "LBFGS" else "float32"])
             assert report.ok and report.samples > 20, str(report)
-        for name in ("StepLR", "OneCycleLR", "ReduceLROnPlateau"):
+        for name in ("StepLR", "OneCycleLR", "CyclicLR", "CosineAnnealingWarmRestarts", "ReduceLROnPlateau"):
             assert check(getattr(optim.lr_scheduler, name), name).ok
 
 

@@ -30,6 +30,11 @@ OPTIMIZERS = {
     "Adagrad": lambda p: optim.Adagrad(p, 0.01, lr_decay=0.1),
     "Adadelta": lambda p: optim.Adadelta(p),
     "RMSprop": lambda p: optim.RMSprop(p, 0.01, momentum=0.5, centered=True),
+    "ASGD": lambda p: optim.ASGD(p, 0.1, lambd=0.1, t0=2),
+    "Rprop": lambda p: optim.Rprop(p, 0.01),
+    "Adafactor": lambda p: optim.Adafactor(p, 0.05, weight_decay=0.1),
+    "Muon": lambda p: optim.Muon([q for q in p if q.dim() == 2], 0.05),
+    "Lion": lambda p: optim.Lion(p, 0.01, weight_decay=0.1),
     "groups": lambda p: optim.SGD([{"params": p[:1], "lr": 0.2}, {"params": p[1:], "momentum": 0.5}], 0.1),
 }
 SCHEDULES = {

@@ -32,6 +32,7 @@ APART = [
     ("scaled_dot_product_attention", "attn_mask:*", "is_causal:*", "refused"),
     ("scaled_dot_product_attention", "a row masked out:", "is_causal:*", "it needs a mask"),
     ("pairwise_distance", "eps:*", "p:*", "the number of elements, and the largest, move with eps by less than is seen"),
+    ("newton_schulz", "steps:0*", "coefficients:*", "without a step there is no polynomial"),
     ("instance_norm", "use_input_stats:False", "*", "the running statistics, which are then required"),
     ("interpolate", "align_corners:False", "*", "it is the default"),
     ("interpolate", "recompute_scale_factor:False", "*", "it is the default"),

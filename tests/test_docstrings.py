@@ -25,6 +25,7 @@ SPACES = {
     "dlref.manual.nn.utils": "equation shapes source",
     "dlref.manual.optim": "equation shapes source",
     "dlref.manual.optim.lr_scheduler": "equation shapes source",
+    "dlref.manual.optim.swa_utils": "equation shapes source",
     "dlref.manual.init": "equation shapes source",
     "dlref.manual.training": "shapes",
     "dlref.manual.amp": "equation source",
@@ -38,7 +39,8 @@ SPACES = {
     "dlref.experiments": "",
 }
 # Where the namespace's own docstring gives the shapes or units of all its names.
-TOGETHER = {"dlref.manual.optim", "dlref.manual.optim.lr_scheduler", "dlref.manual.init"}
+TOGETHER = {"dlref.manual.optim", "dlref.manual.optim.lr_scheduler", "dlref.manual.optim.swa_utils",
+            "dlref.manual.init"}  # fmt: skip
 # What computes nothing, takes no tensor, or is nobody's: too plain to have been written first by someone.
 NO_EQUATION = {"Manual", "SequentialLR", "parameters_to_vector", "vector_to_parameters"}
 NO_SHAPE = {"Manual", "by_one_gradient", "module_named", "optional", "activations"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import pickle
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_rates_are_copies(name, kwargs):
 @cases
 @pytest.mark.parametrize("steps", [1, 12])
 def test_state_is_exchanged(name, kwargs, steps):
-    if name == "LambdaLR":
+    if name in ("LambdaLR", "MultiplicativeLR"):
         kwargs = {"lr_lambda": functools.partial(lambda rate, t: rate**t, 0.9)}  # torch saves what has a __dict__ alone
     ours, theirs = pair(name, kwargs)
     compare(ours, theirs, steps)
@@ -127,11 +128,21 @@ def test_resumed(name, kwargs, last_epoch):
     for opt in (first, second):
         getattr(builtin, name)(opt, **kwargs)  # sets initial_lr and the like
     ours, theirs = pair(name, kwargs, first, second, last_epoch=last_epoch)
+    if name == "CosineAnnealingWarmRestarts" and kwargs.get("T_mult", 1) > 1:  # where torch loses the periods gone by
+        theirs = getattr(builtin, name)(optimizer(), **kwargs)
+        for _ in range(last_epoch + 1):
+            train(theirs.optimizer)
+            theirs.step()
+        for opt, p in zip(first.param_groups, theirs.optimizer.param_groups, strict=True):
+            assert opt["lr"] == p["lr"]
+        return
     compare(ours, theirs, 20)
 
 
 @cases
 def test_step_to_an_epoch(name, kwargs):
+    if name == "CosineAnnealingWarmRestarts":
+        pytest.skip("there it is no deprecated way: below")
     ours, theirs = pair(name, kwargs)
     for epoch in (0, 5, 17, 3, 30):
         for schedule in (ours, theirs):
@@ -189,10 +200,51 @@ def test_one_cycle_ends():
             schedule.step()
 
 
+@pytest.mark.parametrize(("T_0", "T_mult"), [(5, 1), (3, 2), (1, 10)])
+def test_restarts_at_any_epoch(T_0, T_mult):
+    """Parts of an epoch, and back: the place in the cosine is counted, torch takes a logarithm, which may round down."""
+    ours, theirs = pair("CosineAnnealingWarmRestarts", {"T_0": T_0, "T_mult": T_mult, "eta_min": 0.01})
+    for epoch in (0.25, 2.5, 3, 3.75, None, 1.5, 9, 20.25, None, None, 4.5):
+        for schedule in (ours, theirs):
+            train(schedule.optimizer)
+            schedule.step(epoch)
+        assert (ours.T_cur, ours.T_i, ours.last_epoch) == (theirs.T_cur, theirs.T_i, theirs.last_epoch)
+        assert_same(ours, theirs)
+    if T_mult == 10:
+        for schedule in (ours, theirs):
+            schedule.step(111)
+        assert (ours.T_cur, ours.T_i) == (0, 1000)
+        assert rates(ours) == pytest.approx(ours.base_lrs)
+        assert rates(theirs) == pytest.approx([0.01, 0.01])  # a restart that is not one
+
+
+@pytest.mark.parametrize("mode", ["triangular", "triangular2", "exp_range"])
+def test_cycles_turn_beta1(mode):
+    kwargs = {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 4, "mode": mode, "gamma": 0.95}
+    compare(*pair("CyclicLR", kwargs, optimizer(name="Adam"), optimizer(name="Adam")), by_hand=(4,))
+
+
+@pytest.mark.parametrize("lr", LRS)
+def test_chained(lr):
+    """Several at once, of either side in a chain of either side; their state goes over."""
+
+    def build(outer, first, second):
+        opt = optimizer(lr=LRS[lr])
+        return outer.ChainedScheduler([first.ConstantLR(opt, 0.1, total_iters=9), second.ExponentialLR(opt, 0.9)], opt)
+
+    for sides in itertools.product((builtin, manual), repeat=3):
+        ours, theirs = build(*sides), build(builtin, builtin, builtin)
+        compare(ours, theirs, 12, by_hand=(4,))
+        a, b = ours.state_dict(), theirs.state_dict()
+        assert a == b
+        ours.load_state_dict(copy.deepcopy(b))
+        compare(ours, theirs, 12)
+
+
 def test_added_group():
     """A group that is added later is scheduled as torch schedules it."""
     for name, kwargs in CASES:
-        if name in ("LambdaLR", "OneCycleLR"):
+        if name in ("CosineAnnealingWarmRestarts", "CyclicLR", "LambdaLR", "MultiplicativeLR", "OneCycleLR"):
             continue
         both = pair(name, kwargs)
         for schedule in both:
@@ -334,8 +386,21 @@ def wrong(namespace):
         yield "OneCycleLR", lambda kwargs=kwargs: namespace.OneCycleLR(opt, 0.1, **kwargs)
     yield "OneCycleLR", lambda: namespace.OneCycleLR(opt, [0.1], total_steps=5)
     yield "OneCycleLR", lambda: namespace.OneCycleLR(adagrad, 0.1, total_steps=5)
+    yield "MultiplicativeLR", lambda: namespace.MultiplicativeLR(opt, [halved])
+    yield "MultiplicativeLR", lambda: namespace.MultiplicativeLR(opt, [halved, 3])
+    for kwargs in ({"T_0": 0}, {"T_0": 1.5}, {"T_0": 2, "T_mult": 0}, {"T_0": 2, "eta_min": "0"}):
+        yield "CosineAnnealingWarmRestarts", lambda kwargs=kwargs: namespace.CosineAnnealingWarmRestarts(opt, **kwargs)
+    yield "CosineAnnealingWarmRestarts", lambda: namespace.CosineAnnealingWarmRestarts(opt, 2).step(-1)
+    for kwargs in ({"mode": "x"}, {"base_momentum": [0.1]}):
+        yield "CyclicLR", lambda kwargs=kwargs: namespace.CyclicLR(opt, 0.1, 0.2, **kwargs)
+    yield "CyclicLR", lambda: namespace.CyclicLR(opt, [0.1], 0.2)
+    yield "CyclicLR", lambda: namespace.CyclicLR(adagrad, 0.1, 0.2)
     step = namespace.StepLR(opt, 2)
     plateau = namespace.ReduceLROnPlateau(opt)
+    yield "ChainedScheduler", lambda: namespace.ChainedScheduler([])
+    yield "ChainedScheduler", lambda: namespace.ChainedScheduler([step, plateau])
+    yield "ChainedScheduler", lambda: namespace.ChainedScheduler([step], other)
+    yield "ChainedScheduler", lambda: namespace.ChainedScheduler([step, "no schedule"])
     yield "SequentialLR", lambda: namespace.SequentialLR(opt, [], [])
     yield "SequentialLR", lambda: namespace.SequentialLR(opt, [step], [3])
     yield "SequentialLR", lambda: namespace.SequentialLR(other, [step], [])
@@ -364,4 +429,7 @@ def test_names():
         ours, theirs = getattr(manual, name), getattr(builtin, name)
         assert issubclass(ours, theirs)
         assert name == "LRScheduler" or ("rates" in dir(ours) or "step" in vars(ours)), name
-    assert {name for name, _ in CASES} | {"ReduceLROnPlateau", "SequentialLR", "LRScheduler"} == set(manual.__all__)
+    assert {name for name, _ in CASES} | {"ChainedScheduler", "ReduceLROnPlateau", "SequentialLR", "LRScheduler"} == {
+        *manual.__all__
+    }
+    assert set(builtin.__all__) <= set(manual.__all__)

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import dlref
-from dlref import manual
+from dlref import builtin, manual
 from dlref.bench import NETWORKS
 from dlref.core import modes
 from dlref.core.flat import flatten
@@ -61,14 +61,14 @@ def rules():
             for flag in ({}, {"foreach": True}, {"capturable": True}, {"fused": True})[: None if i == 0 else 1]:
                 if set(flag) <= {*INFOS[name].supported_impls, *(["capturable"] if capturable(name) else [])}:
                     kwargs = {**config.kwargs, **flag}
-                    if not (kwargs.get("fused") and kwargs.get("foreach")) and name != "LBFGS":
+                    if not (kwargs.get("fused") and kwargs.get("foreach")) and name not in ("LBFGS", "SparseAdam"):
                         told = f"{name}-{i}-{config.desc.replace(' ', '_')}-{'-'.join(flag) or 'plain'}"
                         for flat in (False, True) if flag else (bool(i % 2),):
                             yield pytest.param(name, kwargs, flat, 1 if i else 10, id=told + "-flat" * flat)
 
 
 def capturable(name: str) -> bool:
-    return "capturable" in getattr(torch.optim, name).__init__.__code__.co_varnames
+    return "capturable" in getattr(builtin.optim, name).__init__.__code__.co_varnames
 
 
 def on_device(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +77,12 @@ def on_device(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(map(made, v)) if isinstance(v, tuple) else made(v) for k, v in kwargs.items()}
 
 
-def network(flat: bool) -> Any:
+def network(flat: bool, name: str = "SGD") -> Any:
     with torch.device(CUDA):
         nn = manual.nn
         model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2), nn.LayerNorm(2))
+        if name == "Muon":
+            model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False))
         return flatten(model) if flat else model
 
 
@@ -88,13 +90,15 @@ def network(flat: bool) -> Any:
 def test_updates(name, kwargs, flat, number, pretended):
     """Ten of each rule with each flag of speed, laid into one tensor and apart; of every other option the first."""
     with torch.device(CUDA):
-        model = network(flat)
+        model = network(flat, name)
         try:
             optimizer = getattr(manual.optim, name)(model.parameters(), **on_device(copy.deepcopy(kwargs)))
         except (ValueError, RuntimeError) as refusal:
             with pytest.raises(type(refusal)):
-                getattr(torch.optim, name)(model.parameters(), **on_device(copy.deepcopy(kwargs)))
+                getattr(builtin.optim, name)(model.parameters(), **on_device(copy.deepcopy(kwargs)))
             return
+    if name == "ScheduleFreeAdamW":
+        optimizer.train()
     for p in model.parameters():
         slot = p.__dict__.get("grad_slot")
         p.grad = torch.empty_like(p) if slot is None else slot

@@ -308,8 +308,8 @@ def test_no_flipped_bit_is_unnoticed(monkeypatch, capfd):
 @pytest.mark.slow
 def test_two_processes_go_on_to_the_bit(tmp_path):
     """With dropout, for which each process has a generator of its own."""
-    command = [sys.executable, "-m", "dlref", "fit", "--trainer.strategy", "ddp", "--trainer.devices", "2", "--model.dropout", "0.3",
-               "--trainer.accelerator", "cpu", "--trainer.max_epochs"]  # fmt: skip
+    command = [sys.executable, "-m", "dlref", "fit", "--trainer.strategy", "ddp", "--trainer.devices", "2"]
+    command += ["--trainer.accelerator", "cpu", "--model.dropout", "0.3", "--trainer.max_epochs"]
 
     def last(folder: str, *epochs: str) -> dict:
         (tmp_path / folder).mkdir()

@@ -97,6 +97,7 @@ OPERATIONS: dict[str, Case] = {
     "rms_norm": lambda x: call(x(1024, 512), (512,), x(512)),
     "local_response_norm": lambda x: call(x(8, 32, 16, 16), 5),
     "normalize": lambda x: call(x(1024, 512)),
+    "newton_schulz": lambda x: call(x(8, 128, 256)),
     "linear": lambda x: call(x(128, 512), x(512, 512), x(512)),
     "tied_linear": lambda x: call(x(128, 512), x(512, 512), x(512)),
     "bilinear": lambda x: call(x(64, 64), x(64, 64), x(32, 64, 64), x(32)),

@@ -15,8 +15,9 @@ from ..core.names import one_of
 from ..core.optimizer import Manual
 from .measure import measure
 
-# Those whose step is a rule for one gradient: how long LBFGS's is, the error decides.
-OPTIMIZERS = [n for n, value in vars(manual.optim).items() if isinstance(value, type) and issubclass(value, Manual)]
+# Those whose step is a rule for one gradient of any shape: how long LBFGS's is, the error decides.
+OPTIMIZERS = [n for n, value in vars(manual.optim).items() if isinstance(value, type) and issubclass(value, Manual)
+              and n not in ("Muon", "SparseAdam")]  # fmt: skip
 WAYS = {"builtin": {}, "builtin foreach": {"foreach": True}, "builtin fused": {"fused": True}}
 # Name: shapes of the parameters.
 PARAMETERS: dict[str, list[tuple[int, ...]]] = {
@@ -46,7 +47,7 @@ def time_optimizer(
         "manual": _step(flatten(_parameters(shapes, device)), manual.optim, name, {}),
         "manual apart": _step(_parameters(shapes, device), manual.optim, name, {}),
     }
-    for way, options in ways(getattr(torch.optim, name)).items():
+    for way, options in ways(getattr(builtin.optim, name)).items():
         variants[way] = _step(_parameters(shapes, device), builtin.optim, name, options)
     times = measure(variants, rounds, seconds, threads)
     ratios = {key: vars(times.ratio(key, WAYS)) for key in ("manual", "manual apart")}
@@ -68,4 +69,7 @@ def _parameters(shapes: Iterable[tuple[int, ...]], device: torch.device | str) -
 
 
 def _step(parameters: nn.ParameterList, space: Any, name: str, options: dict[str, Any]) -> Callable[[], Any]:
-    return getattr(space, name)(parameters.parameters(), lr=1e-4, **options).step
+    optimizer = getattr(space, name)(parameters.parameters(), lr=1e-4, **options)
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    return optimizer.step

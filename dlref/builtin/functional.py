@@ -17,6 +17,7 @@ from .composed import (
     rnn_tanh_cell,
     tied_linear,
 )
+from .newton_schulz import newton_schulz
 from .parametrization import orthogonal, spectral_norm, weight_norm
 
 __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
@@ -27,6 +28,7 @@ __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
     "local_linear",
     "lstm_cell",
     "orthogonal",
+    "newton_schulz",
     "perceptron_loss",
     "rbf",
     "reparametrize",

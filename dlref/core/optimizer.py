@@ -64,11 +64,13 @@ class Manual(torch.optim.Optimizer):
 
     elementwise: each element of a parameter is updated by itself, so that one update may run for several parameters.
     sparse: the rule takes sparse gradients.
+    decoupled: weight decay shrinks the parameters, whatever the group says of it.
     scalars: the keys of the state that hold one number a parameter.
     """
 
     elementwise: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
+    decoupled: ClassVar[bool] = False
     scalars: ClassVar[tuple[str, ...]] = ("step",)
 
     def init(self, p: Tensor, group: Group) -> State:
@@ -79,7 +81,26 @@ class Manual(torch.optim.Optimizer):
         """Change parameter and state in place; what it adds to the state becomes the parameter's."""
         raise NotImplementedError
 
+    def begin(self, group: Group) -> None:
+        """What a step changes of a group's numbers, before its parameters."""
+
+    def decayed(self, p: Tensor, g: Tensor, group: Group) -> Tensor:
+        r"""The gradient with weight decay, $g + \lambda\theta$; where that is decoupled $g$, and the parameter shrinks."""
+        decay = self.option(group, "weight_decay")
+        if not self.given(decay):
+            return g
+        if self.decoupled or self.option(group, "decoupled_weight_decay"):
+            p.mul_(1 - group["lr"] * decay)
+            return g
+        if g.is_sparse:
+            raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+        return self.plus(g, p, decay)
+
     # --- what rules use -----------------------------------------------------------------------------------------
+
+    def option(self, group: Group, name: str) -> Any:
+        """A setting; False where the optimizer has none of that name, whatever the group holds, as in torch."""
+        return group.get(name, False) if name in self.defaults else False
 
     def scalar(self, value: float, p: Tensor, group: Group) -> Tensor:
         """A number of the state: on the CPU, but where the step is captured in a graph."""
@@ -139,6 +160,13 @@ class Manual(torch.optim.Optimizer):
         return (d, factor) if ALPHA_OF_A_SUM or concrete(d) else (d * factor, 1)
 
     @staticmethod
+    def at_least(a: Any, b: Any) -> Any:
+        r"""$\max(a, b)$ of numbers, or tensors that hold one."""
+        if isinstance(a, Tensor):
+            return a.clamp(min=b)
+        return b.clamp(min=a) if isinstance(b, Tensor) else max(a, b)
+
+    @staticmethod
     def choose(test: Any, value: Callable[[], Tensor], other: Tensor) -> Tensor:
         """value() where the test holds, else the other; the test is a bool or a tensor."""
         if isinstance(test, Tensor):
@@ -148,6 +176,10 @@ class Manual(torch.optim.Optimizer):
     @staticmethod
     def descend(p: Tensor, rate: Any, direction: Tensor, denominator: Tensor | None = None) -> None:
         r"""$\theta \leftarrow \theta - r\,d$, or $\theta - r\,d / q$; the rate is a number or a tensor."""
+        if direction.is_sparse and direction.is_coalesced():  # with which torch writes past a parameter that is a view
+            direction = torch.sparse_coo_tensor(
+                direction.indices(), direction.values(), direction.shape, check_invariants=False
+            )
         if isinstance(rate, Tensor):
             if denominator is None:
                 p.addcmul_(direction, rate, value=-1)
@@ -171,7 +203,7 @@ class Manual(torch.optim.Optimizer):
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
         previous = torch.is_grad_enabled()
-        set_grad_enabled(self.defaults["differentiable"])
+        set_grad_enabled(self.option(self.defaults, "differentiable"))
         try:
             if "capturable" in self.defaults and not self.param_groups[0]["params"][0].is_cpu:
                 self._accelerator_graph_capture_health_check()
@@ -185,6 +217,7 @@ class Manual(torch.optim.Optimizer):
                 plan = self._plans.get(index)
                 if plan is None or not plan.holds(group["params"], self.state):
                     plan = self._plans[index] = self._plan(group)
+                self.begin(group)
                 group = _numbers(group)
                 for run in plan.runs:
                     if "step" in run.state:
@@ -198,17 +231,10 @@ class Manual(torch.optim.Optimizer):
 
     def _update(self, run: Run, group: Group) -> None:
         p, g, state = run.p, run.g, run.state
-        if group["maximize"]:
+        if self.option(group, "maximize"):
             g = -g
-        decay = group["weight_decay"]
-        if self.given(decay):
-            if group.get("decoupled_weight_decay"):
-                p.mul_(1 - group["lr"] * decay)
-            elif g.is_sparse:
-                raise RuntimeError("weight_decay option is not compatible with sparse gradients")
-            else:
-                g = self.plus(g, p, decay)
-        differentiable, pairs = group["differentiable"], p.is_complex() and not g.is_sparse
+        g = self.decayed(p, g, group)
+        differentiable, pairs = self.option(group, "differentiable"), p.is_complex() and not g.is_sparse
         if not (differentiable or pairs):
             self.update(p, g, state, group)
         else:
@@ -246,10 +272,10 @@ class Manual(torch.optim.Optimizer):
                 state = self.state.get(p, {})
                 if not state and (state := self.init(p, group)):
                     self.state[p] = state
-                if group["differentiable"] and "step" in state and state["step"].requires_grad:
+                if self.option(group, "differentiable") and "step" in state and state["step"].requires_grad:
                     raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
                 members.append((p, g, state))
-        together = self.elementwise and not group["differentiable"] and not torch.compiler.is_compiling()
+        together = self.elementwise and not self.option(group, "differentiable") and not torch.compiler.is_compiling()
         return Plan(runs(members, self.scalars) if together else [Run([m], *m) for m in members], group["params"])
 
     def _check(self, p: Tensor, g: Tensor, group: Group) -> None:

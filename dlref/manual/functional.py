@@ -55,6 +55,7 @@ from .nn.margin_loss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
+from .nn.newton_schulz import newton_schulz
 from .nn.normalization import group_norm, layer_norm, local_response_norm, rms_norm
 from .nn.padding import pad
 from .nn.parametrization import orthogonal, spectral_norm, weight_norm

@@ -52,13 +52,16 @@ def compile_step(
     steps are ordinary ones from there on. On a CPU, large float32 products are oneDNN's where those are exact (dlref.products).
     The network's parameters are laid into one tensor (`core.flat`).
     TypeError where network or criterion has no vjp, or the optimizer is another's; ValueError for an unknown backend, or where
-    the optimizer's step asks for a closure.
+    the optimizer's step asks for a closure or counts in its groups.
     """
     vjp_of(network), vjp_of(criterion)
     manual_optimizer.by_one_gradient(optimizer)
     if not isinstance(optimizer, manual_optimizer.Manual):
         raise TypeError(f"the optimizer must be one of dlref.manual.optim, as its update is part of the graph; it is "
                         f"{type(optimizer).__module__}.{type(optimizer).__name__}")  # fmt: skip
+    if type(optimizer).begin is not manual_optimizer.Manual.begin:
+        raise ValueError("the optimizer must change none of its groups' numbers, which a graph holds; "
+                         f"{type(optimizer).__name__} counts its steps there: train without compile")  # fmt: skip
     if isinstance(backend, str) and backend not in ("eager", "inductor"):
         one_of("backend", backend, ("eager", *torch.compiler.list_backends(None)))
     compiler = None if backend == "eager" else functools.partial(compiled, backend=backend, mode=mode, options=options)

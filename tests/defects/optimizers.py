@@ -106,6 +106,92 @@ class ChangesGradients(Plain):
         state["step"] += 1
 
 
+@defect("Rprop", "parameter", "first wrong after step 2", dtypes=["float32"])
+class StepsAfterTheTurn(Plain):
+    def __init__(self, params, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50)):
+        super().__init__(params, lr=lr, etas=etas, step_sizes=step_sizes)
+
+    def rule(self, p, g, state, group):
+        if not state:
+            state.update(last=torch.zeros_like(p), size=torch.full_like(p, group["lr"]))
+        same = (g * state["last"]).sign()
+        (down, up), (least, most) = group["etas"], group["step_sizes"]
+        factor = torch.where(same > 0, up, torch.where(same < 0, down, torch.ones_like(p)))
+        state["size"].mul_(factor).clamp_(least, most)
+        p.addcmul_(g.sign(), state["size"], value=-1)  # where the sign has changed the gradient counts as 0
+        state["last"].copy_(g)
+
+
+@defect("Muon", "parameter", r"of shape \(33, 3\)|shape", dtypes=["float32"])
+class ScalesByTheWrongSide(torch.optim.Muon):
+    def step(self, closure=None):
+        before = [[p.detach().clone() for p in group["params"]] for group in self.param_groups]
+        loss = super().step(closure)
+        for group, old in zip(self.param_groups, before, strict=True):
+            for p, q in zip(group["params"], old, strict=True):
+                if p.grad is not None and group["adjust_lr_fn"] in (None, "original"):
+                    rows, columns = p.shape
+                    start = q * (1 - group["lr"] * group["weight_decay"])
+                    ratio = math.sqrt(max(1, columns / rows) / max(1, rows / columns))  # rows over columns it is
+                    p.data = start + (p.detach() - start) * ratio
+        return loss
+
+
+@defect("Adafactor", "parameter", "", dtypes=["float32"])
+class ClipsTheGradient(Plain):
+    def __init__(self, params, lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0):
+        super().__init__(params, lr=lr, beta2_decay=beta2_decay, eps=eps, d=d, weight_decay=weight_decay)
+
+    def rule(self, p, g, state, group):
+        if not state:
+            state.update(t=0, v=torch.zeros_like(p), row=torch.zeros_like(p[..., :1]) if p.dim() else None)
+            state["column"] = torch.zeros_like(p[..., :1, :]) if p.dim() > 1 else None
+        state["t"] += 1
+        weight, least = state["t"] ** group["beta2_decay"], group["eps"][0] or torch.finfo(p.dtype).eps
+
+        def size(x):
+            return x.square().mean().sqrt()
+
+        rate = max(group["eps"][1], float(size(p))) * min(group["lr"], state["t"] ** -0.5)
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        g = g / max(1.0, float(size(g)) / group["d"])  # it is the update that is clipped, g over the root
+        if p.dim() > 1:
+            row = state["row"].lerp_(g.square().mean(-1, keepdim=True), weight)
+            column = state["column"].lerp_(g.square().mean(-2, keepdim=True), weight)
+            v = row * column / row.mean(-2, keepdim=True).clamp(min=least)
+        else:
+            v = state["v"].lerp_(g.square(), weight)
+        p.sub_(rate * g / v.clamp(min=least**2).sqrt())
+
+
+@defect("SparseAdam", "parameter", "", dtypes=["float32"])
+class RowsDecayUntouched(Plain):
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+        super().__init__(params, lr=lr, betas=betas, eps=eps)
+
+    def rule(self, p, g, state, group):
+        if not state:
+            state.update(t=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+        state["t"] += 1
+        (a, b), t, g = group["betas"], state["t"], g.coalesce()
+        i, values = g.indices()[0], g.values()
+        state["m"].mul_(a).index_add_(0, i, values, alpha=1 - a)  # rows that are not there keep their moments
+        state["v"].mul_(b).index_add_(0, i, values.square(), alpha=1 - b)
+        rate = group["lr"] * math.sqrt(1 - b**t) / (1 - a**t)
+        p.index_add_(0, i, state["m"][i] / (state["v"][i].sqrt() + group["eps"]), alpha=-rate)
+
+
+@defect("Lion", "parameter", "", dtypes=["float32"])
+class OneBeta(Plain):
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay)
+
+    def rule(self, p, g, state, group):
+        m = state.setdefault("m", torch.zeros_like(p))
+        m.lerp_(g, 1 - group["betas"][1])
+        p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * m.sign())  # along a mean by the other beta
+
+
 @defect("LBFGS", "parameter", "after step")
 class NoFirstScale(Optimizer):
     def __init__(self, params, lr=1, max_iter=20, tolerance_change=1e-9, history_size=100):

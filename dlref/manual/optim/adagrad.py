@@ -31,13 +31,10 @@ class Adagrad(Manual, torch.optim.Adagrad):
         rate = group["lr"] / (1 + (t - 1) * group["lr_decay"])
         if g.is_sparse:
             g = g.coalesce()  # the square of a sum, not the sum of squares
-
-            def at_the_same(values):
-                return torch.sparse_coo_tensor(g.indices(), values, g.shape, is_coalesced=True, check_invariants=False)
-
-            s.add_(at_the_same(g.values().square()))
-            root = s.sparse_mask(g).values().sqrt().add(group["eps"])
-            self.descend(p, rate, at_the_same(g.values() / root))
+            stored, values = tuple(g.indices()), g.values()
+            s.index_put_(stored, values.square(), accumulate=True)
+            d = values / self.root(s[stored], group["eps"])
+            self.descend(p, rate, torch.sparse_coo_tensor(g.indices(), d, g.shape, check_invariants=False))
         else:
             s.addcmul_(g, g, value=1)
             self.descend(p, rate, g, self.root(s, group["eps"]))

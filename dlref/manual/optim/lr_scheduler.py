@@ -21,13 +21,30 @@ from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["ConstantLR", "CosineAnnealingLR", "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR",
-           "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "SequentialLR", "StepLR"]  # fmt: skip
+__all__ = ["ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR",
+           "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR", "MultiplicativeLR", "OneCycleLR", "PolynomialLR",
+           "ReduceLROnPlateau", "SequentialLR", "StepLR"]  # fmt: skip
 
 
 def copies(rates: list[Any]) -> list[Any]:
     """Rates that later steps, which write into tensor rates in place, do not change."""
     return [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+
+
+def set_rate(group: dict[str, Any], rate: Any) -> None:
+    """Give the group the rate; where it has a tensor for it, in place."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def set_momentum(group: dict[str, Any], momentum: Any, first_beta: bool) -> None:
+    """Give the group the momentum; of one that has betas, it is the first."""
+    if first_beta:
+        group["betas"] = (momentum, *group["betas"][1:])
+    else:
+        group["momentum"] = momentum
 
 
 class Schedule:
@@ -167,6 +184,20 @@ class LambdaLR(Schedule, lr_scheduler.LambdaLR):
         return [base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
+class MultiplicativeLR(Schedule, lr_scheduler.MultiplicativeLR):
+    r"""$\eta_t = \eta_{t-1} \lambda(t)$ with a function $\lambda$ for all parameter groups, or one for each; $\eta_0$ stays.
+
+    ValueError unless there is one function, or one for each group; TypeError where one is none.
+    Robbins and Monro 1951 (Annals of Mathematical Statistics 22).
+    """
+
+    def rates(self) -> list[Any]:
+        groups = self.optimizer.param_groups
+        if self._is_initial:
+            return copies([group["lr"] for group in groups])
+        return [group["lr"] * f(self.last_epoch) for group, f in zip(groups, self.lr_lambdas, strict=True)]
+
+
 class CosineAnnealingLR(Schedule, lr_scheduler.CosineAnnealingLR):
     r"""Half a cosine from $\eta_0$ down to `eta_min` in `T_max` steps, and up again in as many.
 
@@ -191,6 +222,66 @@ class CosineAnnealingLR(Schedule, lr_scheduler.CosineAnnealingLR):
     def _get_closed_form_lr(self) -> list[Any]:
         bracket = self.bracket(self.last_epoch)
         return [self.eta_min + (base - self.eta_min) * bracket / 2 for base in self.base_lrs]
+
+
+class CosineAnnealingWarmRestarts(Schedule, lr_scheduler.CosineAnnealingWarmRestarts):
+    r"""Half a cosine from $\eta_0$ down to `eta_min`, again and again, each `T_mult` times as long as the one before.
+
+    $\eta_t = \eta_{min} + (\eta_0 - \eta_{min})(1 + \cos(\pi\,T_{cur} / T_i)) / 2$, $T_{cur}$ the steps since the last
+    restart, of $T_i = T_0 T_{mult}^i$. `step(epoch)` goes to any epoch, or part of one. ValueError unless `T_0` and `T_mult`
+    are positive integers and `eta_min` is a number, or where the epoch is negative.
+    Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5.
+    """
+
+    def rates(self) -> list[Any]:
+        bracket = 1 + math.cos(math.pi * self.T_cur / self.T_i)
+        return [self.eta_min + (base - self.eta_min) * bracket / 2 for base in self.base_lrs]
+
+    def step(self, epoch: float | None = None) -> None:  # type: ignore[override]
+        if epoch is not None and epoch < 0:
+            raise ValueError(f"Expected non-negative epoch, but got {epoch}")
+        if epoch is None and self.last_epoch >= 0:
+            epoch = self.last_epoch + 1
+            self.T_cur += 1
+        else:
+            epoch = epoch or 0
+            self.T_cur, self.T_i = epoch, self.T_0  # type: ignore[assignment]  # a part of an epoch, too
+        while self.T_cur >= self.T_i:
+            self.T_cur -= self.T_i
+            self.T_i *= self.T_mult
+        self.last_epoch = math.floor(epoch)
+        self._get_lr_called_within_step = True
+        rates = self.get_lr()
+        self._get_lr_called_within_step = False
+        groups = self.optimizer.param_groups
+        for group, rate in zip(groups, rates, strict=True):
+            set_rate(group, rate)
+        self._last_lr = copies([group["lr"] for group in groups])
+
+
+class CyclicLR(Schedule, lr_scheduler.CyclicLR):
+    r"""Up and down between `base_lr` and `max_lr` in straight lines; the momentum runs the other way.
+
+    $\eta_t = \eta_{base} + (\eta_{max} - \eta_{base})\,h\,s$, $h$ the height of a triangle that rises in `step_size_up` steps
+    from 0 to 1 and falls in `step_size_down`; $s$ is 1 ("triangular"), $2^{1-c}$ in cycle c = 1, 2, ... ("triangular2"),
+    $\gamma^t$ ("exp_range"), or `scale_fn` of c or of t, as `scale_mode` says. Momentum is the optimizer's "momentum", or the
+    first of its "betas". ValueError for an unknown mode, or an optimizer without momentum. Smith 2017, arXiv:1506.01186.
+    """
+
+    def triangle(self, t: int) -> tuple[int, float]:
+        """The cycle of step t, from 1 on, and the height in it."""
+        cycle = math.floor(1 + t / self.total_size)
+        x = 1.0 + t / self.total_size - cycle
+        return cycle, x / self.step_ratio if x <= self.step_ratio else (x - 1) / (self.step_ratio - 1)
+
+    def rates(self) -> list[Any]:
+        cycle, height = self.triangle(self.last_epoch)
+        scale = self.scale_fn(cycle if self.scale_mode == "cycle" else self.last_epoch)
+        if self.cycle_momentum:
+            ends = zip(self.optimizer.param_groups, self.base_momentums, self.max_momentums, strict=True)
+            for group, low, high in ends:
+                set_momentum(group, high - (high - low) * height * scale, self.use_beta1)
+        return [low + (high - low) * height * scale for low, high in zip(self.base_lrs, self.max_lrs, strict=True)]
 
 
 class OneCycleLR(Schedule, lr_scheduler.OneCycleLR):
@@ -226,10 +317,7 @@ class OneCycleLR(Schedule, lr_scheduler.OneCycleLR):
         if self.cycle_momentum:
             for group in self.optimizer.param_groups:
                 momentum = self.anneal(group[phase["start_momentum"]], group[phase["end_momentum"]], part)
-                if self.use_beta1:
-                    group["betas"] = (momentum, *group["betas"][1:])
-                else:
-                    group["momentum"] = momentum
+                set_momentum(group, momentum, self.use_beta1)
         ends = phase["start_lr"], phase["end_lr"]
         return [self.anneal(group[ends[0]], group[ends[1]], part) for group in self.optimizer.param_groups]
 
@@ -280,10 +368,7 @@ class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
             old = float(group["lr"])
             new = max(old * self.factor, low)
             if old - new > self.eps:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(new)
-                else:
-                    group["lr"] = new
+                set_rate(group, new)
 
 
 class SequentialLR(lr_scheduler.SequentialLR):
@@ -302,3 +387,17 @@ class SequentialLR(lr_scheduler.SequentialLR):
         else:
             current.step()
         self._last_lr = current.get_last_lr()
+
+
+class ChainedScheduler(lr_scheduler.ChainedScheduler):
+    r"""Several schedules at once: each moves, one after another, the rate that it finds.
+
+    The product of their changes, $\eta_t = \eta_{t-1} \prod_i c_i(t)$, where each multiplies. ValueError unless there is a
+    schedule and all drive one optimizer; on a plateau is none of them. Goyal et al. 2017, arXiv:1706.02677, section 2.2
+    (warmup beside a schedule).
+    """
+
+    def step(self) -> None:  # type: ignore[override]
+        for schedule in self._schedulers:
+            schedule.step()
+        self._last_lr = copies([group["lr"] for group in self.optimizer.param_groups])

@@ -9,6 +9,12 @@ from typing import Any
 from ...core.names import MISTAKES, called, one_of, reason
 from ...core.ranges import LARGEST
 
+# What no name alone sets going, and what to do.
+BY_HAND_ALONE = {
+    "SparseAdam": "takes sparse gradients alone: take Adam, or call its step in a loop of your own",
+    "ScheduleFreeAdamW": "has train() and eval(), too: call those round training.fit, or a loop of your own",
+}
+
 
 def check_arguments(optimizer_args: Any, idle_args: Any = None) -> None:
     """ValueError where the optimizer's arguments hold the learning rate, or a schedule's have no schedule."""
@@ -23,10 +29,14 @@ def check_arguments(optimizer_args: Any, idle_args: Any = None) -> None:
 def optimizer_named(ns: Any, name: str, parameters: Any, **arguments: Any) -> Any:
     """ns.optim.NAME(parameters, **arguments), whose step needs no closure.
 
-    ValueError where there is none by hand, it takes no such arguments, or its step asks for a closure."""
+    ValueError where there is none by hand, it takes no such arguments, or its step alone makes no training."""
     from ...core.optimizer import by_one_gradient
     from .. import optim
 
+    if name in BY_HAND_ALONE:
+        raise ValueError(
+            f"the optimizer must be one whose step is all that a training calls, {name} {BY_HAND_ALONE[name]}"
+        )
     optimizer = _named(ns.optim, optim, "optimizer", name, parameters, arguments)
     by_one_gradient(optimizer)
     return optimizer
@@ -54,7 +64,7 @@ def _rehearse(ns: Any, reference: Any, name: str, optimizer: Any, arguments: dic
     given = {
         key: value for key, value in optimizer.param_groups[0].items() if key in optimizer.defaults and key in taken
     }
-    twin = type(optimizer)([torch.nn.Parameter(torch.zeros(1))], **given)
+    twin = type(optimizer)([torch.nn.Parameter(torch.zeros(1, 1))], **given)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         schedule = _named(ns.optim.lr_scheduler, reference, "schedule", name, twin, arguments)

@@ -19,6 +19,7 @@ from . import (
     linear_loss,
     local,
     margin_loss,
+    newton_schulz,
     normalization,
     padding,
     parametrization,

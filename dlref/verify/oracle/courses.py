@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...builtin import optim as builtin
 from ...core.compat import optim_db
 from ...samples import database
 from ..crossing import NO_OPTIONS
@@ -24,6 +25,7 @@ from .care import Snapshot
 
 STEPS = 12
 SHAPES = ((3, 4), (5,), (), (2, 3, 2), (33,))
+MATRICES = ((3, 4), (5, 2), (2, 2), (1, 6), (33, 3))  # of an optimizer that takes those alone
 SECOND = {"lr": 0.05, "weight_decay": 0.02}  # the options of the second group of parameters
 # The flags of speed, and what needs an accelerator.
 SPEED = {"foreach", "fused", "capturable", "differentiable"}
@@ -35,6 +37,14 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "RMSprop": [{"alpha": 0.6}, {"eps": 0.1}, {"momentum": 0.7}, {"centered": True, "eps": 0.05}],
     "Adagrad": [{"eps": 0.1}, {"lr_decay": 0.2}, {"initial_accumulator_value": 0.5}],
     "Adadelta": [{"rho": 0.5}, {"eps": 0.01}],
+    "ASGD": [{"lr": 0.1, "t0": 3}, {"lr": 0.1, "lambd": 0.2, "alpha": 0.5}],
+    "Rprop": [{"etas": (0.3, 1.1)}, {"lr": 0.1, "step_sizes": (0.05, 0.11)}],
+    "SparseAdam": [{"betas": (0.7, 0.9)}, {"eps": 0.1}],
+    "Adafactor": [{"lr": 0.1, "eps": (0.3, 1e-3)}, {"lr": 0.1, "eps": (None, 1.5)}, {"lr": 1.0}],
+    "Muon": [{"lr": 0.1, "nesterov": False}, {"lr": 0.1, "momentum": 0.5}],
+    "Lion": [{"lr": 0.1}, {"betas": (0.5, 0.99)}, {"weight_decay": 0.3, "lr": 0.1}, {"maximize": True}],
+    "ScheduleFreeAdamW": [{"betas": (0.7, 0.9)}, {"eps": 0.1}, {"lr": 0.1, "weight_decay": 0.2}, {"warmup_steps": 5, "r": 0.5},
+                          {"maximize": True}, {"warmup_steps": 8, "weight_lr_power": 1.0}],
 }  # fmt: skip
 
 
@@ -66,15 +76,30 @@ SCHEDULES: list[tuple[str, dict[str, Any]]] = [
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 40, "three_phase": True, "pct_start": 0.4, "div_factor": 3.0,
                     "final_div_factor": 7.0, "base_momentum": [0.6, 0.7], "max_momentum": 0.99}),
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 31, "cycle_momentum": False}),
+    ("MultiplicativeLR", {"lr_lambda": halved}),
+    ("MultiplicativeLR", {"lr_lambda": [halved, math.cos]}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 7}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 3, "T_mult": 2, "eta_min": 0.003}),
+    ("CyclicLR", {"base_lr": 0.02, "max_lr": 0.5, "step_size_up": 5}),
+    ("CyclicLR", {"base_lr": [0.02, 0.1], "max_lr": 0.5, "step_size_up": 4, "step_size_down": 7, "mode": "triangular2",
+                  "base_momentum": [0.6, 0.7], "max_momentum": 0.99}),
+    ("CyclicLR", {"base_lr": 0.02, "max_lr": 0.5, "step_size_up": 6, "mode": "exp_range", "gamma": 0.9,
+                  "cycle_momentum": False}),
+    ("CyclicLR", {"base_lr": 0.02, "max_lr": 0.5, "step_size_up": 3, "scale_fn": halved, "scale_mode": "iterations"}),
     ("ReduceLROnPlateau", {"patience": 3}),
     ("ReduceLROnPlateau", {"factor": 0.4, "patience": 2, "threshold": 0.02, "threshold_mode": "abs", "cooldown": 3}),
     ("ReduceLROnPlateau", {"mode": "max", "patience": 1, "min_lr": [0.02, 0.1], "eps": 1e-3}),
 ]  # fmt: skip
 
 
+def reference_of(name: str) -> Any:
+    """The class that a candidate is held to: torch's, or composed where torch has none."""
+    return getattr(builtin, name)
+
+
 def sample_names(kind: str, name: str, where: Any = None) -> list[str]:
     if kind == "optimizer":
-        return [f"{course.name}-{i}" for i, _, course in tried(name, within(where, getattr(torch.optim, name)))]
+        return [f"{course.name}-{i}" for i, _, course in tried(name, within(where, reference_of(name)))]
     return [f"{course}-{i}" for i, _, course in turns(name, within(where, getattr(torch.optim.lr_scheduler, name)))]
 
 
@@ -114,10 +139,10 @@ def meetings(name: str) -> list[dict[str, Any]]:
         searched = {"line_search_fn": "strong_wolfe"}
         return [{"lr": 0.5, "history_size": 2}, {**searched, "history_size": 2, "max_iter": 5},
                 {**searched, "lr": 0.5, "max_eval": 4}, {"max_iter": 5, "tolerance_change": 1e-3}]  # fmt: skip
-    reference = getattr(torch.optim, name)
+    reference, course = reference_of(name), courses(name)[0]
 
     def path(kwargs: dict[str, Any]) -> Tensor:
-        taken = itertools.islice(steps(reference, kwargs, torch.float64, COURSES[0]), 4)
+        taken = itertools.islice(steps(reference, kwargs, torch.float64, course), 4)
         return torch.cat([p.flatten() for params, _ in taken for p in params])
 
     return combined(settings(configurations(name), inspect.signature(reference)), {}, path)
@@ -205,7 +230,7 @@ class Course:
     """How a run goes: two groups of parameters with rates of their own, gradients missing, saved and loaded half-way.
 
     objective: the gradients are those of an error, which a closure evaluates as often as the step asks for it.
-    device: where the parameters are.
+    matrices: parameters of two dimensions alone. sparse: gradients of some rows. device: where the parameters are.
     """
 
     name: str
@@ -215,6 +240,8 @@ class Course:
     closure: bool = False
     falling: bool = False
     objective: bool = False
+    matrices: bool = False
+    sparse: bool = False
     device: str = "cpu"
 
     @property
@@ -236,26 +263,38 @@ COURSES = (
 def courses(name: str) -> list[Course]:
     """The courses that an optimizer can go: LBFGS has one group, and always a closure."""
     if name != "LBFGS":
-        return list(COURSES)
+        return [replace(course, matrices=name == "Muon", sparse=name == "SparseAdam") for course in COURSES]
     return [replace(course, objective=True) for course in COURSES if not (course.groups or course.closure)]
 
 
 def configurations(name: str) -> list[dict[str, Any]]:
     """The options that PyTorch tests the optimizer with, and ours."""
     found: list[dict[str, Any]] = [{}]
-    if database():
+    if database() and hasattr(torch.optim, name):
         info = next(i for i in optim_db() if i.optim_cls.__name__ == name)  # type: ignore[attr-defined]
-        found = [c.kwargs for c in info.optim_inputs_func("cpu") if not SPEED & set(c.kwargs)]
+        found = [
+            {k: v.double() if isinstance(v, Tensor) else v for k, v in c.kwargs.items()}  # a rule has no rounding of its rates
+            for c in info.optim_inputs_func("cpu") if not SPEED & set(c.kwargs)
+        ]  # fmt: skip
     return [*found, *OPTIONS.get(name, [])]
 
 
-def parameters(dtype: torch.dtype, device: str = "cpu") -> list[Tensor]:
+def parameters(dtype: torch.dtype, course: Course) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.nn.Parameter(drawn(s, generator).to(dtype).to(device)) for s in SHAPES]
+    shapes: tuple[tuple[int, ...], ...] = MATRICES if course.matrices else SHAPES
+    shapes = tuple(s or (1,) for s in shapes) if course.sparse else shapes  # a number has no rows
+    return [torch.nn.Parameter(drawn(s, generator).to(dtype).to(course.device)) for s in shapes]
 
 
 def drawn(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+
+
+def some_rows(g: Tensor, step: int) -> Tensor:
+    """The gradient of an embedding, of which a step has looked up some rows."""
+    rows = torch.arange(len(g), device=g.device)
+    rows = rows[(rows + step) % 3 > 0]
+    return torch.sparse_coo_tensor(rows[None], g[rows], g.shape, check_invariants=True)
 
 
 def objective(params: list[Tensor], sign: int) -> Any:
@@ -276,16 +315,19 @@ def objective(params: list[Tensor], sign: int) -> Any:
 
 def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course) -> Iterator[tuple[list[Tensor], Any]]:
     """The parameters after each step, as they are on the CPU, and what the step returned."""
-    params = parameters(dtype, course.device)
+    params = parameters(dtype, course)
     groups: Any = params
     if course.groups:
         groups = [{"params": params[:2]}, {"params": params[2:], **SECOND}]
     optimizer = make(groups, **copy.deepcopy(kwargs))
+    if hasattr(optimizer, "train"):  # that keeps an average, and evaluates there
+        optimizer.train()
     for step in range(course.steps):
         generator = torch.Generator().manual_seed(step)
         for i, p in enumerate(params):
             g = drawn(p.shape, generator).to(dtype).to(p.device)
-            p.grad = None if course.missing and (i + step) % 3 == 0 else g * (0 if step == 5 and i == 1 else 1)
+            g = g * (0 if step == 5 and i == 1 else 1)
+            p.grad = None if course.missing and (i + step) % 3 == 0 else some_rows(g, step) if course.sparse else g
         if course.reload and step == course.steps // 2:
             file = io.BytesIO()
             torch.save(optimizer.state_dict(), file)
@@ -295,7 +337,7 @@ def steps(make: Any, kwargs: dict[str, Any], dtype: torch.dtype, course: Course)
         if course.falling:
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] * 0.8
-        sent = Snapshot([p.grad for p in params if p.grad is not None])
+        sent = Snapshot([p.grad._values() if course.sparse else p.grad for p in params if p.grad is not None])
         closure: Any = (lambda: torch.tensor(3.0)) if course.closure else None
         if course.objective:
             closure = objective(params, -1 if kwargs.get("maximize") else 1)
