@@ -52,6 +52,7 @@ from .conv import (
     LazyConvTranspose3d,
 )
 from .cross_entropy_loss import CrossEntropyLoss, KLDivLoss, NLLLoss
+from .ctc_loss import CTCLoss
 from .distance import CosineSimilarity, PairwiseDistance
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from .flatten import Flatten, Unflatten
