@@ -30,9 +30,9 @@ ALLOWED = set(
     "index_fill unfold lift_fresh view_as_real view_as_complex _reshape_alias unfold_copy narrow _conj_physical movedim "
     # new tensors, random numbers
     "empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones ones_like new_ones full "
-    "full_like new_full arange scalar_tensor eye bernoulli bernoulli_ uniform_ normal_ rand randn rand_like randn_like "
-    "exponential_ random_ zero_ div_ mul_ add_ sub_ log_ neg_ exp_ sqrt_ rsqrt_ lerp sum_to_size eq_ clamp_ clamp_min_ "
-    "clamp_max_ expm1_ log1p_ sigmoid_ nan_to_num_ bitwise_and_ bitwise_xor_ sgn_ gt_ "
+    "full_like new_full arange scalar_tensor eye triu_indices bernoulli bernoulli_ uniform_ normal_ rand randn rand_like "
+    "randn_like exponential_ random_ zero_ div_ mul_ add_ sub_ log_ neg_ exp_ sqrt_ rsqrt_ lerp sum_to_size eq_ clamp_ "
+    "clamp_min_ clamp_max_ expm1_ log1p_ sigmoid_ nan_to_num_ bitwise_and_ bitwise_xor_ sgn_ gt_ "
     "abs_ pow_ erfc_ addcmul_ repeat slice_scatter".split()
 )
 

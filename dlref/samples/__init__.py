@@ -50,6 +50,8 @@ TORCH_NAN = {
 TORCH_WRONG = {
     "ctc_loss": "its gradient is larger by the exponentials of log_probs, which a log_softmax before it takes out again",
     "binary_cross_entropy": "at a probability and a target of 0, or of 1, its gradient is 0, and not 1, or -1",
+    "CrossMapLRN2d": "the first channel is in every window, and its gradient is of other windows than its value",
+    "pdist": "of an infinite norm ties get all of the gradient each, which is no subgradient; others overflow",
     "soft_margin_loss": "log(1 + exp(z)) overflows as it is written",
     "multi_margin_loss": "the mean over no samples is memory that was never written",
     "multilabel_margin_loss": "the mean over no samples is memory that was never written",
