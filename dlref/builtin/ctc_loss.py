@@ -21,15 +21,15 @@ def ctc_loss(
     r"""$l(x) = l(\log \mathrm{softmax}\,x) - \sum_{t < T} \log \sum_c e^{x_{tc}}$, as every path has one factor for each t.
 
     The gradient that torch gives of ctc_loss is larger by $e^x$: it is that of what a log_softmax makes, on the way through it.
-    Of targets one after the other torch reads what lies there, whatever their stride. RuntimeError where a label is the blank,
-    which no path gives: torch's answer there is not the value that its gradient is of.
+    Of targets one after the other torch reads what lies there, whatever their stride. RuntimeError where a label is no class, so
+    that torch would read and write beside the tensors, or the blank, which no path gives: its gradient is not that of its value.
     """
+    lengths, labels = (torch.as_tensor(v, device=log_probs.device) for v in (input_lengths, target_lengths))
+    given = targets if targets.dim() == 1 else targets[torch.arange(targets.shape[1]) < labels.view(-1, 1)]
+    if ((given < 0) | (given >= log_probs.shape[-1]) | (given == blank)).any():
+        raise RuntimeError(f"ctc_loss(): labels must be classes other than the blank, {blank}")
     options = (targets.contiguous(), input_lengths, target_lengths, blank)
     loss = F.ctc_loss(log_probs.log_softmax(-1), *options, "none", zero_infinity)
-    lengths, labels = (torch.as_tensor(v, device=log_probs.device) for v in (input_lengths, target_lengths))
-    labelled = targets if targets.dim() == 1 else targets[torch.arange(targets.shape[1]) < labels.view(-1, 1)]
-    if (labelled == blank).any():
-        raise RuntimeError(f"ctc_loss(): labels must be other than the blank, {blank}")
     x = log_probs if log_probs.dim() == 3 else log_probs.unsqueeze(1)
     counts = torch.arange(len(x), device=x.device).unsqueeze(1) < lengths.view(-1)
     if zero_infinity:

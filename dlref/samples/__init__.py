@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -64,6 +65,11 @@ def _linear_cross_entropy(*args: Any, options: Any = None, **kwargs: Any) -> Any
     return composed.linear_cross_entropy(*args, **kwargs)
 
 
+def _pdist(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    nothing = input.dim() == 2 and not input.numel()
+    return input.sum().expand(len(input) * (len(input) - 1) // 2) if nothing else F.pdist(input, *args, **kwargs)
+
+
 # What torch's own gradients end in: pooling in three dimensions, of an image without a batch; on a GPU normalisations with a
 # shift and no scale, and shuffled channels of an upstream gradient that is not contiguous.
 TORCH_REFUSES = ("Unsupported memory format", "tensor does not have a device", "view size is not compatible")
@@ -72,8 +78,8 @@ DOUBLE = {torch.float64, torch.complex128}
 EPS_OF_DTYPE = {"rms_norm"}
 # What is measured in the place of torch's function. Where options choose its memory and not its meaning, it goes without them:
 # its chunks have no second derivative, a forward-mode derivative of 0, and refuse float64 where float32 sums are asked for. Of
-# ctc_loss torch's gradient holds through log_softmax alone.
-MEASURED = {"linear_cross_entropy": _linear_cross_entropy, "ctc_loss": ctc_loss}
+# ctc_loss torch's gradient holds through log_softmax alone; pdist's gradient of no rows or columns ends the process.
+MEASURED = {"linear_cross_entropy": _linear_cross_entropy, "ctc_loss": ctc_loss, "pdist": _pdist}
 
 
 class Sample:
