@@ -21,8 +21,10 @@ def ctc_loss(
     r"""$l(x) = l(\log \mathrm{softmax}\,x) - \sum_{t < T} \log \sum_c e^{x_{tc}}$, as every path has one factor for each t.
 
     The gradient that torch gives of ctc_loss is larger by $e^x$: it is that of what a log_softmax makes, on the way through it.
-    Of targets one after the other torch reads what lies there, whatever their stride. RuntimeError where a label is no class, so
-    that torch would read and write beside the tensors, or the blank, which no path gives: its gradient is not that of its value.
+    Of targets one after the other torch seeks the second sample's where those of stride 1 have them.
+
+    RuntimeError where a label is no class, so that torch would read and write beside the tensors, or the blank, which no path
+    gives: torch's gradient is not that of its value there.
     """
     lengths, labels = (torch.as_tensor(v, device=log_probs.device) for v in (input_lengths, target_lengths))
     given = targets if targets.dim() == 1 else targets[torch.arange(targets.shape[1]) < labels.view(-1, 1)]

@@ -10,7 +10,9 @@ from dlref.builtin.ctc_loss import ctc_loss as with_its_derivative
 from . import defect
 
 
-@defect("ctc_loss", "value", "less exact|finite where|wrong only|other values")
+@defect(
+    "ctc_loss", "value", "finite where|wrong only|other values", samples=["hard-11", "hard-12", "hard-13", "hard-23"]
+)
 def repeats_without_a_blank(log_probs, targets, input_lengths, target_lengths, blank=0, reduction="mean",
                             zero_infinity=False):  # fmt: skip
     x = log_probs if log_probs.dim() == 3 else log_probs.unsqueeze(1)
