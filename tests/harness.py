@@ -72,6 +72,8 @@ def quietly() -> Iterator[None]:
 
 # Operations without an entry in the database whose hard samples lie on kinks, or whose gradient is another function's.
 KINKED = {"gumbel_softmax", "perceptron_loss"}
+# Operations of which the database has no small sample.
+LARGE = {"ctc_loss"}
 # Where torch rounds what it makes of integers: the mean of squares; the weights of interpolated bytes, to 16 bits.
 TORCH_INTEGERS = {"local_response_norm", "interpolate"}
 # Where torch's dtype under autocast depends on an option: only max_pool3d's kernel without indices is on its list.
@@ -127,8 +129,9 @@ def supported(name: str, *, backward: bool) -> set[torch.dtype]:
 
 
 def smooth_samples(name: str) -> Iterator[Sample]:
-    """The samples in float64 of which derivatives can be taken by differences: the database's, else the hard ones."""
-    if not opinfos(name):
+    """The samples in float64 of which derivatives can be taken by differences: the database's; the hard ones where it has none,
+    or no small ones."""
+    if not opinfos(name) or name in LARGE:
         for sample in hard_samples(name, torch.float64) if name not in KINKED else ():
             if all(bool(y.isfinite().all()) for y in flat(run(sample.builtin, sample))):
                 yield sample

@@ -171,13 +171,15 @@ def small(name: str, limit: int) -> list[Sample]:
     """The smallest samples of the database, of distinct options, that have a gradient."""
     chosen: dict = {}
     for sample in sorted(harness.smooth_samples(name), key=lambda s: sum(t.numel() for t in s.tensors())):
+        outputs = harness.flat(harness.run(sample.builtin, sample))
         options = tree_map(lambda v: v.dim() if isinstance(v, torch.Tensor) else v, (sample.args, sample.kwargs))
         size = sum(t.numel() for t in sample.learning())
         if (
             0 < size <= 150
             and all(t.numel() for t in sample.tensors())
             and repr(options) not in chosen
-            and any(differentiable(harness.run(sample.builtin, sample)))
+            and any(differentiable(outputs))
+            and all(o.numel() for o in outputs)
         ):
             chosen[repr(options)] = sample
             if len(chosen) == limit:

@@ -15,6 +15,7 @@ from torch.nn import _reduction
 from .compat import schemas as schemas_of
 
 TENSORS = frozenset((Tensor, torch.nn.Parameter))  # almost all there are: isinstance is slow for a parameter
+TUPLES_TOO = {"input_lengths", "target_lengths"}  # that torch says are tensors, and takes as tuples of integers
 
 
 def signature_of(builtin: Callable | None) -> inspect.Signature | None:
@@ -39,7 +40,7 @@ def tensor_arguments(builtin: Callable | None, signature: inspect.Signature) -> 
     except ValueError:  # written in C++: its schema says
         schemas = schemas_of(f"aten::{builtin.__name__}")
         said = {a.name: str(a.type) for a in schemas[0].arguments}
-    said = {name: kind for name, kind in said.items() if "Tensor" in kind and "float" not in kind}
+    said = {n: kind for n, kind in said.items() if "Tensor" in kind and "float" not in kind and n not in TUPLES_TOO}
     return {first: False} | {n: "None" in said[n] or "Opt" in said[n] for n in signature.parameters if n in said}
 
 

@@ -29,7 +29,8 @@ from .nn.batchnorm import batch_norm
 from .nn.blocks import gaussian_kl, reparametrize, tied_linear
 from .nn.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .nn.cross_entropy_loss import cross_entropy, kl_div, nll_loss
-from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance
+from .nn.ctc_loss import ctc_loss
+from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance, pdist
 from .nn.dot_product_attention import scaled_dot_product_attention
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .nn.flatten import flatten, unflatten

@@ -15,10 +15,12 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ..builtin import composed
+from ..builtin.ctc_loss import ctc_loss
 from ..core import compat
 from ..core.modes import has_float64
 from ..core.pair import OPS
@@ -47,7 +49,10 @@ TORCH_NAN = {
 }
 # Where else torch itself is wrong, so that the truth is the manual side in float64.
 TORCH_WRONG = {
+    "ctc_loss": "its gradient is larger by the exponentials of log_probs, which a log_softmax before it takes out again",
     "binary_cross_entropy": "at a probability and a target of 0, or of 1, its gradient is 0, and not 1, or -1",
+    "CrossMapLRN2d": "the first channel is in every window, and its gradient is of other windows than its value",
+    "pdist": "of an infinite norm ties get all of the gradient each, which is no subgradient; others overflow",
     "soft_margin_loss": "log(1 + exp(z)) overflows as it is written",
     "multi_margin_loss": "the mean over no samples is memory that was never written",
     "multilabel_margin_loss": "the mean over no samples is memory that was never written",
@@ -60,15 +65,21 @@ def _linear_cross_entropy(*args: Any, options: Any = None, **kwargs: Any) -> Any
     return composed.linear_cross_entropy(*args, **kwargs)
 
 
+def _pdist(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    nothing = input.dim() == 2 and not input.numel()
+    return input.sum().expand(len(input) * (len(input) - 1) // 2) if nothing else F.pdist(input, *args, **kwargs)
+
+
 # What torch's own gradients end in: pooling in three dimensions, of an image without a batch; on a GPU normalisations with a
 # shift and no scale, and shuffled channels of an upstream gradient that is not contiguous.
 TORCH_REFUSES = ("Unsupported memory format", "tensor does not have a device", "view size is not compatible")
 DOUBLE = {torch.float64, torch.complex128}
 # Whose eps is by default the machine epsilon of what they compute in.
 EPS_OF_DTYPE = {"rms_norm"}
-# Where options choose torch's memory and not its meaning, it is measured without them: its chunks have no second derivative, a
-# forward-mode derivative of 0, and refuse float64 where float32 sums are asked for.
-WITHOUT_CHUNKS = {"linear_cross_entropy": _linear_cross_entropy}
+# What is measured in the place of torch's function. Where options choose its memory and not its meaning, it goes without them:
+# its chunks have no second derivative, a forward-mode derivative of 0, and refuse float64 where float32 sums are asked for. Of
+# ctc_loss torch's gradient holds through log_softmax alone; pdist's gradient of no rows or columns ends the process.
+MEASURED = {"linear_cross_entropy": _linear_cross_entropy, "ctc_loss": ctc_loss, "pdist": _pdist}
 
 
 class Sample:
@@ -150,7 +161,7 @@ def database_samples(
                 drawn = list(info.sample_inputs(device, dtype, requires_grad=requires_grad))
             for i, s in enumerate(drawn):
                 # The database's own wrapper of a random operation draws from a seed of its own.
-                builtin = OPS[name].builtin if name in RANDOM | SWAPPED else WITHOUT_CHUNKS.get(name, info.op)
+                builtin = OPS[name].builtin if name in RANDOM | SWAPPED else MEASURED.get(name, info.op)
                 args = (*s.args, s.input) if name in SWAPPED else (s.input, *s.args)
                 where = "-".join(filter(None, ("database", info.variant_test_name, str(i))))
                 if not beyond(sample := Sample(builtin, args, s.kwargs, where, name), device):
@@ -168,7 +179,7 @@ def hard_samples(name: str, dtype: torch.dtype, device: str = "cpu") -> Iterator
     op = OPS[name]
     if name in SAMPLES and (dtype not in DOUBLE or has_float64(torch.device(device))):
         for i, (args, kwargs) in enumerate(SAMPLES[name](functools.partial(torch.tensor, dtype=dtype, device=device))):
-            sample = Sample(WITHOUT_CHUNKS.get(name, op.builtin), args, kwargs, f"hard-{i}", name)
+            sample = Sample(MEASURED.get(name, op.builtin), args, kwargs, f"hard-{i}", name)
             if beyond(sample, device):
                 continue
             learning = sample.map(lambda t: t.clone().requires_grad_() if t.dtype == dtype else t)

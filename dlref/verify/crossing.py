@@ -79,6 +79,11 @@ def met(given: dict[str, Any]) -> dict[str, Any] | None:
     return {"input": input}
 
 
+def no_blank(given: dict[str, Any]) -> dict[str, Any] | None:
+    """No label is the blank, but perhaps what is by default."""
+    return {"targets": given["targets"].masked_fill(given["targets"] == given["blank"], 0)}
+
+
 def masked_row(given: dict[str, Any]) -> dict[str, Any] | None:
     """The mask leaves the first query nothing to attend to."""
     mask = given["attn_mask"]
@@ -123,7 +128,7 @@ def improbable(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 # What an option needs in the call in order to show.
-IMPLIED: dict[str, Callable] = {"ignore_index": ignored, "padding_idx": padded, "scale_grad_by_freq": met}
+IMPLIED = {"blank": no_blank, "ignore_index": ignored, "padding_idx": padded, "scale_grad_by_freq": met}
 # What no option says.
 FEATURES: dict[str, dict[str, Callable]] = {
     **{name: {"an ignored row": ignored} for name in ("cross_entropy", "nll_loss", "linear_cross_entropy")},

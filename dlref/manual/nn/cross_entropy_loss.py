@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 
@@ -210,6 +212,17 @@ class NLLLoss(Manual, torch.nn.NLLLoss):
     """The module of `nll_loss`."""
 
     op = nll_loss
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # torch's, of whoever derives from it
+
+    class NLLLoss2d(NLLLoss, torch.nn.NLLLoss2d):
+        """`NLLLoss` by its former name: it warns, as torch's does."""
+
+        def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+            warnings.warn(torch.nn.NLLLoss2d.__deprecated__, FutureWarning, stacklevel=2)
+            super().__init__(weight, size_average, ignore_index, reduce, reduction)
 
 
 @nll_loss.prepare

@@ -81,6 +81,50 @@ class PairwiseDistance(Manual, torch.nn.PairwiseDistance):
     attributes = {"p": "norm", "eps": "eps", "keepdim": "keepdim"}
 
 
+@op(builtin=F.pdist, autocast={"cuda": "float32"})
+def pdist(input, p=2.0):
+    r"""Distances of all pairs of rows: $y_{ij} = \lVert x_i - x_j \rVert_p$ for i < j, in the order of the rows.
+
+    input (N, D), output (N (N - 1) / 2). RuntimeError where input is of other dimensions or not floating point, or p is
+    negative. Minkowski 1896 (Geometrie der Zahlen).
+    """
+    i, j = _pairs(input)
+    return _lengths(wide(input)[i] - wide(input)[j], p).squeeze(-1).to(input.dtype)
+
+
+@pdist.gradient
+def pdist_gradient(dy, input, p):
+    r"""$dx_i = \sum_{j > i} dv_{ij} - \sum_{j < i} dv_{ji},\quad dv_{ij} = dy_{ij}\,\partial \lVert v \rVert_p / \partial v$ at
+    $v = x_i - x_j$.
+    """
+    x = wide(input)
+    i, j = _pairs(input)
+    v = x[i] - x[j]
+    dv = dy.unsqueeze(-1) * norm_gradient(v, _lengths(v, p), p, -1)
+    return torch.zeros_like(x).index_add(0, i, dv).index_add(0, j, -dv)
+
+
+def _pairs(input):
+    """The indices i < j of all pairs of rows."""
+    return torch.triu_indices(len(input), len(input), 1, device=input.device)
+
+
+def _lengths(v, p):
+    """The norms of the rows; 0 of rows without entries."""
+    return norm(v, p, -1) if v.shape[-1] else v.sum(-1, keepdim=True)
+
+
+@pdist.prepare
+def pdist_prepare(input, p=2.0):
+    if input.dim() != 2:
+        raise RuntimeError(f"pdist(): the input must have 2 dimensions, rows and columns, it has {input.dim()}")
+    if not input.is_floating_point():
+        raise RuntimeError(f"pdist(): the input must be floating point, it is {input.dtype}: convert it first")
+    if not p >= 0:
+        raise RuntimeError(f"pdist(): p must not be negative, it is {p}")
+    return input, float(p)
+
+
 def _floor(n, eps):
     """n, at least eps."""
     return n.clamp(min=eps)

@@ -224,6 +224,32 @@ class LocalResponseNorm(Manual, torch.nn.LocalResponseNorm):
     op = local_response_norm
 
 
+class CrossMapLRN2d(Manual, torch.nn.CrossMapLRN2d):
+    r"""The module of `local_response_norm` over windows of as many channels before as behind: with an even size n they hold
+    n - 1, of which the sum is still divided by n.
+
+    (N, C, H, W); ValueError where the input has other dimensions.
+    """
+
+    op = local_response_norm
+
+    def arguments(self):
+        channels = self.size - 1 + self.size % 2
+        return {**super().arguments(), "size": channels, "alpha": self.alpha * channels / self.size}
+
+    def forward(self, input):
+        return super().forward(_image(input))
+
+    def explicit(self, input):
+        return super().explicit(_image(input))
+
+
+def _image(input):
+    if input.dim() != 4:
+        raise ValueError(f"CrossMapLRN2d: the input must have 4 dimensions, it has {input.dim()}")
+    return input
+
+
 @local_response_norm.prepare
 def local_response_norm_prepare(input, size, alpha=1e-4, beta=0.75, k=1.0):
     if input.dim() < 3:

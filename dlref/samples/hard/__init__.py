@@ -8,6 +8,7 @@ from . import (
     blocks,
     conv,
     cross_entropy_loss,
+    ctc_loss,
     distance,
     dot_product_attention,
     dropout,

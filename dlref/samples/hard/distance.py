@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ...manual.nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance
+from ...manual.nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance, pdist
 from .register import call, equation, errors, samples
 
 
@@ -23,6 +23,25 @@ def pairwise_distance_samples(tensor):
         yield call(x, y, p, keepdim=True)
     yield call(x, y[:1])
     yield call(x[:0], y[:0])
+
+
+@samples(pdist)
+def pdist_samples(tensor):
+    x = tensor([[1.0, -2.0, 3.0], [1.0, -2.0, 3.0], [2.5, -1.5, 0.25], [0.75, 0.5, 0.875]])
+    for p in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 7.0, math.inf):
+        yield call(x, p)  # rows that are the same
+        yield call(x[:, :1], p)
+    yield call(x[2:], 2)
+    yield call(x[:1])  # no pair
+
+
+@errors(pdist)
+def pdist_errors(tensor):
+    x = tensor([[1.0, -2.0], [0.5, 3.0]])
+    for wrong in (x[0], x[None], x.long(), x + 0j):
+        yield RuntimeError, call(wrong)
+    for p in (-1.0, math.nan):
+        yield RuntimeError, call(x, p)
 
 
 @equation(cosine_similarity)

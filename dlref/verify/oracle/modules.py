@@ -153,7 +153,7 @@ class ModuleSamples:
         by_hand = lambda s: self.call_of(s, self.by_hand)  # noqa: E731
         self.subject = Subject(
             self.op_name, self.called, self.names, self.options, self.reset, self.missing,
-            by_hand, by_hand if self.op_name in NOT_THE_TRUTH else None, self.variants,
+            by_hand, by_hand if {name, self.op_name} & NOT_THE_TRUTH else None, self.variants,
         )  # fmt: skip
 
     def supported(self, device: str) -> set[torch.dtype]:
