@@ -76,6 +76,8 @@ KINKED = {"gumbel_softmax", "perceptron_loss"}
 TORCH_INTEGERS = {"local_response_norm", "interpolate"}
 # Where torch's dtype under autocast depends on an option: only max_pool3d's kernel without indices is on its list.
 TORCH_AUTOCAST = {"max_pool3d"}
+# What torch's own function cannot do under torch.func, so that autograd through the plain forward is the measure there.
+TORCH_UNTRANSFORMED = {"affine_grid"}  # of a size with a dimension of one pixel
 MODULES = sorted(
     name for name in {*dir(torch.nn), *dir(builtin_nn)}
     if name != "Sequential" and isinstance(theirs := getattr(builtin_nn, name), type)

@@ -34,6 +34,7 @@ APART = [
     ("pairwise_distance", "eps:*", "p:*", "the number of elements, and the largest, move with eps by less than is seen"),
     ("instance_norm", "use_input_stats:False", "*", "the running statistics, which are then required"),
     ("interpolate", "align_corners:False", "*", "it is the default"),
+    ("grid_sample", "align_corners:False", "*", "it is the default"),
     ("interpolate", "recompute_scale_factor:False", "*", "it is the default"),
     ("interpolate", "size:*", "scale_factor:*", "refused"),
     ("interpolate", "size:*", "recompute_scale_factor:*", "refused"),

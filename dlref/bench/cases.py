@@ -88,6 +88,8 @@ OPERATIONS: dict[str, Case] = {
     "conv_transpose2d": lambda x: call(x(8, 32, 8, 8), x(32, 16, 4, 4), x(16), stride=2, padding=1),
     "conv_transpose3d": lambda x: call(x(4, 16, 4, 8, 8), x(16, 8, 4, 4, 4), x(8), stride=2, padding=1),
     "local_linear": lambda x: call(x(32, 4, 16, 16), x(14, 14, 8, 4, 3, 3), x(8, 14, 14)),
+    "affine_grid": lambda x: call(x(256, 2, 3), (256, 3, 64, 64), False),
+    "grid_sample": lambda x: call(x(16, 3, 64, 64), x(16, 64, 64, 2), align_corners=False),
     "fold": lambda x: call(x(16, 144, 256), (16, 16), 3, padding=1),
     "unfold": lambda x: call(x(16, 16, 16, 16), 3, padding=1),
     "batch_norm": lambda x: call(x(*POOLED[2]), x.normal(64), x.uniform(64), x(64), x(64), True),

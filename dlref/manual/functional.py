@@ -34,6 +34,7 @@ from .nn.dot_product_attention import scaled_dot_product_attention
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .nn.flatten import flatten, unflatten
 from .nn.fold import fold, unfold
+from .nn.grid_sample import affine_grid, grid_sample
 from .nn.instancenorm import instance_norm
 from .nn.likelihood_loss import (
     binary_cross_entropy,

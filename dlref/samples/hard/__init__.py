@@ -13,6 +13,7 @@ from . import (
     dropout,
     flatten,
     fold,
+    grid_sample,
     instancenorm,
     likelihood_loss,
     linear,
