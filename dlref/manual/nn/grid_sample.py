@@ -55,23 +55,23 @@ def cubic(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def taps(u: Tensor, length: int, mode: str, padding_mode: str, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one dimension: the pixels that the places u (N, P) are made of, (N, P, K), their weights, the weights' slopes in u."""
+    """Of one dimension: the pixels that the places u (N, P) are made of, (K, N, P), their weights, the weights' slopes in u."""
     if mode == "bicubic":  # a place is where it is, its four pixels are looked up each for itself
         first = u.floor()
-        steps = torch.arange(-1, 3, device=u.device)
-        pixel, _ = within(first.unsqueeze(-1) + steps, length, padding_mode, align_corners)
-        return pixel, *cubic((u - first).unsqueeze(-1) - steps)
+        steps = torch.arange(-1, 3, device=u.device).view(-1, *(1,) * u.dim())
+        pixel, _ = within(first + steps, length, padding_mode, align_corners)
+        return pixel, *cubic(u - first - steps)
     v, slope = within(u, length, padding_mode, align_corners)
     if mode == "nearest":  # of two that are as near the even one
-        return v.round().unsqueeze(-1), torch.ones_like(u).unsqueeze(-1), torch.zeros_like(u).unsqueeze(-1)
+        return v.round().unsqueeze(0), torch.ones_like(u).unsqueeze(0), torch.zeros_like(u).unsqueeze(0)
     first = v.floor()
     t = v - first
-    return torch.stack([first, first + 1], -1), torch.stack([1 - t, t], -1), torch.stack([-slope, slope], -1)
+    return torch.stack([first, first + 1]), torch.stack([1 - t, t]), torch.stack([-slope, slope])
 
 
 def looked_up(input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool):
-    """The pixels of each place as flat indices (N, P, *K), which of them the input has, and of each dimension the weights and
-    their slopes, (N, P, K)."""
+    """The pixels of each place as flat indices (*K, N, P), which of them the input has, and of each dimension the weights and
+    their slopes, (K, N, P)."""
     size, places = (
         input.shape[2:],
         wide(grid).flatten(1, -2).flip(-1).unbind(-1),
@@ -82,37 +82,38 @@ def looked_up(input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_c
     for g, length in zip(places, size, strict=True):
         u = (g + 1) * scale(length, align_corners) - (0.0 if align_corners else 0.5)
         pixel, weight, slope = taps(u, length, mode, padding_mode, align_corners)
-        pixel = pixel.view(*g.shape, *(1,) * len(weights), pixel.shape[-1])  # behind the K of the dimensions so far
-        within_it = (pixel >= 0) & (pixel < length)
-        index = index.unsqueeze(-1) * length + torch.where(within_it, pixel, 0).long()
-        there = there.unsqueeze(-1) & within_it
+        held = (pixel >= 0) & (pixel < length)
+        index = index.unsqueeze(-3) * length + torch.where(held, pixel, 0).long()  # K after K, before N
+        there = there.unsqueeze(-3) & held
         weights.append(weight)
         slopes.append(slope)
     return index, there, weights, slopes
 
 
 def pixels_at(input: Tensor, index: Tensor, there: Tensor) -> Tensor:
-    """The input's values at the flat indices, 0 where it has none: (N, C, P, *K)."""
-    flat = index.flatten(1).unsqueeze(1).expand(-1, input.shape[1], -1)
-    return torch.where(there.unsqueeze(1), input.flatten(2).gather(2, flat).unflatten(2, index.shape[1:]), 0)
+    """The input's values at the flat indices, 0 where it has none: (*K, N, C, P)."""
+    x, at = input.flatten(2), index.unsqueeze(-2)
+    kinds = index.shape[:-2]
+    values = x.expand(*kinds, *x.shape).gather(-1, at.expand(*kinds, *x.shape[:2], at.shape[-1]))
+    return torch.where(there.unsqueeze(-2), values, 0)
 
 
 def across(factor: Tensor, n: int) -> Tensor:
-    """A factor (N, P, K) of the last of n dimensions of pixels, to be multiplied with (N, C, P, *K)."""
-    return factor.reshape(factor.shape[0], 1, factor.shape[1], *(1,) * (n - 1), factor.shape[2])
+    """A factor (K, N, P) of the first of n dimensions of pixels, to be multiplied with (*K, N, C, P)."""
+    return factor.unsqueeze(-2).reshape(len(factor), *(1,) * (n - 1), factor.shape[1], 1, factor.shape[2])
 
 
 def weighed(v: Tensor, factors: Sequence[Tensor]) -> Tensor:
-    """The sum of values (N, C, P, *K), each times a factor (N, P, K) of each dimension, of the last dimension first."""
-    for n in range(len(factors), 0, -1):
-        v = (v * across(factors[n - 1], n)).sum(-1)
+    """The sum of values (*K, N, C, P), each times a factor (K, N, P) of each dimension, of the first dimension first."""
+    for n, factor in zip(range(len(factors), 0, -1), factors, strict=True):
+        v = (v * across(factor, n)).sum(0)
     return v
 
 
 def spread(v: Tensor, factors: Sequence[Tensor]) -> Tensor:
-    """The transpose of `weighed`: a number (N, C, P) times the factors, (N, C, P, *K)."""
-    for n, factor in enumerate(factors, 1):
-        v = v.unsqueeze(-1) * across(factor, n)
+    """The transpose of `weighed`: a number (N, C, P) times the factors, (*K, N, C, P)."""
+    for n, factor in enumerate(reversed(factors), 1):
+        v = v.unsqueeze(0) * across(factor, n)
     return v
 
 
@@ -147,25 +148,25 @@ def grid_sample_gradient(dy, needs, input, grid, mode, padding_mode, align_corne
     dy = wide(dy).flatten(2)  # (N, C, P)
     dx = dgrid = None
     if needs.input:
-        parts = torch.where(there.unsqueeze(1), spread(dy, weights), 0).flatten(2)
-        flat = index.flatten(1).unsqueeze(1).expand(parts.shape)
-        dx = parts.new_zeros((*input.shape[:2], input.shape[2:].numel())).scatter_add(2, flat, parts).view(input.shape)
+        parts = torch.where(there.unsqueeze(-2), spread(dy, weights), 0).flatten(0, -4)  # (K, N, C, P)
+        at = index.flatten(0, -3).unsqueeze(-2).expand(parts.shape)
+        dx = dy.new_zeros((*input.shape[:2], input.shape[2:].numel()))
+        for i, part in zip(at, parts, strict=True):
+            dx = dx.scatter_add(2, i, part)
+        dx = dx.view(input.shape)
     if needs.grid and mode == "nearest":
         dgrid = torch.zeros_like(grid)
     elif needs.grid:
         v, along = pixels_at(wide(input), index, there), []
         for d, length in enumerate(input.shape[2:]):
             others = [w for e, w in enumerate(weights) if e != d]
-            dydu = weighed(v.movedim(3 + d, -1), [*others, slopes[d]])
+            dydu = weighed(v.movedim(d, 0), [slopes[d], *others])  # (N, C, P)
             along.append((dy * dydu).sum(1) * scale(length, align_corners))
         dgrid = torch.stack(along, -1).flip(-1).view(grid.shape)
     return dx, dgrid
 
 
-def _corners(name: str, align_corners: bool | None) -> bool:
-    if align_corners is None:
-        warn(f"{name}(): align_corners should be given; without it, it is False, which it was not before torch 1.3")
-    return bool(align_corners)
+CORNERS = "{}(): align_corners should be given; without it, it is False, which it was not before torch 1.3"
 
 
 @grid_sample.prepare
@@ -173,7 +174,8 @@ def grid_sample_prepare(input, grid, mode="bilinear", padding_mode="zeros", alig
     for what, value, known in (("mode", mode, MODES), ("padding_mode", padding_mode, PADDINGS)):
         if value not in known:
             raise ValueError(f"grid_sample(): {what} must be one of {', '.join(known)}, it is {value!r}")
-    align_corners = _corners("grid_sample", align_corners)
+    if align_corners is None:
+        warn(CORNERS.format("grid_sample"))
     n = input.dim() - 2
     if n not in (2, 3) or grid.dim() != input.dim() or grid.shape[0] != input.shape[0] or grid.shape[-1] != n:
         raise RuntimeError("grid_sample(): the input must be (N, C, H, W) or (N, C, D, H, W) and the grid (N, H', W', 2) or "
@@ -187,7 +189,7 @@ def grid_sample_prepare(input, grid, mode="bilinear", padding_mode="zeros", alig
     if input.dtype != grid.dtype and not torch.is_autocast_enabled(input.device.type):
         raise RuntimeError(f"grid_sample(): input and grid must have one dtype, they have {input.dtype} and {grid.dtype}: "
                            "convert one of them")  # fmt: skip
-    return input, grid, mode, padding_mode, align_corners
+    return input, grid, mode, padding_mode, bool(align_corners)
 
 
 # --- the grid of an affine map ----------------------------------------------------------------------------------
@@ -227,8 +229,9 @@ def affine_grid_gradient(dy, shapes, size, align_corners):
 
 @affine_grid.prepare
 def affine_grid_prepare(theta, size, align_corners=None):
-    align_corners, size = _corners("affine_grid", align_corners), tuple(size)
-    n = len(size) - 2
+    if align_corners is None:
+        warn(CORNERS.format("affine_grid"))
+    size, n = tuple(size), len(size) - 2
     if not theta.is_floating_point():
         raise ValueError(f"affine_grid(): theta must be floating point, it is {theta.dtype}: convert it first")
     if n not in (2, 3):
@@ -245,4 +248,4 @@ def affine_grid_prepare(theta, size, align_corners=None):
         )
     if align_corners and 1 in size[2:]:
         warn("affine_grid(): one pixel has no corners to align, it is put at 0, which it was not before torch 1.3")
-    return theta, size[2:], align_corners
+    return theta, size[2:], bool(align_corners)

@@ -13,6 +13,7 @@ from . import (
     dropout,
     flatten,
     fold,
+    fractional_pooling,
     grid_sample,
     instancenorm,
     likelihood_loss,
