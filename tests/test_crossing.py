@@ -43,6 +43,10 @@ APART = [
     ("interpolate", "mode:*", "antialias:True", "bilinear and bicubic alone"),
     ("interpolate", "mode:area", "recompute_scale_factor:*", "area has windows, no factor"),
     ("interpolate", "align_corners:True", "recompute_scale_factor:True", "corners fix the scale"),
+    ("upsample", "align_corners:False", "*", "it is the default"),
+    ("upsample*", "size:*", "scale_factor:*", "refused"),
+    ("*_with_indices", "return_indices:True", "*", "it is ignored: they are returned"),
+    ("fractional_max_pool*", "output_ratio:*", "output_size:*", "the size is taken"),
 ]  # fmt: skip
 
 

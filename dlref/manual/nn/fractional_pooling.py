@@ -124,7 +124,7 @@ def _prepare(
         samples = torch.rand((batch, channels, n), dtype=input.dtype, device=input.device)
     shape = tuple(samples.shape)
     if len(shape) != 3 or shape[0] < batch or shape[1] != channels or shape[2] != n or samples.dtype != input.dtype:
-        raise RuntimeError(f"{name}(): _random_samples must be {input.dtype} of shape {(batch, channels, n)} or of a larger batch, "
+        raise RuntimeError(f"{name}(): _random_samples must be {input.dtype} of shape {(batch, channels, n)} or a larger N, "
                            f"they are {samples.dtype} of {shape}")  # fmt: skip
     samples = samples[:batch].detach()
     return input, samples.flip(-1) if n == 2 else samples, output, kernel  # of images the last dimension's comes first

@@ -24,23 +24,24 @@ def _waves(tensor, *shape):
     return torch.arange(torch.Size(shape).numel()).mul(2.3).sin().reshape(shape).to(tensor([]))
 
 
-def fractional_max_pool_samples(n, tensor, ties=True):
+def fractional_max_pool_samples(n, flag, tensor):
     x = _waves(tensor, 2, 3, *(6, 7, 6)[:n])
+    flagged = {"return_indices": True} if flag else {}
     u = tensor([0.0, 0.5, 0.75, 0.99, 0.25, 0.125]).repeat(n).view(2, 3, n)
     yield call(x, 2, 3, _random_samples=u)
     yield call(x, 2, 3)  # drawn
-    yield call(x, (2, 1, 3)[:n], (3, 4, 2)[:n], None, True, u)
-    yield call(x, 2, None, (0.5, 0.8, 0.7)[:n], False, u)
-    yield call(x[0], 3, 2, None, True, u[:1])  # no batch
+    yield call(x, (2, 1, 3)[:n], (3, 4, 2)[:n], _random_samples=u, **flagged)
+    yield call(x, 2, None, (0.5, 0.8, 0.7)[:n], _random_samples=u)
+    yield call(x[0], 3, 2, _random_samples=u[:1], **flagged)  # no batch
     yield call(x, 2, 1, _random_samples=u)  # one window, at the end
     most = (6, 7) if n == 2 else (5, 6, 5)
     yield call(x, most, 1, _random_samples=u)  # of images the whole
     yield call(x, 1, most, _random_samples=u)  # as they are
-    if ties:
-        yield call(x * 0, 3, 3, None, True, u)  # the first wins
-    yield call(x.where(x < 0.9, NAN), 3, 3, None, True, u)  # the last NaN
-    yield call(x.where(x > 0.9, -float("inf")), 2, 3, None, True, u)
-    yield call(x, 2, 3, None, True, torch.cat([u, u])[:3])  # more samples than images
+    if flag:  # the other form is without ties, for derivatives by differences
+        yield call(x * 0, 3, 3, _random_samples=u, **flagged)  # the first wins
+    yield call(x.where(x < 0.9, NAN), 3, 3, _random_samples=u, **flagged)  # the last NaN
+    yield call(x.where(x > 0.9, -float("inf")), 2, 3, _random_samples=u, **flagged)
+    yield call(x, 2, 3, _random_samples=torch.cat([u, u])[:3], **flagged)  # more samples than images
     yield call(x[:0], 2, 3, _random_samples=u[:0])
 
 
@@ -61,8 +62,6 @@ def fractional_max_pool_errors(n, tensor):
 
 
 for _n, _operations in OPERATIONS:
-    for _ties, _operation in zip(
-        (True, False), _operations, strict=True
-    ):  # without them, for derivatives by differences
-        samples(_operation)(functools.partial(fractional_max_pool_samples, _n, ties=_ties))
+    for _flag, _operation in zip((True, False), _operations, strict=True):
+        samples(_operation)(functools.partial(fractional_max_pool_samples, _n, _flag))
         errors(_operation)(functools.partial(fractional_max_pool_errors, _n))

@@ -52,6 +52,7 @@ def upsample_samples(tensor):
     yield call(x, 5)
     yield call(x, None, (2.0, 1.5))
     yield call(x[0], 7, mode="linear")
+    yield call(x[0], None, 1.6, "linear", True)
     yield call(x, (5, 3), None, "bilinear", True)
     yield call(x, None, 1.7, "bicubic", False)
 
