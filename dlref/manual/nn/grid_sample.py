@@ -25,6 +25,12 @@ def scale(length: int, align_corners: bool) -> float:
     return (length - 1) / 2 if align_corners else length / 2
 
 
+def place(g: Tensor, length: int, align_corners: bool) -> Tensor:
+    """$u = (g + 1) s$, less 1/2 where -1 and 1 are edges: the centre of pixel i lies at i."""
+    u = (g + 1) * scale(length, align_corners)
+    return u if align_corners else u - 0.5
+
+
 def within(u: Tensor, length: int, padding_mode: str, align_corners: bool) -> tuple[Tensor, Tensor]:
     r"""Where a place u is looked up, and the slope of that in u.
 
@@ -80,8 +86,7 @@ def looked_up(input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_c
     weights: list[Tensor] = []
     slopes: list[Tensor] = []
     for g, length in zip(places, size, strict=True):
-        u = (g + 1) * scale(length, align_corners) - (0.0 if align_corners else 0.5)
-        pixel, weight, slope = taps(u, length, mode, padding_mode, align_corners)
+        pixel, weight, slope = taps(place(g, length, align_corners), length, mode, padding_mode, align_corners)
         held = (pixel >= 0) & (pixel < length)
         index = index.unsqueeze(-3) * length + torch.where(held, pixel, 0).long()  # K after K, before N
         there = there.unsqueeze(-3) & held
