@@ -75,9 +75,14 @@ KINKED = {"gumbel_softmax", "perceptron_loss"}
 # Operations of which the database has no small sample.
 LARGE = {"ctc_loss"}
 # Where torch rounds what it makes of integers: the mean of squares; the weights of interpolated bytes, to 16 bits.
-TORCH_INTEGERS = {"local_response_norm", "interpolate"}
+TORCH_INTEGERS = {"local_response_norm", "interpolate", "upsample_bilinear"}
 # Where torch's dtype under autocast depends on an option: only max_pool3d's kernel without indices is on its list.
 TORCH_AUTOCAST = {"max_pool3d"}
+# What torch's own function cannot do under torch.func, so that autograd through the plain forward is the measure there.
+TORCH_UNTRANSFORMED = {
+    "affine_grid",  # of a size with a dimension of one pixel
+    "conv_tbc",  # of no frames
+}
 MODULES = sorted(
     name for name in {*dir(torch.nn), *dir(builtin_nn)}
     if name != "Sequential" and isinstance(theirs := getattr(builtin_nn, name), type)

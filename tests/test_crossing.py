@@ -35,6 +35,7 @@ APART = [
     ("newton_schulz", "steps:0*", "coefficients:*", "without a step there is no polynomial"),
     ("instance_norm", "use_input_stats:False", "*", "the running statistics, which are then required"),
     ("interpolate", "align_corners:False", "*", "it is the default"),
+    ("grid_sample", "align_corners:False", "*", "it is the default"),
     ("interpolate", "recompute_scale_factor:False", "*", "it is the default"),
     ("interpolate", "size:*", "scale_factor:*", "refused"),
     ("interpolate", "size:*", "recompute_scale_factor:*", "refused"),
@@ -43,6 +44,10 @@ APART = [
     ("interpolate", "mode:*", "antialias:True", "bilinear and bicubic alone"),
     ("interpolate", "mode:area", "recompute_scale_factor:*", "area has windows, no factor"),
     ("interpolate", "align_corners:True", "recompute_scale_factor:True", "corners fix the scale"),
+    ("upsample", "align_corners:False", "*", "it is the default"),
+    ("upsample*", "size:*", "scale_factor:*", "refused"),
+    ("*_with_indices", "return_indices:True", "*", "it is ignored: they are returned"),
+    ("fractional_max_pool*", "output_ratio:*", "output_size:*", "the size is taken"),
 ]  # fmt: skip
 
 

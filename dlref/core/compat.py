@@ -116,6 +116,7 @@ DIMENSIONS_OF_CELLS = Change(
     (2, 15), "recurrent cells refuse an input of one dimension by RuntimeError", "IndexError", "RuntimeError"
 )
 LANCZOS = Change((2, 12), "interpolate has the mode lanczos", "it does not", "as torch")
+TRICUBIC_GRID_SAMPLE = Change((2, 15), "grid_sample takes volumes with the mode bicubic", "RuntimeError", "takes them")
 TRUNCATED_BY_REJECTION = Change(
     (2, 12),
     "trunc_normal_ rejects what lies outside",

@@ -27,7 +27,7 @@ from .nn.activation import (
 from .nn.attention import multi_head_attention_forward
 from .nn.batchnorm import batch_norm
 from .nn.blocks import gaussian_kl, reparametrize, tied_linear
-from .nn.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .nn.conv import conv1d, conv2d, conv3d, conv_tbc, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .nn.cross_entropy_loss import cross_entropy, kl_div, nll_loss
 from .nn.ctc_loss import ctc_loss
 from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance, pdist
@@ -35,6 +35,13 @@ from .nn.dot_product_attention import scaled_dot_product_attention
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .nn.flatten import flatten, unflatten
 from .nn.fold import fold, unfold
+from .nn.fractional_pooling import (
+    fractional_max_pool2d,
+    fractional_max_pool2d_with_indices,
+    fractional_max_pool3d,
+    fractional_max_pool3d_with_indices,
+)
+from .nn.grid_sample import affine_grid, grid_sample
 from .nn.instancenorm import instance_norm
 from .nn.likelihood_loss import (
     binary_cross_entropy,
@@ -67,8 +74,11 @@ from .nn.pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
     adaptive_max_pool1d,
+    adaptive_max_pool1d_with_indices,
     adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices,
     adaptive_max_pool3d,
+    adaptive_max_pool3d_with_indices,
     avg_pool1d,
     avg_pool2d,
     avg_pool3d,
@@ -76,8 +86,11 @@ from .nn.pooling import (
     lp_pool2d,
     lp_pool3d,
     max_pool1d,
+    max_pool1d_with_indices,
     max_pool2d,
+    max_pool2d_with_indices,
     max_pool3d,
+    max_pool3d_with_indices,
     max_unpool1d,
     max_unpool2d,
     max_unpool3d,
@@ -88,6 +101,6 @@ from .nn.rnn_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
 from .nn.smooth_activation import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin
 from .nn.sparse import embedding
-from .nn.upsampling import interpolate
+from .nn.upsampling import interpolate, upsample, upsample_bilinear, upsample_nearest
 
 native_channel_shuffle = channel_shuffle

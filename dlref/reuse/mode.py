@@ -70,9 +70,8 @@ def _table() -> dict[Any, Callable]:
         for space in (F, torch, torch.special, networks_in_c, Tensor):
             for theirs in _written_in_c(space, name) if name not in OTHERS else ():
                 found[theirs] = _of_schema(theirs, function)
-        if "max_pool" in name:
-            found[getattr(F, f"{name}_with_indices")] = _with_indices(function, True)
-            found[getattr(F, f"_{name}")] = _with_indices(function, False)
+        if "max_pool" in name and not name.endswith("_with_indices"):
+            found[getattr(F, f"_{name}")] = _without_indices(function)
     found[torch.special.expit] = found[torch.sigmoid]
     return found
 
@@ -84,11 +83,11 @@ def _written_in_c(space: Any, name: str) -> Iterator[Callable]:
             yield theirs
 
 
-def _with_indices(function: Callable, indices: bool) -> Callable:
-    """One of the two functions that torch makes of `return_indices`."""
+def _without_indices(function: Callable) -> Callable:
+    """The function that torch makes of `return_indices=False`."""
 
-    def pool(*args: Any, return_indices: bool = indices, **kwargs: Any) -> Any:
-        return function(*args, return_indices=indices, **kwargs)
+    def pool(*args: Any, return_indices: bool = False, **kwargs: Any) -> Any:
+        return function(*args, return_indices=False, **kwargs)
 
     return pool
 

@@ -28,7 +28,8 @@ from .hard import SAMPLES
 
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 # Operations that draw random numbers.
-RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
+RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "fractional_max_pool2d",
+          "fractional_max_pool2d_with_indices", "fractional_max_pool3d", "fractional_max_pool3d_with_indices", "gumbel_softmax",
           "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
 # Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
 MUTATING = {"batch_norm", "instance_norm", "embedding"}

@@ -376,6 +376,57 @@ for _n, _op in enumerate((conv_transpose1d, conv_transpose2d, conv_transpose3d),
     _op.prepare(functools.partial(_conv_transpose_prepare, _op.__name__, _n))
 
 
+# --- of sequences whose time comes first ------------------------------------------------------------------------
+
+
+@op(builtin=torch.conv_tbc, autocast="low", layout=common.contiguous)
+def conv_tbc(input, weight, bias, pad):
+    r"""Convolution of sequences (time, batch, channels): $y_t = b + \sum_k W_k^\top x_{t + k - p}$.
+
+    input (T, N, C), weight (K, C, out), bias (out,), pad p zeros before and after, or fewer frames where it is negative; output
+    (T + 2 p - K + 1, N, out). RuntimeError where dimensions, channels or dtypes do not fit, or no time is left,
+    TypeError without a bias. Gehring et al. 2017, arXiv:1705.03122, section 3.
+    """
+    x, W = padded(widened(input), 0, [(pad, pad)]), widened(weight)
+    frames = len(x) - len(W) + 1
+    parts = (x[k : k + frames] @ W[k] for k in range(len(W)))
+    return sum(parts, widened(bias).expand(frames, input.shape[1], -1)).to(input.dtype)
+
+
+@conv_tbc.gradient
+def conv_tbc_gradient(dy, needs, input, weight, pad):
+    r"""$dx_t = \sum_k W_k\, dy_{t - k + p},\quad dW_k = \sum_{t} x_{t + k - p}\, dy_t^\top,\quad db = \sum_t dy_t$."""
+    dy, dx, dweight, frames = widened(dy), None, None, len(dy)
+    if needs.input:
+        W, K = widened(weight), len(weight)
+        parts = (
+            padded(dy @ W[k].mT.conj(), 0, [(k, K - 1 - k)]) for k in range(K)
+        )  # each of the padded input's length
+        dx = padded(sum(parts, dy.new_zeros(frames + K - 1, *input.shape[1:])), 0, [(-pad, -pad)])
+    if needs.weight:
+        x = padded(widened(input), 0, [(pad, pad)])
+        each = [common.outer(dy.flatten(0, 1), x[k : k + frames].flatten(0, 1).conj()).mT for k in range(len(weight))]
+        dweight = torch.stack(each) if each else torch.zeros_like(weight)
+    return dx, dweight, summed(dy, (0, 1))
+
+
+@conv_tbc.prepare
+def conv_tbc_prepare(input, weight, bias, pad=0):
+    if input.dim() != 3 or weight.dim() != 3 or bias.dim() != 1:
+        raise RuntimeError("conv_tbc(): the input must be (T, N, C), the weight (K, C, out) and the bias (out,), they have "
+                           f"shapes {tuple(input.shape)}, {tuple(weight.shape)} and {tuple(bias.shape)}")  # fmt: skip
+    if input.shape[2] != weight.shape[1] or bias.shape[0] != weight.shape[2]:
+        raise RuntimeError(f"conv_tbc(): the input must have the weight's {weight.shape[1]} channels and the bias its "
+                           f"{weight.shape[2]}, they have {input.shape[2]} and {bias.shape[0]}")  # fmt: skip
+    if len({t.dtype for t in (input, weight, bias)}) > 1 and not torch.is_autocast_enabled(input.device.type):
+        raise RuntimeError(f"conv_tbc(): input, weight and bias must have one dtype, they have {input.dtype}, {weight.dtype} "
+                           f"and {bias.dtype}: convert them")  # fmt: skip
+    if (frames := input.shape[0] + 2 * pad - weight.shape[0] + 1) < 0:
+        raise RuntimeError(f"conv_tbc(): the padded input must be as long as the kernel, {weight.shape[0]}, less 1, it is "
+                           f"{frames + weight.shape[0] - 1}: take more padding")  # fmt: skip
+    return input, weight, bias, pad
+
+
 # --- what both check --------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,12 @@ def adaptive_elements(x: Tensor, size: Ints) -> list[Tensor]:
     return [adaptive_span(length, o, x.device)[0] for length, o in zip(x.shape[-len(size) :], size, strict=True)]
 
 
+def first_largest(w: Tensor) -> Tensor:
+    """Where the last dimension, which is kept, is largest: the first of equals, the last NaN."""
+    nan = torch.where(w.isnan(), torch.arange(w.shape[-1], device=w.device), -1).amax(-1, keepdim=True)
+    return torch.where(nan < 0, w.argmax(-1, keepdim=True), nan)
+
+
 def largest(x: Tensor, by: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The largest of each window over the last dimensions, and its flat index in them: the first of equals, the last NaN.
 
@@ -64,9 +70,8 @@ def largest(x: Tensor, by: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     index = torch.arange(x.shape[-n:].numel(), device=x.device).view(x.shape[-n:]).expand(x.shape)
     for dim, at in reversed(list(enumerate(by, x.dim() - n))):
         w, i = (t[(slice(None),) * dim + (at,)].movedim(dim + 1, -1) for t in (x, index))  # (..., O, ..., K)
-        nan = torch.where(w.isnan(), torch.arange(at.shape[1], device=x.device), -1).amax(-1)
-        k = torch.where(nan < 0, w.argmax(-1), nan)
-        x, index = w.amax(-1), i.gather(-1, k.unsqueeze(-1)).squeeze(-1)
+        k = first_largest(w)
+        x, index = w.amax(-1), i.gather(-1, k).squeeze(-1)
     return x, index
 
 

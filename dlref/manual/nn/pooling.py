@@ -45,10 +45,10 @@ def _layout(n):
     return contiguous if n == 3 else channels_last
 
 
-def _three(forward, gradient, layout=_layout, autocast=(3,), **options):
+def _three(forward, gradient, layout=_layout, autocast=(3,), suffix="", **options):
     """The operations in one, two and three dimensions of one forward. autocast: those that torch computes in float32."""
     for n in (1, 2, 3):
-        name = f"{forward.__name__}{n}d"
+        name = f"{forward.__name__}{n}d{suffix}"
         policy = {"cpu": "float32"} if n in autocast else None
         pool = op(builtin=getattr(F, name), layout=layout(n), autocast=policy, **options)(named(forward, name))
         pool.gradient(named(gradient, f"{name}_gradient"))
@@ -76,6 +76,9 @@ def max_pool_gradient(dy, indices, shapes, options):
 
 max_pool1d, max_pool2d, max_pool3d = _three(
     max_pool, max_pool_gradient, layout=lambda n: channels_last, outputs=INDEXED
+)
+max_pool1d_with_indices, max_pool2d_with_indices, max_pool3d_with_indices = _three(
+    max_pool, max_pool_gradient, layout=lambda n: channels_last, autocast=(), suffix="_with_indices", outputs=INDEXED
 )
 
 
@@ -110,6 +113,8 @@ def _with_indices(output, indices, return_indices):
 for _n, _op in enumerate((max_pool1d, max_pool2d, max_pool3d), 1):
     _op.prepare(functools.partial(_max_pool_prepare, _op.__name__, _n))
     _op.finish(named(_with_indices, f"{_op.__name__}_finish"))
+for _n, _op in enumerate((max_pool1d_with_indices, max_pool2d_with_indices, max_pool3d_with_indices), 1):
+    _op.prepare(functools.partial(_max_pool_prepare, _op.__name__, _n))  # whatever return_indices says
 
 
 def adaptive_max_pool(input, size):
@@ -129,6 +134,9 @@ def adaptive_max_pool_gradient(dy, indices, shapes, size):
 
 adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = _three(
     adaptive_max_pool, adaptive_max_pool_gradient, outputs=INDEXED
+)
+adaptive_max_pool1d_with_indices, adaptive_max_pool2d_with_indices, adaptive_max_pool3d_with_indices = _three(
+    adaptive_max_pool, adaptive_max_pool_gradient, suffix="_with_indices", outputs=INDEXED
 )
 
 
@@ -157,6 +165,10 @@ def _adaptive_max_pool_prepare(name, n, input, output_size, return_indices=False
 for _n, _op in enumerate((adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d), 1):
     _op.prepare(functools.partial(_adaptive_max_pool_prepare, _op.__name__, _n))
     _op.finish(named(_with_indices, f"{_op.__name__}_finish"))
+for _n, _op in enumerate(
+    (adaptive_max_pool1d_with_indices, adaptive_max_pool2d_with_indices, adaptive_max_pool3d_with_indices), 1
+):
+    _op.prepare(functools.partial(_adaptive_max_pool_prepare, _op.__name__, _n))
 
 
 # --- the mean ---------------------------------------------------------------------------------------------------

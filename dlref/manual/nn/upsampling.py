@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...core.module import Manual
-from ...core.pair import op
-from .common import channels_last, widened
+from ...core.pair import Op, op
+from .common import channels_last, named, warn, widened
 
 # Mode: the number of dimensions that it is for, where that is one.
 MODES = {"nearest": None, "nearest-exact": None, "area": None, "linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3,
@@ -197,3 +197,41 @@ def interpolate_prepare(
         raise NotImplementedError(f"the input must be floating point, or uint8 with a nearest mode, it is {input.dtype} with "
                                   f"{mode!r}: convert it first")  # fmt: skip
     return input, sizes, factors, mode, bool(align_corners), antialias
+
+
+# --- its names of old -------------------------------------------------------------------------------------------
+
+
+def _of_old(builtin: Callable, meaning: str) -> Op:
+    forward = named(interpolate.__wrapped__, builtin.__name__)  # type: ignore[attr-defined]
+    forward.__doc__ = rf"""`interpolate` by a name that torch gave up: $y_o = \sum_k w_{{o k}}\, x_{{i_{{o k}}}}$. It warns.
+
+    input (N, C, *L), output (N, C, *O); {meaning}. ValueError, NotImplementedError, TypeError, RuntimeError as there.
+    """
+    old = op(builtin=builtin, autocast=interpolate.policy, layout=interpolate.layout)(forward)
+    old.gradient(named(interpolate.pull, f"{builtin.__name__}_gradient"))
+    return old
+
+
+upsample = _of_old(F.upsample, "in the mode it is given")
+upsample_nearest = _of_old(F.upsample_nearest, "each output is the nearest input")
+upsample_bilinear = _of_old(F.upsample_bilinear, "bilinear, with the corners aligned")
+OLD = "{}() is a name that torch has given up: call interpolate()"
+
+
+@upsample.prepare
+def upsample_prepare(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
+    warn(OLD.format("upsample"))
+    return interpolate_prepare(input, size, scale_factor, mode, align_corners)
+
+
+@upsample_nearest.prepare
+def upsample_nearest_prepare(input, size=None, scale_factor=None):
+    warn(OLD.format("upsample_nearest"))
+    return interpolate_prepare(input, size, scale_factor)
+
+
+@upsample_bilinear.prepare
+def upsample_bilinear_prepare(input, size=None, scale_factor=None):
+    warn(OLD.format("upsample_bilinear"))
+    return interpolate_prepare(input, size, scale_factor, "bilinear", True)

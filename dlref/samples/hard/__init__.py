@@ -14,6 +14,8 @@ from . import (
     dropout,
     flatten,
     fold,
+    fractional_pooling,
+    grid_sample,
     instancenorm,
     likelihood_loss,
     linear,

@@ -7,7 +7,7 @@ import operator
 
 import torch
 
-from ...manual.nn.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from ...manual.nn.conv import conv1d, conv2d, conv3d, conv_tbc, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .register import call, errors, samples
 
 
@@ -86,3 +86,32 @@ def conv_transpose_errors(n, tensor):
 
 for n, operation in enumerate((conv_transpose1d, conv_transpose2d, conv_transpose3d), 1):
     errors(operation)(functools.partial(conv_transpose_errors, n))
+
+
+@samples(conv_tbc)
+def conv_tbc_samples(tensor):
+    def ramp(*shape):
+        return torch.arange(functools.reduce(operator.mul, shape)).sin().reshape(shape).to(tensor([]))
+
+    x, w, b = ramp(5, 2, 3), ramp(3, 3, 4), ramp(4)
+    yield call(x, w, b)
+    yield call(x, w, b, 1)
+    yield call(x, w[:2], b, 4)  # windows of nothing but zeros
+    yield call(x, w[:1], b, -2)  # the first and last frames are cut off
+    yield call(x[:1], w, b, 2)
+    yield call(x[:2], w, b)  # no frame is left
+    yield call(x[:, :0], w, b, 1)
+    yield call(x[:, :1].expand(5, 2, 3), w.transpose(0, 1), b, 1)
+
+
+@errors(conv_tbc)
+def conv_tbc_errors(tensor):
+    x, w, b = tensor([0.0] * 30).view(5, 2, 3), tensor([0.0] * 36).view(3, 3, 4), tensor([0.0] * 4)
+    yield RuntimeError, call(x[0], w, b)
+    yield RuntimeError, call(x, w[0], b)
+    yield RuntimeError, call(x, w, b[None])
+    yield RuntimeError, call(x[..., :2], w, b)
+    yield RuntimeError, call(x, w, b[:2])
+    yield RuntimeError, call(x, w, b, -2)
+    yield RuntimeError, call(x, w.double(), b)
+    yield TypeError, call(x, w, None)

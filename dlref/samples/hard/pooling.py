@@ -15,8 +15,11 @@ from ...manual.nn.pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
     adaptive_max_pool1d,
+    adaptive_max_pool1d_with_indices,
     adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices,
     adaptive_max_pool3d,
+    adaptive_max_pool3d_with_indices,
     avg_pool1d,
     avg_pool2d,
     avg_pool3d,
@@ -24,8 +27,11 @@ from ...manual.nn.pooling import (
     lp_pool2d,
     lp_pool3d,
     max_pool1d,
+    max_pool1d_with_indices,
     max_pool2d,
+    max_pool2d_with_indices,
     max_pool3d,
+    max_pool3d_with_indices,
     max_unpool1d,
     max_unpool2d,
     max_unpool3d,
@@ -53,6 +59,21 @@ for n, operation in enumerate((max_pool1d, max_pool2d, max_pool3d), 1):
     samples(operation)(functools.partial(max_pool_samples, n))
 
 
+def max_pool_with_indices_samples(n, tensor):
+    """Without ties, for derivatives by differences."""
+    x = _ramp(tensor, 2, 3, *(5,) * n)
+    yield call(x, 2)
+    yield call(x, 4, 2, 1, 1, True)
+    yield call(x, 2, 1, 0, 2)
+    yield call(x[0], 2, 2, 1)
+    yield call(x.where(x < 0.9, float("nan")), 3, 2, 1)
+    yield call(x[:0], 2)
+
+
+for n, operation in enumerate((max_pool1d_with_indices, max_pool2d_with_indices, max_pool3d_with_indices), 1):
+    samples(operation)(functools.partial(max_pool_with_indices_samples, n))
+
+
 def max_pool_errors(n, tensor):
     x = _ramp(tensor, 1, 1, *(4,) * n)
     yield RuntimeError, call(x, 5)
@@ -64,8 +85,10 @@ def max_pool_errors(n, tensor):
     yield RuntimeError, call(x.reshape(-1), 2)
 
 
-for n, operation in enumerate((max_pool1d, max_pool2d, max_pool3d), 1):
-    errors(operation)(functools.partial(max_pool_errors, n))
+for operations in ((max_pool1d, max_pool2d, max_pool3d),
+                   (max_pool1d_with_indices, max_pool2d_with_indices, max_pool3d_with_indices)):  # fmt: skip
+    for n, operation in enumerate(operations, 1):
+        errors(operation)(functools.partial(max_pool_errors, n))
 
 
 def adaptive_max_pool_samples(n, tensor):
@@ -78,6 +101,21 @@ def adaptive_max_pool_samples(n, tensor):
 
 for n, operation in enumerate((adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d), 1):
     samples(operation)(functools.partial(adaptive_max_pool_samples, n))
+
+
+def adaptive_max_pool_with_indices_samples(n, tensor):
+    x = _ramp(tensor, 1, 2, *(5,) * n)
+    yield call(x, 3)
+    yield call(x, 7)
+    yield call(x[0], 2)
+    yield call(x.where(x < 0.9, float("nan")), (3, 2, 4)[:n] if n > 1 else 3)
+    yield call(x[:0], 2)
+
+
+for n, operation in enumerate(
+    (adaptive_max_pool1d_with_indices, adaptive_max_pool2d_with_indices, adaptive_max_pool3d_with_indices), 1
+):
+    samples(operation)(functools.partial(adaptive_max_pool_with_indices_samples, n))
 
 
 def avg_pool_samples(n, tensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...core.compat import LANCZOS
-from ...manual.nn.upsampling import interpolate
+from ...manual.nn.upsampling import interpolate, upsample, upsample_bilinear, upsample_nearest
 from .register import call, errors, samples
 
 
@@ -44,3 +44,45 @@ def interpolate_errors(tensor):
     yield RuntimeError, call(x, 0)
     yield RuntimeError, call(x[:, :, :0], 2)
     yield ValueError if LANCZOS else (ValueError, NotImplementedError), call(image, 2, mode="lanczos")
+
+
+@samples(upsample)
+def upsample_samples(tensor):
+    x = tensor([((i * 37) % 23 - 11) / 7 for i in range(2 * 3 * 4)]).reshape(1, 2, 3, 4)
+    yield call(x, 5)
+    yield call(x, None, (2.0, 1.5))
+    yield call(x[0], 7, mode="linear")
+    yield call(x[0], None, 1.6, "linear", True)
+    yield call(x, (5, 3), None, "bilinear", True)
+    yield call(x, None, 1.7, "bicubic", False)
+
+
+@samples(upsample_nearest)
+def upsample_nearest_samples(tensor):
+    x = tensor([((i * 37) % 23 - 11) / 7 for i in range(2 * 3 * 4)]).reshape(1, 2, 3, 4)
+    yield call(x, (5, 7))
+    yield call(x, scale_factor=2)
+    yield call(x[0], 9)
+
+
+@samples(upsample_bilinear)
+def upsample_bilinear_samples(tensor):
+    x = tensor([((i * 37) % 23 - 11) / 7 for i in range(2 * 3 * 4)]).reshape(1, 2, 3, 4)
+    yield call(x, (5, 7))
+    yield call(x, scale_factor=(2.0, 1.5))
+
+
+@errors(upsample)
+def upsample_errors(tensor):
+    yield ValueError, call(tensor([[[0.0, 1.0]]]))
+    yield NotImplementedError, call(tensor([[[0.0, 1.0]]]), 3, mode="bilinear")
+
+
+@errors(upsample_nearest)
+def upsample_nearest_errors(tensor):
+    yield ValueError, call(tensor([[[0.0, 1.0]]]), 3, 2.0)
+
+
+@errors(upsample_bilinear)
+def upsample_bilinear_errors(tensor):
+    yield NotImplementedError, call(tensor([[[0.0, 1.0]]]), 3)
