@@ -27,6 +27,7 @@ class Made:
 # Modules that PyTorch's database lacks: (constructor arguments, keyword arguments, inputs).
 X, Y = torch.tensor([[-2.0, 0.3, 1.5], [0.2, -0.1, 3.0]]), torch.tensor([[0.2, -1.0, 0.5], [1.0, 0.4, -0.3]])
 WAVE = torch.arange(24.0).sin()
+BAGS = torch.tensor([0, 3, 1, 1, 2])
 EXTRA = {
     "AlphaDropout": [((0.3,), {}, (X,))],
     "BCELoss": [],
@@ -36,6 +37,13 @@ EXTRA = {
     "Dropout1d": [((0.4,), {}, (X[None],))],
     "Dropout2d": [((0.4,), {}, (X[None, None],))],
     "Dropout3d": [((0.4,), {}, (X[None, None, None],))],
+    "EmbeddingBag": [
+        ((4, 3), {}, (BAGS, torch.tensor([0, 3]))),
+        ((4, 3), {"mode": "sum", "padding_idx": 1}, (BAGS, torch.tensor([0, 3, 3]), WAVE[:5])),
+        ((4, 3), {"mode": "max", "include_last_offset": True}, (BAGS, torch.tensor([0, 2, 5]))),
+        ((4, 3), {"scale_grad_by_freq": True}, (BAGS[:4].view(2, 2),)),
+        ((4, 3), {"mode": "sum", "max_norm": 0.5, "norm_type": 1.0}, (BAGS[:4].view(2, 2), None, WAVE[:4].view(2, 2))),
+    ],
     "FeatureAlphaDropout": [((0.4,), {}, (X[None],))],
     "Flatten": [((), {}, (X[None],)), ((0,), {}, (X,)), ((0, 1), {}, (X[None],))],
     "Hardsigmoid": [((), {}, (X * 3,))],

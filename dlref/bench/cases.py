@@ -101,6 +101,7 @@ OPERATIONS: dict[str, Case] = {
     "tied_linear": lambda x: call(x(128, 512), x(512, 512), x(512)),
     "bilinear": lambda x: call(x(64, 64), x(64, 64), x(32, 64, 64), x(32)),
     "embedding": lambda x: call(x.below(5000, 64, 64), x(5000, 128)),
+    "embedding_bag": lambda x: call(x.below(5000, 64, 64), x(5000, 128)),
     "scaled_dot_product_attention": lambda x: call(x(4, 4, 128, 32), x(4, 4, 128, 32), x(4, 4, 128, 32)),
     **dict.fromkeys(("rnn_relu_cell", "rnn_tanh_cell"), lambda x: call(x(64, 256), x(64, 256), x(256, 256), x(256, 256))),
     "lstm_cell": lambda x: call(x(64, 256), x(64, 256), x(64, 256), x(1024, 256), x(1024, 256), x(1024), x(1024)),

@@ -29,9 +29,9 @@ NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
           "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
 # Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
-MUTATING = {"batch_norm", "instance_norm", "embedding"}
+MUTATING = {"batch_norm", "instance_norm", "embedding", "embedding_bag"}
 # Operations whose first two arguments PyTorch's database exchanges.
-SWAPPED = {"embedding"}
+SWAPPED = {"embedding", "embedding_bag"}
 # Where torch's own float64 result is worse than float64: how much worse, and why.
 TORCH_ERROR = {
     "cosine_embedding_loss": 4e-9,  # its 1e-12 is rounded to float32

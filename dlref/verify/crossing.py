@@ -79,6 +79,14 @@ def met(given: dict[str, Any]) -> dict[str, Any] | None:
     return {"input": input}
 
 
+def ended(given: dict[str, Any]) -> dict[str, Any] | None:
+    """The last offset is where the last bag ends."""
+    offsets = given["offsets"]
+    if offsets is None:
+        return None
+    return {"offsets": torch.cat([offsets, offsets.new_tensor([len(given["input"])])])}
+
+
 def masked_row(given: dict[str, Any]) -> dict[str, Any] | None:
     """The mask leaves the first query nothing to attend to."""
     mask = given["attn_mask"]
@@ -123,11 +131,12 @@ def improbable(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 # What an option needs in the call in order to show.
-IMPLIED: dict[str, Callable] = {"ignore_index": ignored, "padding_idx": padded, "scale_grad_by_freq": met}
+IMPLIED: dict[str, Callable] = {"ignore_index": ignored, "padding_idx": padded, "scale_grad_by_freq": met,
+                               "include_last_offset": ended}  # fmt: skip
 # What no option says.
 FEATURES: dict[str, dict[str, Callable]] = {
     **{name: {"an ignored row": ignored} for name in ("cross_entropy", "nll_loss", "linear_cross_entropy")},
-    "embedding": {"an index twice": met},
+    **{name: {"an index twice": met} for name in ("embedding", "embedding_bag")},
     "scaled_dot_product_attention": {"a row masked out": masked_row},
     "normalize": {"a row of zeros": zero_row("input")},
     "cosine_similarity": {"a row of zeros": zero_row("x1")},
