@@ -89,7 +89,7 @@ WRITES = {
     "distance.py": {"copy_", "resize_"},
     "perceptron.py": {"scatter_add_"},
     "softmax.py": {"exponential_"},
-    "sparse.py": {"mul_"},
+    "sparse.py": {"copy_"},
     "utils.py": {"mul_", "clamp_"},
 }
 
