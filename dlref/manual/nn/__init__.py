@@ -126,8 +126,8 @@ from .pooling import (
 )
 from .rbf import RBF
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
-from .rnn import GRU, LSTM, RNN
-from .rnn_cell import GRUCell, LSTMCell, RNNCell
+from .rnn import GRU, LSTM, RNN, RNNBase
+from .rnn_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from .smooth_activation import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
 from .softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from .sparse import Embedding, EmbeddingBag
