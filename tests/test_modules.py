@@ -51,6 +51,11 @@ EXTRA = {
     "NLLLoss2d": [],
     "PairwiseDistance": [((), {}, (X, Y)), ((1.0,), {"keepdim": True}, (X, Y))],
     "RReLU": [((), {}, (X,)), ((0.1, 0.2), {}, (X,))],
+    "SyncBatchNorm": [
+        ((3,), {}, (X[:, :, None] * WAVE[:4],)),
+        ((3,), {"momentum": None, "affine": False}, (X,)),
+        ((3,), {"track_running_stats": False, "eps": 0.1}, (X,)),
+    ],
     "TripletMarginLoss": [((), {}, (X, Y, Y + 1)), ((2.0,), {"p": 1, "swap": True}, (X, Y, Y + 1))],
     "TripletMarginWithDistanceLoss": [((), {}, (X, Y, Y + 1)), ((), {"swap": True, "margin": 2.0}, (X, Y, Y + 1))],
     "Unflatten": [((1, (3, 1)), {}, (X,))],

@@ -52,6 +52,14 @@ def total(value: Tensor, group: Any = None) -> Tensor:
     return value
 
 
+def largest(value: Tensor, group: Any = None) -> Tensor:
+    """The largest of all processes, number by number, in place."""
+    if ranks(group)[1] > 1:
+        with speaking():
+            dist.all_reduce(value, dist.ReduceOp.MAX, group=group)
+    return value
+
+
 def weight(samples: int, device: torch.device, dtype: torch.dtype = torch.float64) -> Tensor | float:
     r"""$w_r = n\,m_r / \sum_s m_s$: what this process's loss, a mean over its samples, counts in the mean over processes."""
     size = ranks()[1]
