@@ -29,6 +29,12 @@ X, Y = torch.tensor([[-2.0, 0.3, 1.5], [0.2, -0.1, 3.0]]), torch.tensor([[0.2, -
 WAVE = torch.arange(24.0).sin()
 BAGS = torch.tensor([0, 3, 1, 1, 2])
 EXTRA = {
+    "AdaptiveLogSoftmaxWithLoss": [
+        ((3, 9, [2, 4]), {"div_value": 1.5}, (X, torch.tensor([8, 1]))),
+        ((3, 5, [2]), {"head_bias": True, "div_value": 1.0}, (torch.cat([X, Y]), torch.tensor([0, 3, 1, 1]))),
+        ((3, 7, (1, 3, 6)), {"div_value": 1.2, "head_bias": True}, (torch.cat([X, Y]), torch.tensor([6, 5, 2, 0]))),
+        ((3, 9, [2, 4]), {"div_value": 1.5}, (X[0], torch.tensor(4))),
+    ],
     "AlphaDropout": [((0.3,), {}, (X,))],
     "BCELoss": [],
     "LinearCrossEntropyLoss": [((3, 4), {}, (X, torch.tensor([0, 3])))],

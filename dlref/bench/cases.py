@@ -100,6 +100,7 @@ OPERATIONS: dict[str, Case] = {
     "linear": lambda x: call(x(128, 512), x(512, 512), x(512)),
     "tied_linear": lambda x: call(x(128, 512), x(512, 512), x(512)),
     "bilinear": lambda x: call(x(64, 64), x(64, 64), x(32, 64, 64), x(32)),
+    "cluster_log_prob": lambda x: call(x(512, 128), x.below(8000, 512) - 4000, x(2000, 32), None, x(32, 128)),
     "embedding": lambda x: call(x.below(5000, 64, 64), x(5000, 128)),
     "embedding_bag": lambda x: call(x.below(5000, 64, 64), x(5000, 128)),
     "scaled_dot_product_attention": lambda x: call(x(4, 4, 128, 32), x(4, 4, 128, 32), x(4, 4, 128, 32)),

@@ -24,6 +24,7 @@ from .nn.activation import (
     threshold,
     threshold_,
 )
+from .nn.adaptive import cluster_log_prob
 from .nn.attention import multi_head_attention_forward
 from .nn.batchnorm import batch_norm
 from .nn.blocks import gaussian_kl, reparametrize, tied_linear

@@ -55,7 +55,7 @@ class Packing:
 
 
 class RNNBase(Manual, torch.nn.RNNBase):
-    """The parameters of an "RNN", "LSTM" or "GRU", of layers in one direction or two; those classes compute with them.
+    """The parameters of an `RNN`, `LSTM` or `GRU`, of layers in one direction or two: what those classes compute with.
 
     Called, or asked for its `vjp`, it raises NotImplementedError, as torch's.
     """

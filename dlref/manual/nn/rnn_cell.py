@@ -37,7 +37,7 @@ def check_cell(name, gates, input, states, w_ih, w_hh):
 
 
 class RNNCellBase(Manual, torch.nn.RNNCellBase):
-    """The parameters of a cell, of `num_chunks` gates; RNNCell, LSTMCell and GRUCell compute with them.
+    """The parameters of a cell, num_chunks parts of them: what `RNNCell`, `LSTMCell` and `GRUCell` compute with.
 
     Called, or asked for its `vjp`, it raises NotImplementedError, as torch's.
     """
