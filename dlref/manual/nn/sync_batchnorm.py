@@ -80,10 +80,10 @@ def sync_batch_norm_gradient(dy, saved, needs, input, weight, training, group, j
 
 
 class SyncBatchNorm(BatchNorm, torch.nn.SyncBatchNorm):
-    r"""`batch_norm` of the joined batch of all processes of a group, on every device; of one process, or in evaluation, of its own.
+    r"""`batch_norm` of the joined batch of a group of processes, on every device; in evaluation, or alone, of its own.
 
-    $\mu = \frac{1}{n} \sum_r \sum_i x_{ri},\ \sigma^2 = \frac{1}{n} \sum_r \sum_i (x_{ri} - \mu)^2$, n the numbers of a channel in
-    all. Input (N, C, *), N of each process its own, 0 too. In training all processes make the call, and its gradient.
+    $\mu = \frac{1}{n} \sum_r \sum_i x_{ri},\ \sigma^2 = \frac{1}{n} \sum_r \sum_i (x_{ri} - \mu)^2$, of n numbers a channel.
+    Input (N, C, *), N of each process its own, 0 too. In training all processes make the call, and its gradient.
     ValueError where a channel has one value in training, or there is no channel. Peng et al. 2018, arXiv:1711.07240, section 3.
     """
 
