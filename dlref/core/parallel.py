@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from itertools import zip_longest
 from typing import Any
 
@@ -42,6 +43,24 @@ def part(whole: Tensor, group: Any = None) -> Tensor:
 def stand_in(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Two rows of zeros in place of none, for a process that has no sample: it takes part, with weight 0."""
     return tuple(t if len(t) else t.new_zeros(2, *t.shape[1:]) for t in tensors)
+
+
+_absent: ContextVar[bool] = ContextVar("absent", default=False)
+
+
+@contextlib.contextmanager
+def counting(samples: int) -> Iterator[None]:
+    """Inside, this process's batch is of so many samples: of none, what stands in for them counts in no joined statistics."""
+    token = _absent.set(not samples)
+    try:
+        yield
+    finally:
+        _absent.reset(token)
+
+
+def absent() -> bool:
+    """Whether the batch only stands in for one that this process has not."""
+    return not torch.compiler.is_compiling() and _absent.get()
 
 
 def total(value: Tensor, group: Any = None) -> Tensor:

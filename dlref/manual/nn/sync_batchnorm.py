@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 
 from ...core import parallel
@@ -38,28 +36,33 @@ def all_sum_prepare(t, group):
     return t, group
 
 
-def joined_mean(group, n):
-    r"""The mean of n numbers of all processes: $\frac{1}{n} \sum_r \sum_i t_{ri}$."""
-    return lambda t, dims: all_sum(t.sum(dims, keepdim=True), group) / n
+def joined_mean(group, n, counts):
+    r"""The mean of n numbers of all processes: $\frac{1}{n} \sum_r \sum_i t_{ri}$; this one's in it, or not."""
+    return lambda t, dims: all_sum(t.sum(dims, keepdim=True) * counts, group) / n
+
+
+def joined_largest(group, counts):
+    return lambda top: parallel.largest(top * counts, group)
 
 
 @op()
-def sync_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps, group, joined, n):
+def sync_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps, group, joined, n, counts):
     r"""`batch_norm` whose $\mu$ and $\sigma^2$ in training are those of all processes' inputs, n numbers a channel.
 
     $\mu = \frac{1}{n} \sum_r \sum_i x_{ri},\ \sigma^2 = \frac{1}{n} \sum_r \sum_i (x_{ri} - \mu)^2$. input (N, C, *), N of each
-    process its own, 0 too; all else (C,) and the same in all; output as input. All processes of the group make the call, and
-    its gradient. ValueError where a channel has one value in training, RuntimeError where shapes do not fit. Peng et al. 2018,
-    arXiv:1711.07240, section 3: algorithm 1 of Ioffe & Szegedy 2015, arXiv:1502.03167, on the joined batch.
+    process its own, 0 too, or rows that stand in for none and do not count; all else (C,), the same in all; output as input.
+    All processes of the group make the call, and its gradient. ValueError where a channel has one value in training,
+    RuntimeError where shapes do not fit. Peng et al. 2018, arXiv:1711.07240, section 3: algorithm 1 of Ioffe & Szegedy 2015,
+    arXiv:1502.03167, on the joined batch.
     """
     over = (0, *range(2, input.dim()))  # all but the channels
-    how = (joined_mean(group, n), functools.partial(parallel.largest, group=group)) if joined else ()
+    how = (joined_mean(group, n, counts), joined_largest(group, counts)) if joined else ()
     y, saved = normalised(input, running_mean, running_var, weight, bias, over if training else None, eps, *how)
     return y, (*saved, torch.tensor(n, device=y.device))
 
 
 @sync_batch_norm.gradient
-def sync_batch_norm_gradient(dy, saved, needs, input, weight, training, group, joined, n):
+def sync_batch_norm_gradient(dy, saved, needs, input, weight, training, group, joined, n, counts):
     r"""In training $dx = \gamma\rho\,(dy - \overline{dy} - \hat x\,\overline{dy \odot \hat x})$, means over a channel of all
     processes; after it $dx = \gamma\rho\,dy$. $d\gamma = \sum dy \odot \hat x,\ d\beta = \sum dy$ of this process alone: what
     brings the parameters' gradients together brings these too.
@@ -74,7 +77,7 @@ def sync_batch_norm_gradient(dy, saved, needs, input, weight, training, group, j
     dx = dy
     if training:
         sums = torch.stack([dbias, dweight])
-        across, along = (all_sum(sums, group) if joined else sums) / max(n, 1)
+        across, along = (all_sum(sums * counts, group) * counts if joined else sums) / max(n, 1)
         dx = dy - channels_first(across, input) - x_hat * channels_first(along, input)
     return dx * (rho if weight is None else rho * channels_first(weight, input)), None, None, dweight, dbias
 
@@ -113,12 +116,13 @@ def sync_batch_norm_prepare(
 ):  # fmt: skip
     joined = training and joined and parallel.ranks(process_group)[1] > 1
     n = input.numel() // max(input.shape[1], 1)
+    counts = not (joined and parallel.absent())
     if joined:
-        n = int(parallel.total(torch.tensor(n, device=input.device), process_group))
+        n = int(parallel.total(torch.tensor(n * counts, device=input.device), process_group))
     check_batch_norm("sync_batch_norm", input, running_mean, running_var, weight, bias, training, eps, n)
     if training:  # the batch's own; `finish` moves the running ones, which nothing differentiates
         running_mean = running_var = None
-    return input, running_mean, running_var, weight, bias, training, momentum, eps, process_group, joined, n
+    return input, running_mean, running_var, weight, bias, training, momentum, eps, process_group, joined, n, counts
 
 
 @sync_batch_norm.finish
