@@ -225,3 +225,26 @@ def fitted(side: str) -> dict:
         whole, nn_.CrossEntropyLoss(), optimizer, (x, y), (x, y), epochs=3, batch_size=7, tolerance=None
     )
     return {name: t.detach().clone().double() for name, t in network.state_dict().items()}
+
+
+@case
+def refused(side: str) -> dict:
+    """One value of a channel in all, told to every process; no channels; a vmap, whose numbers no process can say."""
+    layer, (rank, size) = layer_of(side, 0), ranks()
+    rows = 1 if side == "builtin" or rank == size - 1 else 0
+    for x in (numbers(rows, C), *([] if side == "builtin" else [numbers(3, 0)])):  # which BatchNorm takes
+        try:
+            once(side, layer, x, x)
+        except (ValueError, RuntimeError) as error:
+            assert side == "builtin" or isinstance(error, ValueError)
+        else:
+            raise AssertionError(f"{tuple(x.shape)} was taken")
+    if size > 1 and side != "builtin":
+        layer = layer_of(side, 0, track_running_stats=False)
+        try:
+            torch.func.vmap(layer)(numbers(2, 3, C))
+        except RuntimeError as error:
+            assert "Batching rule" in str(error)  # torch's own
+        else:
+            raise AssertionError("a vmap was taken")
+    return {}

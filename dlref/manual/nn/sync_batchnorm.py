@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from ...core import parallel
-from ...core.compat import is_functorch_wrapped_tensor
 from ...core.pair import op
 from ...core.pullback import again
 from .batchnorm import BatchNorm, channels_first, check_batch_norm, moved, normalised, statistics, x_hat_of
@@ -16,10 +15,6 @@ from .standardise import summed
 @op()
 def all_sum(t, group):
     r"""The sum over the processes of a group, which each of them gets: $y = \sum_r t_r$. Any shape, one for all."""
-    if is_functorch_wrapped_tensor(t):
-        raise RuntimeError(
-            "processes say numbers to each other, and not those of a vmap: call the module outside of it"
-        )
     return parallel.total(t.clone(), group)
 
 
