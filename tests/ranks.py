@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -330,6 +331,12 @@ def written() -> int:
 NCCL = {name: CASES[name] for name in ("parts_of_other_sizes", "adam", "accumulated", "one_layer_twice", "recurrent")}
 
 
+def cases(which: str) -> dict[str, Callable[[str], Any]]:
+    """The cases of a kind: those here, or of a file of their own."""
+    here = globals().get(which)
+    return importlib.import_module(f"ranks_{which.lower()}").CASES if here is None else here
+
+
 def run(rank: int, size: int, port: int, which: str, folder: str) -> None:
     """All cases of a kind in one process of several; what they found goes into the folder."""
     quietly()
@@ -338,7 +345,7 @@ def run(rank: int, size: int, port: int, which: str, folder: str) -> None:
     if which == "NCCL":
         torch.cuda.set_device(rank)
     dist.init_process_group("nccl" if which == "NCCL" else "gloo")
-    torch.save({f"{name}: {side}": function(side) for name, function in globals()[which].items() for side in SIDES},
+    torch.save({f"{name}: {side}": function(side) for name, function in cases(which).items() for side in SIDES},
                Path(folder, f"{rank}.pt"))  # fmt: skip
     dist.destroy_process_group()
 

@@ -26,7 +26,8 @@ ALLOWED = set(
     "promote_types "
     "view _unsafe_view reshape expand permute t transpose squeeze unsqueeze squeeze_ unsqueeze_ select slice split "
     "split_with_sizes unbind as_strided alias detach clone copy copy_ _to_copy contiguous cat stack diagonal flip roll index "
-    "gather scatter scatter_add scatter_ scatter_add_ index_add index_select index_put masked_fill masked_fill_ fill fill_ "
+    "gather scatter scatter_reduce scatter_add scatter_ scatter_add_ index_add index_select index_put masked_fill "
+    "masked_fill_ fill fill_ nonzero index_copy "
     "index_fill unfold lift_fresh view_as_real view_as_complex _reshape_alias unfold_copy narrow _conj_physical movedim "
     # new tensors, random numbers
     "empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones ones_like new_ones full "

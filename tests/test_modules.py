@@ -37,7 +37,14 @@ class Made:
 # Modules that PyTorch's database lacks: (constructor arguments, keyword arguments, inputs).
 X, Y = torch.tensor([[-2.0, 0.3, 1.5], [0.2, -0.1, 3.0]]), torch.tensor([[0.2, -1.0, 0.5], [1.0, 0.4, -0.3]])
 WAVE = torch.arange(24.0).sin()
+BAGS = torch.tensor([0, 3, 1, 1, 2])
 EXTRA = {
+    "AdaptiveLogSoftmaxWithLoss": [
+        ((3, 9, [2, 4]), {"div_value": 1.5}, (X, torch.tensor([8, 1]))),
+        ((3, 5, [2]), {"head_bias": True, "div_value": 1.0}, (torch.cat([X, Y]), torch.tensor([0, 3, 1, 1]))),
+        ((3, 7, (1, 3, 6)), {"div_value": 1.2, "head_bias": True}, (torch.cat([X, Y]), torch.tensor([6, 5, 2, 0]))),
+        ((3, 9, [2, 4]), {"div_value": 1.5}, (X[0], torch.tensor(4))),
+    ],
     "AlphaDropout": [((0.3,), {}, (X,))],
     "BCELoss": [],
     "LinearCrossEntropyLoss": [((3, 4), {}, (X, torch.tensor([0, 3])))],
@@ -46,6 +53,13 @@ EXTRA = {
     "Dropout1d": [((0.4,), {}, (X[None],))],
     "Dropout2d": [((0.4,), {}, (X[None, None],))],
     "Dropout3d": [((0.4,), {}, (X[None, None, None],))],
+    "EmbeddingBag": [
+        ((4, 3), {}, (BAGS, torch.tensor([0, 3]))),
+        ((4, 3), {"mode": "sum", "padding_idx": 1}, (BAGS, torch.tensor([0, 3, 3]), WAVE[:5])),
+        ((4, 3), {"mode": "max", "include_last_offset": True}, (BAGS, torch.tensor([0, 2, 5]))),
+        ((4, 3), {"scale_grad_by_freq": True}, (BAGS[:4].view(2, 2),)),
+        ((4, 3), {"mode": "sum", "max_norm": 0.5, "norm_type": 1.0}, (BAGS[:4].view(2, 2), None, WAVE[:4].view(2, 2))),
+    ],
     "FeatureAlphaDropout": [((0.4,), {}, (X[None],))],
     "Flatten": [((), {}, (X[None],)), ((0,), {}, (X,)), ((0, 1), {}, (X[None],))],
     "Hardsigmoid": [((), {}, (X * 3,))],
@@ -59,6 +73,11 @@ EXTRA = {
     ],
     "PairwiseDistance": [((), {}, (X, Y)), ((1.0,), {"keepdim": True}, (X, Y))],
     "RReLU": [((), {}, (X,)), ((0.1, 0.2), {}, (X,))],
+    "SyncBatchNorm": [
+        ((3,), {}, (X[:, :, None] * WAVE[:4],)),
+        ((3,), {"momentum": None, "affine": False}, (X,)),
+        ((3,), {"track_running_stats": False, "eps": 0.1}, (X,)),
+    ],
     "TripletMarginLoss": [((), {}, (X, Y, Y + 1)), ((2.0,), {"p": 1, "swap": True}, (X, Y, Y + 1))],
     "TripletMarginWithDistanceLoss": [((), {}, (X, Y, Y + 1)), ((), {"swap": True, "margin": 2.0}, (X, Y, Y + 1))],
     "Unflatten": [((1, (3, 1)), {}, (X,))],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import pickle
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils._pytree import tree_flatten, tree_map
 
+import dlref
 from dlref.core.modes import definitions
 from dlref.manual import nn as manual
 from dlref.manual.nn import rnn, rnn_cell
@@ -249,3 +251,37 @@ def test_compiled(kind, options, training):
             results.append([*outputs, *torch.autograd.grad(outputs, list(module.parameters()), dys, allow_unused=True)])
         same(results[1], results[0], (kind, options))
     assert not torch._dynamo.config.allow_rnn, "a user's setting stays"
+
+
+BASES = {
+    "RNNBase": [("LSTM", 3, 4, 2, True, False, 0.1, True), ("LSTM", 3, 4, 1, True, False, 0.0, False, 2), ("GRU", 3, 4),
+                ("RNN_TANH", 3, 4), ("RNN_RELU", 3, 4, 2, False)],
+    "RNNCellBase": [(3, 4, True, 4), (3, 4, False, 1)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_bases(name):
+    """Made, written and loaded as torch's; what computes is one of them, here and there; themselves they compute nothing."""
+    cls, theirs = getattr(manual, name), getattr(torch.nn, name)
+    for args in BASES[name]:
+        sides = []
+        for space in (manual, torch.nn):
+            torch.manual_seed(0)
+            sides.append(getattr(space, name)(*args))
+        ours, expected = sides
+        assert repr(ours) == repr(expected) and list(ours.state_dict()) == list(expected.state_dict())
+        for a, b in zip(ours.parameters(), expected.parameters(), strict=True):
+            assert torch.equal(a, b)
+        assert type(pickle.loads(pickle.dumps(ours))) is cls
+        assert type(dlref.convert(expected)) is cls and type(dlref.convert(ours, "builtin")) is theirs
+        for call in (cls(*args), cls(*args).vjp):
+            with pytest.raises(NotImplementedError):
+                call(torch.zeros(2, 1, 3))
+    for kind in ("RNN", "LSTM", "GRU"):
+        kind += "Cell" if name == "RNNCellBase" else ""
+        assert issubclass(getattr(manual, kind), cls) and issubclass(cls, theirs)
+        assert not issubclass(getattr(torch.nn, kind), cls)
+    if name == "RNNBase":
+        with pytest.raises(ValueError):
+            manual.RNNBase("QRNN", 3, 4)

@@ -4,6 +4,7 @@ from torch import flatten, unflatten
 from torch.nn import functional as _torch
 from torch.nn.functional import *
 
+from .adaptive import cluster_log_prob
 from .composed import (
     gaussian_kl,
     gru_cell,
@@ -21,6 +22,7 @@ from .newton_schulz import newton_schulz
 from .parametrization import orthogonal, spectral_norm, weight_norm
 
 __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
+    "cluster_log_prob",
     "flatten",
     "gaussian_kl",
     "gru_cell",

@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from itertools import zip_longest
 from typing import Any
 
@@ -44,11 +45,37 @@ def stand_in(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t if len(t) else t.new_zeros(2, *t.shape[1:]) for t in tensors)
 
 
+_absent: ContextVar[bool] = ContextVar("absent", default=False)
+
+
+@contextlib.contextmanager
+def counting(samples: int) -> Iterator[None]:
+    """Inside, this process's batch is of so many samples: of none, what stands in for them counts in no joined statistics."""
+    token = _absent.set(not samples)
+    try:
+        yield
+    finally:
+        _absent.reset(token)
+
+
+def absent() -> bool:
+    """Whether the batch only stands in for one that this process has not."""
+    return not torch.compiler.is_compiling() and _absent.get()
+
+
 def total(value: Tensor, group: Any = None) -> Tensor:
     """The sum over all processes, in place."""
     if ranks(group)[1] > 1:
         with speaking():
             dist.all_reduce(value, group=group)
+    return value
+
+
+def largest(value: Tensor, group: Any = None) -> Tensor:
+    """The largest of all processes, number by number, in place."""
+    if ranks(group)[1] > 1:
+        with speaking():
+            dist.all_reduce(value, dist.ReduceOp.MAX, group=group)
     return value
 
 

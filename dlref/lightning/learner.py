@@ -19,7 +19,7 @@ from .. import builtin, manual
 from ..core.finite import CURE, MODES, NotFinite, Watch, check_finite, told_of_anomalies
 from ..core.flat import flatten
 from ..core.names import one_of
-from ..core.parallel import Reducer, ranks, stand_in, total, weight
+from ..core.parallel import Reducer, counting, ranks, stand_in, total, weight
 from ..core.pullback import spending
 from ..core.ranges import check_number, check_numbers
 from ..manual.optim.named import check_arguments, optimizer_named, schedule_named
@@ -153,7 +153,7 @@ class Learner(lightning.LightningModule):
             self._log("train", z, error, y, samples)
         else:
             self.weight = weight(samples, y.device, x.dtype if x.is_floating_point() else torch.float32)
-            with self.products(x), told_of_anomalies(), self._meeting(last):
+            with self.products(x), told_of_anomalies(), self._meeting(last), counting(samples):
                 z, error = self.gradients(x, y)
             if self.watch(error, x, self._place(index)):
                 self._log("train", z, error, y, samples)

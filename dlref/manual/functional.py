@@ -24,6 +24,7 @@ from .nn.activation import (
     threshold,
     threshold_,
 )
+from .nn.adaptive import cluster_log_prob
 from .nn.attention import multi_head_attention_forward
 from .nn.batchnorm import batch_norm
 from .nn.blocks import gaussian_kl, reparametrize, tied_linear
@@ -100,7 +101,7 @@ from .nn.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .nn.rnn_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
 from .nn.smooth_activation import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin
-from .nn.sparse import embedding
+from .nn.sparse import embedding, embedding_bag
 from .nn.upsampling import interpolate, upsample, upsample_bilinear, upsample_nearest
 
 native_channel_shuffle = channel_shuffle

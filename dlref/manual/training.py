@@ -146,12 +146,13 @@ def fit_by(
 
         def take(x: Tensor, y: Tensor, place: str) -> Tensor:
             """The batch's error times its samples; of several processes the error of this one's part, as it counts."""
-            size = len(x)
+            size = present = len(x)
             if several:  # a batch counts as the mean of its parts, each by the samples that it has
                 x, y = parallel.part(x, group), parallel.part(y, group)
-                criterion.weight = len(x) / size * processes
+                present = len(x)
+                criterion.weight = present / size * processes
                 x, y = parallel.stand_in(x, y)
-            with by(x):
+            with by(x), parallel.counting(present):
                 if compile:
                     error = graph(x, y).detach()
                     watch.after(error, x, place)

@@ -32,9 +32,9 @@ RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "fe
           "fractional_max_pool2d_with_indices", "fractional_max_pool3d", "fractional_max_pool3d_with_indices", "gumbel_softmax",
           "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
 # Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
-MUTATING = {"batch_norm", "instance_norm", "embedding"}
+MUTATING = {"batch_norm", "instance_norm", "embedding", "embedding_bag"}
 # Operations whose first two arguments PyTorch's database exchanges.
-SWAPPED = {"embedding"}
+SWAPPED = {"embedding", "embedding_bag"}
 # Where torch's own float64 result is worse than float64: how much worse, and why.
 TORCH_ERROR = {
     "cosine_embedding_loss": 4e-9,  # its 1e-12 is rounded to float32

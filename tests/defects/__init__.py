@@ -46,4 +46,4 @@ class Kernel(torch.autograd.Function):
             setattr(ctx, name, value)
 
 
-from . import alignments, meetings, memory, modules, numbers, optimizers, reports, sampling  # noqa: E402, F401
+from . import alignments, embeddings, meetings, memory, modules, numbers, optimizers, reports, sampling  # noqa: E402, F401

@@ -7,6 +7,7 @@ time or of the peak memory (`dlref bench --kernels`).
 
 from . import (
     activation,
+    adaptive,
     conv,
     cross_entropy_loss,
     dot_product_attention,
@@ -27,6 +28,7 @@ from . import (
 
 __all__ = [
     "activation",
+    "adaptive",
     "conv",
     "cross_entropy_loss",
     "dot_product_attention",

@@ -10,7 +10,7 @@ from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import again
 from .common import HALF, wide
-from .standardise import centred, summed, unit
+from .standardise import centred, largest_of, mean_of, summed, unit
 
 
 def channels_first(t, input):
@@ -37,8 +37,12 @@ def check_beside(name, input, **tensors):
                            f"precision, they have {told}: convert them")  # fmt: skip
 
 
-def normalised(input, running_mean, running_var, weight, bias, dims, eps):
+def normalised(
+    input, running_mean, running_var, weight, bias, dims, eps, mean_of=mean_of, largest_of=largest_of
+):  # fmt: skip
     r"""$y = \hat x \gamma + \beta$ of the input's own statistics over dims, or where dims is None of the running ones.
+
+    mean_of, largest_of: how means and largest numbers are taken, where not of the input alone.
 
     And what is saved: (scale, mean, rest, variance, $\rho$) of the scaled input, or ($\mu$, $\rho$); see `x_hat_of`.
     """
@@ -52,9 +56,9 @@ def normalised(input, running_mean, running_var, weight, bias, dims, eps):
             (mean.clone(), rho),
         )  # what is saved must not be the running mean itself, which moves
     else:
-        scale, small = unit(x, dims, eps)
-        x_centred, mean, rest = centred(x * scale, dims)
-        variance = x_centred.square().mean(dims, keepdim=True)
+        scale, small = unit(x, dims, eps, largest_of)
+        x_centred, mean, rest = centred(x * scale, dims, mean_of)
+        variance = mean_of(x_centred.square(), dims)
         rho = (variance + small).rsqrt()
         y, saved = x_centred * rho, (scale, mean, rest, variance, rho)
     y = y if weight is None else y * channels_first(weight, input)
@@ -162,28 +166,33 @@ class BatchNorm3d(BatchNorm, torch.nn.BatchNorm3d):
     op = batch_norm
 
 
+def check_batch_norm(name, input, running_mean, running_var, weight, bias, training, eps, n):
+    """What must hold of the arguments, n being how many numbers a channel has its statistics of."""
+    if eps < 0 or (training and eps == 0):
+        raise ValueError(f"{name}(): eps must be greater than 0 in training and at least 0 after it, it is {eps}")
+    if input.dim() < 2:
+        raise RuntimeError(f"{name}(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
+    if training and n == 1:
+        raise ValueError(f"{name}(): a channel must have more than one value in training, the input has shape "
+                         f"{tuple(input.shape)}: take a larger batch, or evaluation mode")  # fmt: skip
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(f"{name}(): running_mean and running_var must both be given, or neither; one of them is None")
+    if not training and running_mean is None:
+        raise RuntimeError(f"{name}(): running_mean and running_var must be given in evaluation, they are None")
+    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    check_channels(name, input, **parameters)
+    check_beside(name, input, **parameters)
+
+
 @batch_norm.prepare
 def batch_norm_prepare(
     input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
 ):
-    if eps < 0 or (training and eps == 0):
-        raise ValueError(f"batch_norm(): eps must be greater than 0 in training and at least 0 after it, it is {eps}")
-    if input.dim() < 2 and not input.numel():
+    possible = eps > 0 or (eps == 0 and not training)
+    if input.dim() < 2 and not input.numel() and possible:
         return None
-    if input.dim() < 2:
-        raise RuntimeError(f"batch_norm(): the input must be (N, C, *), it has shape {tuple(input.shape)}")
-    if training and len(input) * input.shape[2:].numel() == 1:
-        raise ValueError(f"batch_norm(): a channel must have more than one value in training, the input has shape "
-                         f"{tuple(input.shape)}: take a larger batch, or evaluation mode")  # fmt: skip
-    if (running_mean is None) != (running_var is None):
-        raise ValueError(
-            "batch_norm(): running_mean and running_var must both be given, or neither; one of them is None"
-        )
-    if not training and running_mean is None:
-        raise RuntimeError("batch_norm(): running_mean and running_var must be given in evaluation, they are None")
-    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    check_channels("batch_norm", input, **parameters)
-    check_beside("batch_norm", input, **parameters)
+    n = len(input) * input.shape[2:].numel() if input.dim() else 1
+    check_batch_norm("batch_norm", input, running_mean, running_var, weight, bias, training, eps, n)
     if training:  # the batch's own; `finish` moves the running ones, which nothing differentiates
         return input, None, None, weight, bias, training, 0.0, eps
     return input, running_mean, running_var, weight, bias, training, momentum, eps

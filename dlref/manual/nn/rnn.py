@@ -54,6 +54,15 @@ class Packing:
         return state if order is None else state.index_select(1, order)
 
 
+class RNNBase(Manual, torch.nn.RNNBase):
+    """The parameters of an `RNN`, `LSTM` or `GRU`, of layers in one direction or two: what those classes compute with.
+
+    Called, or asked for its `vjp`, it raises NotImplementedError, as torch's.
+    """
+
+    forward = explicit = torch.nn.RNNBase.forward
+
+
 class Recurrent(Manual):
     """What RNN, LSTM and GRU share: layers and directions, packing, dropout between layers."""
 
@@ -235,7 +244,7 @@ def rnn_layer_gradient(dy, output, needs, input, h0, w_ih, w_hh, sizes, reverse,
     return dinput, dh0, dw_ih, dw_hh, db, db
 
 
-class RNN(Recurrent, torch.nn.RNN):
+class RNN(Recurrent, RNNBase, torch.nn.RNN):
     """Layers of `rnn_tanh_cell` or `rnn_relu_cell` over the steps of a sequence, in one direction or two, D.
 
     Input (T, N, I), (N, T, I) with batch_first, (T, I) or packed; output (T, N, D H) likewise; the state is (D layers, N, H).
@@ -308,7 +317,7 @@ def lstm_layer_gradient(dy, output, saved, needs, input, h0, c0, w_ih, w_hh, w_h
     return dinput, dh0, dc0, dw_ih, dw_hh, db, db, outer(dh[0], o * tanh_c) if needs.w_hr else None
 
 
-class LSTM(Recurrent, torch.nn.LSTM):
+class LSTM(Recurrent, RNNBase, torch.nn.LSTM):
     """Layers of `lstm_cell` over the steps of a sequence, in one direction or two, D.
 
     Input (T, N, I), (N, T, I) with batch_first, (T, I) or packed; output (T, N, D H) likewise; the state is a pair (h, c), (D
@@ -378,7 +387,7 @@ def gru_layer_gradient(dy, output, saved, needs, input, h0, w_ih, w_hh, sizes, r
     return dinput, dh0, dw_ih, dw_hh, db_ih, torch.cat([e.sum(0) for e in epsilon]) if needs.b_hh else None
 
 
-class GRU(Recurrent, torch.nn.GRU):
+class GRU(Recurrent, RNNBase, torch.nn.GRU):
     """Layers of `gru_cell` over the steps of a sequence, in one direction or two, D.
 
     Input (T, N, I), (N, T, I) with batch_first, (T, I) or packed; output (T, N, D H) likewise; the state is (D layers, N, H).

@@ -37,6 +37,15 @@ def check_cell(name, gates, input, states, w_ih, w_hh):
             )
 
 
+class RNNCellBase(Manual, torch.nn.RNNCellBase):
+    """The parameters of a cell, num_chunks parts of them: what `RNNCell`, `LSTMCell` and `GRUCell` compute with.
+
+    Called, or asked for its `vjp`, it raises NotImplementedError, as torch's.
+    """
+
+    forward = explicit = torch.nn.RNNCellBase.forward
+
+
 class Cell(Manual):
     """What the cells share: a state of one tensor or two, zeros where none is given; rows, or one without a batch."""
 
@@ -131,7 +140,7 @@ def rnn_tanh_cell_gradient(dy, output, needs, input, h, w_ih, w_hh):
     return step_gradient(dy * (1 - output.square()), needs, input, h, w_ih, w_hh)
 
 
-class RNNCell(Cell, torch.nn.RNNCell):
+class RNNCell(Cell, RNNCellBase, torch.nn.RNNCell):
     """The module of `rnn_tanh_cell`, or of `rnn_relu_cell` where nonlinearity is "relu": input (N, I) or (I,)."""
 
     op = rnn_tanh_cell
@@ -193,7 +202,7 @@ def lstm_cell_gradient(dy, c_next, saved, needs, input, h, c, w_ih, w_hh):
     return dinput, dh, dc_next * f, *dparameters
 
 
-class LSTMCell(Cell, torch.nn.LSTMCell):
+class LSTMCell(Cell, RNNCellBase, torch.nn.LSTMCell):
     """The module of `lstm_cell`: input (N, I) or (I,), the state a pair (h, c)."""
 
     op, _carries_cell = lstm_cell, True
@@ -245,7 +254,7 @@ def gru_cell_gradient(dy, saved, needs, input, h, w_ih, w_hh):
     return dinput, dh, dw_ih, dw_hh, db_ih, epsilon.sum(0) if needs.b_hh else None
 
 
-class GRUCell(Cell, torch.nn.GRUCell):
+class GRUCell(Cell, RNNCellBase, torch.nn.GRUCell):
     """The module of `gru_cell`: input (N, I) or (I,)."""
 
     op = gru_cell

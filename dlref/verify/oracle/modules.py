@@ -27,8 +27,18 @@ from .variants import variants
 KINDS = 40  # of options, of which calls are made in which they meet
 # Of each module the calls in which its options meet: the constructor's arguments, inputs, keyword inputs, mode and name.
 CROSSED: dict[str, list[tuple]] = {}
-# Calls that PyTorch's database has not: batches, in which the order of the dimensions shows. Arguments, and the inputs' shapes.
-BATCHES: dict[str, list[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]]] = {
+CLASSES, BAGS = torch.tensor([8, 1, 3, 0, 4, 2]), torch.tensor([0, 3, 1, 1, 2, 0])
+# Calls that PyTorch's database has not: batches, in which the order of the dimensions shows. Arguments, and the inputs' shapes,
+# or inputs of integers.
+BATCHES: dict[str, list[tuple[dict[str, Any], tuple[tuple[int, ...] | Tensor, ...]]]] = {
+    "AdaptiveLogSoftmaxWithLoss": [
+        ({"in_features": 5, "n_classes": 9, "cutoffs": [2, 4], "div_value": 1.5, "head_bias": bias}, ((6, 5), CLASSES))
+        for bias in (True, False)
+    ],
+    "EmbeddingBag": [
+        ({"num_embeddings": 4, "embedding_dim": 3, "mode": mode, **options}, (BAGS, torch.tensor([0, 2, 6])))
+        for mode in ("sum", "mean", "max") for options in ({}, {"padding_idx": 1}, {"include_last_offset": True})
+    ],
     **{name: [({"input_size": 4, "hidden_size": 3}, ((5, 2, 4),))] for name in ("RNN", "LSTM", "GRU")},
     "MultiheadAttention": [({"embed_dim": 6, "num_heads": 2}, ((5, 3, 6), (5, 3, 6), (5, 3, 6)))],
     "TransformerEncoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6),))],
@@ -174,10 +184,13 @@ class ModuleSamples:
                 yield dict(self.signature.bind(*made.args, **options).arguments), called.args, called.kwargs
         for made, shapes in BATCHES.get(self.name, ()):
             generator = torch.Generator().manual_seed(0)
-            random = (
-                torch.randn(s, generator=generator, dtype=torch.float64, device="cpu").to(device, dtype) for s in shapes
+            drawn = [s if isinstance(s, Tensor) else torch.randn(s, generator=generator, dtype=torch.float64, device="cpu")
+                     for s in shapes]  # fmt: skip
+            yield (
+                made,
+                tuple(x.to(device) if x.dtype == torch.int64 else x.to(device, dtype).requires_grad_() for x in drawn),
+                {},
             )
-            yield made, tuple(x.requires_grad_() for x in random), {}
         # A module without parameters is its operation with some arguments given beforehand.
         attributes = getattr(self.by_hand, "attributes", None)
         if attributes is None or self.op_name not in NAMES or {"weight", "bias"} & set(attributes):
