@@ -17,6 +17,12 @@ from .composed import (
     rnn_tanh_cell,
     tied_linear,
 )
+from .contrastive_loss import info_nce, siglip_loss
+from .divergence_loss import js_div, tv_distance
+from .logit_loss import focal_loss, z_loss
+from .preference_loss import dpo_loss, grpo_loss, kto_loss, orpo_loss, simpo_loss
+from .region_loss import dice_loss, tversky_loss
+from .sparsemax import entmax, sparsemax
 
 
 def __getattr__(name: str):
@@ -24,17 +30,32 @@ def __getattr__(name: str):
 
 
 __all__ = [name for name in dir(_torch) if not name.startswith("_")] + [
+    "dice_loss",
+    "dpo_loss",
+    "entmax",
     "flatten",
+    "focal_loss",
     "gaussian_kl",
+    "grpo_loss",
     "gru_cell",
+    "info_nce",
+    "js_div",
+    "kto_loss",
     "linear_cross_entropy",
     "local_linear",
     "lstm_cell",
+    "orpo_loss",
     "perceptron_loss",
     "rbf",
     "reparametrize",
     "rnn_relu_cell",
     "rnn_tanh_cell",
+    "siglip_loss",
+    "simpo_loss",
+    "sparsemax",
     "tied_linear",
+    "tv_distance",
+    "tversky_loss",
     "unflatten",
+    "z_loss",
 ]

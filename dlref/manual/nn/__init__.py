@@ -37,6 +37,7 @@ from .blocks import (
     VariationalAutoencoder,
     VariationalLoss,
 )
+from .contrastive_loss import InfoNCELoss, SigLIPLoss
 from .conv import (
     Conv1d,
     Conv2d,
@@ -53,6 +54,7 @@ from .conv import (
 )
 from .cross_entropy_loss import CrossEntropyLoss, KLDivLoss, NLLLoss
 from .distance import CosineSimilarity, PairwiseDistance
+from .divergence_loss import JSDivLoss, TVDistanceLoss
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from .flatten import Flatten, Unflatten
 from .fold import Fold, Unfold
@@ -75,6 +77,7 @@ from .likelihood_loss import (
 from .linear import Bilinear, Identity, LazyLinear, Linear
 from .linear_loss import LinearCrossEntropyLoss
 from .local import LocallyConnected1d, LocallyConnected2d
+from .logit_loss import FocalLoss, ZLoss
 from .margin_loss import (
     CosineEmbeddingLoss,
     HingeEmbeddingLoss,
@@ -124,13 +127,16 @@ from .pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from .preference_loss import DPOLoss, GRPOLoss, KTOLoss, ORPOLoss, SimPOLoss
 from .rbf import RBF
+from .region_loss import DiceLoss, TverskyLoss
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from .rnn import GRU, LSTM, RNN
 from .rnn_cell import GRUCell, LSTMCell, RNNCell
 from .smooth_activation import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
 from .softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from .sparse import Embedding
+from .sparsemax import Entmax, Sparsemax
 from .transformer import (
     Transformer,
     TransformerDecoder,
