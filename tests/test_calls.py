@@ -64,7 +64,9 @@ def test_tensor_arguments_are_known(name):
     for sample in samples(name, torch.float32):
         bound = inspect.signature(op).bind(*sample.args, **sample.kwargs).arguments
         found = {n for n, v in bound.items() if isinstance(v, Tensor)}
-        numbers = {n for n in found - set(tensors) if "float" in str(inspect.signature(op.builtin).parameters[n].annotation)}
+        numbers = {
+            n for n in found - set(tensors) if "float" in str(inspect.signature(op.builtin).parameters[n].annotation)
+        }
         assert found <= set(tensors) | numbers, (found, tensors)
 
 

@@ -10,8 +10,8 @@ from ...builtin.nn import divergence_loss as builtin_nn
 from ...builtin.reduction import check_between
 from ...core.module import Manual
 from ...core.pair import op
-from .common import times, wide
-from .cross_entropy_loss import kl_div
+from .common import wide
+from .cross_entropy_loss import kl_div, weighed
 from .reduction import reduce_loss, unreduced
 
 
@@ -47,9 +47,30 @@ def over_mixture(d, w):
 def _parts(log_q, log_p, beta):
     r"""$\beta p \log(p / m)$ and $(1 - \beta)\,q \log(q / m)$."""
     d = apart(log_q, log_p)
-    return -beta * times(log_p.exp(), over_mixture(d, 1 - beta)), (beta - 1) * times(
-        log_q.exp(), over_mixture(-d, beta)
-    )
+    return -beta * weighed(log_p, over_mixture(d, 1 - beta)), (beta - 1) * weighed(log_q, over_mixture(-d, beta))
+
+
+def excess(x):
+    r"""$\psi(x) = (1 + x) \log(1 + x) - x = 2\,\frac{y^2 + (1 + y)\,r}{1 - y}$ for $|x| \le 1/4$, with $y = x / (2 + x)$ and
+    $r = \mathrm{artanh}\,y - y = y^3 / 3 + y^5 / 5 + \ldots$, as $\log(1 + x) = 2\,\mathrm{artanh}\,y$: nothing cancels.
+    """
+    y = x / (2 + x)
+    square, r = y.square(), 0.0
+    for k in range(21, 1, -2):
+        r = (1 / k + r) * square
+    return 2 * (square + (1 + y) * y * r) / (1 - y)
+
+
+def _sum_of_parts(log_q, log_p, beta):
+    r"""Their sum; where p and q are near, and it is of the second order, as $u\,(w\,\psi(e) - \psi(w e))$ with u the one of the
+    larger weight, w the weight of the other and 1 + e its ratio to u: the parts of first order, which cancel, are out of it.
+    """
+    of_p, of_q = _parts(log_q, log_p, beta)
+    one, other, w = (log_q, log_p, beta) if beta <= 0.5 else (log_p, log_q, 1 - beta)
+    e = torch.expm1(apart(other, one))
+    near = e.abs() < 0.25
+    e = torch.where(near, e, 0)
+    return torch.where(near, one.exp() * (w * excess(e) - excess(w * e)), of_p + of_q)
 
 
 @op(builtin=builtin.js_div)
@@ -67,8 +88,9 @@ def js_div(input, target, beta=0.5, reduction="batchmean"):
     if beta in (0, 1):
         log_q, log_p = (input, target) if beta == 0 else (target, input)
         return kl_div.forward(log_q, log_p, reduction, True)
-    of_p, of_q = _parts(wide(input), wide(target), beta)
-    return reduce_divergence(of_p + of_q, reduction).to(torch.promote_types(input.dtype, target.dtype))
+    return reduce_divergence(_sum_of_parts(wide(input), wide(target), beta), reduction).to(
+        torch.promote_types(input.dtype, target.dtype)
+    )
 
 
 @js_div.gradient

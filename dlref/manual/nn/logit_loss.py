@@ -16,17 +16,18 @@ from .reduction import reduce_loss, unreduced
 
 
 def log_sum(x, dim):
-    r"""$\log \sum_j e^{x_j} = m + \log(1 + \sum_{j \ne k} e^{x_j - m})$ along dim, which is kept, $m = x_k$ the largest: so exp
-    cannot overflow; $-\infty$ where all are.
+    r"""The two terms of $\log \sum_j e^{x_j} = m + \log(1 + \sum_{j \ne k} e^{x_j - m})$ along dim, which is kept,
+    $m = x_k$ the largest: so exp cannot overflow. Where all are $-\infty$ it is the second, m is 0.
     """
     if not x.shape[dim]:
-        return x.sum(dim, keepdim=True).log()
+        nothing = x.sum(dim, keepdim=True)
+        return nothing, nothing.log()
     top = x.argmax(dim, keepdim=True)
     m = x.gather(dim, top)
     m = torch.where(m.isinf(), 0, m)
     e = torch.exp(x - m)
     first = e.gather(dim, top)  # 1 where m is finite
-    return m + torch.log1p(e.scatter(dim, top, torch.zeros_like(first)).sum(dim, keepdim=True) + (first - 1))
+    return m, torch.log1p(e.scatter(dim, top, torch.zeros_like(first)).sum(dim, keepdim=True) + (first - 1))
 
 
 @op(builtin=builtin.z_loss)
@@ -36,7 +37,8 @@ def z_loss(input, coefficient=1e-4, reduction="mean"):
     input (*, C), output a number, or (*). ValueError where the input has no dimension or reduction is wrong. Zoph et al. 2022,
     arXiv:2202.08906, eq. 5; Chowdhery et al. 2022, arXiv:2204.02311, section 5.
     """
-    return reduce_loss(coefficient * log_sum(wide(input), -1).squeeze(-1).square(), reduction).to(input.dtype)
+    m, l = log_sum(wide(input), -1)  # noqa: E741
+    return reduce_loss(coefficient * (m + l).squeeze(-1).square(), reduction).to(input.dtype)
 
 
 @z_loss.gradient
@@ -45,10 +47,11 @@ def z_loss_gradient(dy, input, coefficient, reduction):
     input is kept, as in a kernel that is fused with cross entropy.
     """
     x = wide(input)
-    z = log_sum(x, -1)
+    m, l = log_sum(x, -1)  # noqa: E741
     s = unreduced(dy, input.shape[:-1].numel(), reduction)
     s = s.unsqueeze(-1) if reduction == "none" else s
-    return 2 * coefficient * s * z * torch.exp(x - z)
+    root = torch.exp((x - m - l) / 2)  # which is not subnormal where the product is not
+    return 2 * coefficient * s * (m + l) * root * root
 
 
 class ZLoss(Manual, builtin_nn.ZLoss):
@@ -64,11 +67,11 @@ def z_loss_prepare(input, coefficient, reduction):
 
 
 def _against_others(input, index, dim):
-    r"""The logits without the class, $-\infty$ there, the logarithm of their sum, and the class's log-odds."""
+    r"""The logits without the class, $-\infty$ there, less their largest; $\log \sum e^x$ of that; the class's log-odds."""
     x = wide(input)
     others = classes_marked(x, dim, index, -math.inf)
-    total = log_sum(others, dim)
-    return others, total, x.gather(dim, index) - total
+    m, l = log_sum(others, dim)  # noqa: E741
+    return others - m, l, x.gather(dim, index) - m - l
 
 
 def _focal(z, gamma):
@@ -112,7 +115,7 @@ def focal_loss_gradient(dy, needs, input, target, gamma, alpha, reduction):
     u = logistic(-z)
     dz = -w * u
     if gamma:
-        dz = -w * torch.exp(-gamma * log1p_exp(z)) * (gamma * times(logistic(z), log1p_exp(-z)) + u)
+        dz = -w * torch.exp(-gamma * log1p_exp(z)) * (times(logistic(z), gamma * log1p_exp(-z)) + u)
     nobody = total == -math.inf  # there is one class alone
     share = torch.where(nobody, 0, torch.exp(others - torch.where(nobody, 0, total)))
     is_target = marked(others, dim, index)

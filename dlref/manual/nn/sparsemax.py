@@ -42,7 +42,7 @@ def base(z, alpha, dim):
     """
     n = z.size(dim) if z.dim() else 1
     if alpha in (1.5, 2):
-        z = (alpha - 1) * z.sort(dim, descending=True).values
+        z = ((alpha - 1) * z.sort(dim, descending=True).values).clamp(min=-1)  # below are none of the support
         k = torch.arange(1, n + 1, device=z.device, dtype=z.dtype)
         k = k.view(-1, *(1 for _ in z.shape[dim:][1:])) if z.dim() else k.squeeze()
         total = z.cumsum(dim)

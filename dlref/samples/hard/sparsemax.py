@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from ...manual.nn.sparsemax import entmax, sparsemax
 from .register import INF, NAN, call, equation, errors, samples
 
@@ -58,14 +60,30 @@ def entmax_errors(tensor):
     yield IndexError, call(x, dim=2)
 
 
+def _projected(sp, x, root):
+    """Of the subsets, the largest first, that one is the support whose root has its entries above and the others not."""
+    pieces = []
+    for support in sorted(itertools.product((True, False), repeat=len(x)), key=sum, reverse=True)[:-1]:
+        tau, exists = root([v for v, inside in zip(x, support, strict=True) if inside])
+        fits = [v > tau if inside else v <= tau for v, inside in zip(x, support, strict=True)]
+        pieces.append((support, tau, sp.And(exists, *fits)))
+    return [[(v - tau if support[i] else sp.S.Zero, fits) for support, tau, fits in pieces] for i, v in enumerate(x)]
+
+
 @equation(sparsemax)
 def sparsemax_equation(sp, input):
-    """Of three: all of them, the larger two or the largest are the support, the most that the threshold leaves above 0."""
-    a, b, c = input
-    total = sum(input)
-    least = sp.Min(a, b, c)
-    most = sp.Max(a, b, c)
-    second = total - least - most
-    three, two = (total - 1) / 3, (most + second - 1) / 2
-    tau = sp.Piecewise((three, least > three), (two, second > two), (most - 1, True))
-    return tuple(sp.Piecewise((x - tau, x > tau), (0, True)) for x in input)
+    found = _projected(sp, input, lambda inside: ((sum(inside) - 1) / len(inside), sp.true))
+    return tuple(sp.Piecewise(*pieces, (0, True)) for pieces in found)
+
+
+@equation(entmax)
+def entmax_equation(sp, input, alpha):
+    r"""For $\alpha$ = 3/2: $\sum (x_i / 2 - \tau)^2 = 1$ is a quadratic equation."""
+
+    def root(inside):
+        mean = sum(inside) / len(inside)
+        rest = (1 - sum((v - mean) ** 2 for v in inside)) / len(inside)
+        return mean - sp.Piecewise((sp.sqrt(rest), rest > 0), (0, True)), rest > 0
+
+    found = _projected(sp, [x / 2 for x in input], root)
+    return tuple(sp.Piecewise(*((u**2, fits) for u, fits in pieces), (0, True)) for pieces in found)
