@@ -67,9 +67,9 @@ def _sum_of_parts(log_q, log_p, beta):
     """
     of_p, of_q = _parts(log_q, log_p, beta)
     one, other, w = (log_q, log_p, beta) if beta <= 0.5 else (log_p, log_q, 1 - beta)
-    e = torch.expm1(apart(other, one))
-    near = e.abs() < 0.25
-    e = torch.where(near, e, 0)
+    d = apart(other, one)
+    near = d.abs() < 0.2
+    e = torch.expm1(torch.where(near, d, 0))
     return torch.where(near, one.exp() * (w * excess(e) - excess(w * e)), of_p + of_q)
 
 
