@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import dlref.manual.functional as F
+from dlref import builtin
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 CLASSES = torch.tensor([1, 2, 0])
@@ -90,3 +91,50 @@ def test_triplet_margin_with_distance_loss():
         for f in (function, function.vjp):
             with pytest.raises(case.error_type):
                 f(s.input, *s.args, **s.kwargs)
+
+
+def test_focal_loss_of_gamma_0_is_cross_entropy():
+    x, y = torch.randn(6, 4, dtype=torch.float64, requires_grad=True), torch.tensor([0, 1, 2, 3, 0, 1])
+    for reduction in ("none", "mean", "sum"):
+        ours, theirs = F.focal_loss(x, y, 0.0, reduction=reduction), F.cross_entropy(x, y, reduction=reduction)
+        torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-15)
+        torch.testing.assert_close(
+            *(torch.autograd.grad(v.sum(), x)[0] for v in (ours, theirs)), rtol=1e-13, atol=1e-15
+        )
+
+
+@pytest.mark.parametrize("gamma", [0.25, 0.5, 1.0, 2.0])
+def test_focal_loss_of_what_is_certain(gamma):
+    """At p = 1 the slope of (1 - p) ** gamma is infinite below 1; that of the loss is 0, and so are its further ones."""
+    x = torch.tensor([[800.0, 0.0, -800.0]], dtype=torch.float64, requires_grad=True)
+    for loss in (F.focal_loss(x, torch.tensor([0]), gamma), builtin.functional.focal_loss(x, torch.tensor([0]), gamma)):
+        (dx,) = torch.autograd.grad(loss, x, create_graph=True)
+        assert loss == 0 and not dx.any() and not torch.autograd.grad(dx.sum(), x)[0].any()
+
+
+def test_the_reference_point_of_kto_is_a_constant():
+    logps, reference, kl = (torch.randn(4, requires_grad=True) for _ in range(3))
+    for function in (F.kto_loss, builtin.functional.kto_loss):
+        loss = function(logps, reference, logps > 0, kl)
+        assert torch.autograd.grad(loss, [kl, logps], allow_unused=True)[0] is None
+
+
+def test_info_nce_of_no_direction():
+    """A vector of zeros is divided by normalize's eps, and so is its gradient."""
+    query, key = (torch.randn(3, 2, dtype=torch.float64) for _ in range(2))
+    query[1], key[2] = 0, 1e-20
+    results = []
+    for function in (F.info_nce, builtin.functional.info_nce):
+        leaves = [v.clone().requires_grad_() for v in (query, key)]
+        loss = function(*leaves, 0.5)
+        results.append([loss, *torch.autograd.grad(loss, leaves)])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [1.001, 1.2, 1.5, 2.0, 3.0])
+def test_entmax_of_many(alpha):
+    """Of a hundred thousand that are all but even each has its share, and the sum is 1."""
+    x = 1e-6 * torch.randn(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y, rough = F.entmax(x, alpha), F.entmax(x.float(), alpha)
+    assert abs(float(y.sum()) - 1) < 1e-12
+    torch.testing.assert_close(rough, F.entmax(x.float().double(), alpha).float(), rtol=1e-3, atol=1e-10)

@@ -33,6 +33,9 @@ class Draw:
         """In (0.1, 0.9): probabilities, variances, widths."""
         return (0.1 + 0.8 * torch.rand(shape, generator=self.generator)).to(self.device)
 
+    def log_probabilities(self, *shape: int) -> Tensor:
+        return self.normal(*shape).log_softmax(-1).requires_grad_()
+
     def signs(self, *shape: int) -> Tensor:
         return self.normal(*shape).sign()
 
@@ -151,6 +154,19 @@ OPERATIONS: dict[str, Case] = {
     "cosine_embedding_loss": lambda x: call(x(1024, 256), x(1024, 256), x.signs(1024)),
     "margin_ranking_loss": lambda x: call(x(512, 512), x(512, 512), x.signs(512, 512)),
     "triplet_margin_loss": lambda x: call(x(1024, 256), x(1024, 256), x(1024, 256)),
+    "dice_loss": lambda x: call(x.uniform(64, 4096).requires_grad_(), x.uniform(64, 4096).round()),
+    "tversky_loss": lambda x: call(x.uniform(64, 4096).requires_grad_(), x.uniform(64, 4096).round()),
+    **dict.fromkeys(("entmax", "sparsemax"), lambda x: call(x(512, 1000))),
+    **dict.fromkeys(("js_div", "tv_distance"), lambda x: call(x.log_probabilities(512, 1000), x.log_probabilities(512, 1000))),
+    "focal_loss": lambda x: call(x(512, 1000), x.below(1000, 512)),
+    "z_loss": lambda x: call(x(512, 1000)),
+    "dpo_loss": lambda x: call(*(x(100_000) for _ in range(4))),
+    "kto_loss": lambda x: call(x(100_000), x(100_000), x.signs(100_000) > 0, 0.1),
+    "simpo_loss": lambda x: call(x(100_000), x(100_000)),
+    "orpo_loss": lambda x: call(*((-x.uniform(100_000)).requires_grad_() for _ in range(2))),
+    "grpo_loss": lambda x: call(*(x(128, 1024) for _ in range(3)), x(128), x.signs(128, 1024) > 0),
+    "info_nce": lambda x: call(x(512, 256), x(512, 256)),
+    "siglip_loss": lambda x: call(x(512, 256), x(512, 256), 0.1, -10.0),
 }  # fmt: skip
 
 

@@ -28,10 +28,12 @@ from .nn.adaptive import cluster_log_prob
 from .nn.attention import multi_head_attention_forward
 from .nn.batchnorm import batch_norm
 from .nn.blocks import gaussian_kl, reparametrize, tied_linear
+from .nn.contrastive_loss import info_nce, siglip_loss
 from .nn.conv import conv1d, conv2d, conv3d, conv_tbc, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .nn.cross_entropy_loss import cross_entropy, kl_div, nll_loss
 from .nn.ctc_loss import ctc_loss
 from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance, pdist
+from .nn.divergence_loss import js_div, tv_distance
 from .nn.dot_product_attention import scaled_dot_product_attention
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .nn.flatten import flatten, unflatten
@@ -55,6 +57,7 @@ from .nn.likelihood_loss import (
 from .nn.linear import bilinear, linear
 from .nn.linear_loss import linear_cross_entropy
 from .nn.local import local_linear
+from .nn.logit_loss import focal_loss, z_loss
 from .nn.margin_loss import (
     cosine_embedding_loss,
     hinge_embedding_loss,
@@ -96,12 +99,15 @@ from .nn.pooling import (
     max_unpool2d,
     max_unpool3d,
 )
+from .nn.preference_loss import dpo_loss, grpo_loss, kto_loss, orpo_loss, simpo_loss
 from .nn.rbf import rbf
+from .nn.region_loss import dice_loss, tversky_loss
 from .nn.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .nn.rnn_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
 from .nn.smooth_activation import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin
 from .nn.sparse import embedding, embedding_bag
+from .nn.sparsemax import entmax, sparsemax
 from .nn.upsampling import interpolate, upsample, upsample_bilinear, upsample_nearest
 
 native_channel_shuffle = channel_shuffle

@@ -47,6 +47,7 @@ CONDITION = {"scaled_dot_product_attention": 200 * torch.finfo(torch.float32).ep
 TORCH_NAN = {
     "poisson_nll_loss",  # of a target of 0, with full=True: 0 * log 0 below its mask
     "kl_div",  # of a target t of 0: t / t beside log t, which is minus infinity
+    "orpo_loss",  # of a chosen answer that is certain: 0 times the infinite slope of its odds
 }
 # Where else torch itself is wrong, so that the truth is the manual side in float64.
 TORCH_WRONG = {

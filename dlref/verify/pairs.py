@@ -15,9 +15,10 @@ from ..manual.optim import lr_scheduler
 SECTIONS = {
     **dict.fromkeys(("conv", "local", "padding", "pooling", "rnn", "rnn_cell", "sparse", "attention",
                      "dot_product_attention", "blocks", "fold"), "2.1"),
-    **dict.fromkeys(("activation", "smooth_activation", "softmax"), "4.7"),
+    **dict.fromkeys(("activation", "smooth_activation", "softmax", "sparsemax"), "4.7"),
     **dict.fromkeys(("cross_entropy_loss", "linear_loss", "likelihood_loss", "margin_loss", "regression_loss",
-                     "distance", "adaptive"), "3.3"),
+                     "distance", "adaptive", "contrastive_loss", "divergence_loss", "logit_loss", "preference_loss",
+                     "region_loss"), "3.3"),
     "perceptron": "3.5.1", "rbf": "3.5.2", "linear": "3.5.3",
 }  # fmt: skip
 # What is no pair, and the sections that treat it: as torch has it, or here alone.

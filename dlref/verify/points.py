@@ -144,6 +144,18 @@ def with_probabilities(points: Callable[[torch.dtype], dict[str, list]]) -> Call
     return both
 
 
+def tokens(dtype: torch.dtype) -> dict[str, list]:
+    """Sequences of one token: with a ratio that is clipped or not, up or down, and advantages of both signs."""
+    found = pairs(logps=[-90.0, -3.0, -0.75, -1e-3], old_logps=[-2.5, -0.625], reference_logps=[-3.0, -0.5],
+                  advantages=[2.0, 1e-3, -0.75])(dtype)  # fmt: skip
+    return {name: values if name == "advantages" else [(v,) for v in values] for name, values in found.items()}
+
+
+def at(**arguments: Any) -> Callable[[torch.dtype], dict[str, list]]:
+    """One point."""
+    return lambda dtype: {name: [value] for name, value in arguments.items()}
+
+
 UNIT = [2.0**-20, 1e-3, 0.25, 0.5, 0.75, 0.96875]
 LABELS = [0.0, 1.0, 0.25, 0.9]
 SIGNS = [1.0, -1.0]
@@ -221,3 +233,28 @@ def cases() -> Iterator[Case]:
     yield Case("cosine_similarity", rows("x1", "x2", scales=(-1.0,), wide=False, zero=False), {}, {}, {"dim": -1})
     for p in (1.5, 2.0, 3.0):
         yield Case("pairwise_distance", rows("x1", "x2", wide=False), {"p": p, "eps": 2.0**-10})
+    yield Case("sparsemax", rows("input", scales=(1.0, 0.25, -0.125)), {}, {}, {"dim": -1})
+    yield Case("entmax", rows("input", scales=(1.0, 0.25, -0.125)), {"alpha": 1.5}, {}, {"dim": -1})
+    logs = pairs(
+        input=[-1e3, -90.0, -5.0, -1.0, -0.5, -1e-3, 0.0], target=[-740.0, -89.0, -2.0, -0.4375, -2e-3, -(2.0**-20)]
+    )
+    for beta in (0.5, 0.125, 0.0, 1.0):
+        yield Case("js_div", logs, {"beta": beta}, {}, NONE)
+    yield Case("tv_distance", logs, {}, {}, NONE)
+    yield Case("z_loss", rows("input", wide=False), {"coefficient": 0.25}, {}, NONE)
+    for target, gamma in itertools.product((0, 1), (0.0, 0.5, 2.0)):
+        yield Case("focal_loss", scores, {"gamma": gamma}, {"target": target}, NONE)
+    answers = pairs(chosen=[-10.0, -31.5, -700.0], rejected=[-12.0, -7.0, -1e-3], reference_chosen=[-11.0, -1e3],
+                    reference_rejected=[-11.5, -8.0])  # fmt: skip
+    for smoothing in (0.0, 0.125):
+        yield Case("dpo_loss", answers, {"beta": 0.25, "label_smoothing": smoothing}, {}, NONE)
+    yield Case("kto_loss", pairs(logps=[-10.0, -31.5, -700.0, -7.0], reference_logps=[-11.0, -8.0, -1e3]), {"beta": 0.25},
+               {"kl": 0.5, "desirable": True}, NONE)  # fmt: skip
+    means = pairs(chosen=[-90.0, -2.0, -0.75, -0.5, -1e-3], rejected=[-30.0, -3.0, -0.7, -0.5, -(2.0**-20)])
+    yield Case("simpo_loss", means, {"beta": 2.0, "gamma": 0.5}, {}, NONE)
+    yield Case("orpo_loss", means, {"weight": 0.5}, {}, NONE)
+    yield Case("grpo_loss", tokens, {"beta": 0.25, "epsilon": 0.25}, {}, NONE)
+    for smooth in (1.0, 2.0**-10):
+        regions = at(input=(0.75, 0.125, 1.0, 0.0), target=(1.0, 0.0, 1.0, 0.25))
+        yield Case("dice_loss", regions, {"smooth": smooth})
+        yield Case("tversky_loss", regions, {"alpha": 0.25, "beta": 0.75, "smooth": smooth})

@@ -185,7 +185,7 @@ def measure(case: Case, dtype: torch.dtype, every: int = 1) -> Measured:
     op, kind = OPS[case.name], torch.finfo(dtype)
     draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(1), dtype=torch.float64, device="cpu")
     tensors = {
-        key: torch.full((number,), v, dtype=torch.int64 if isinstance(v, int) else dtype)
+        key: torch.full((number,), v, dtype={bool: torch.bool, int: torch.int64}.get(type(v), dtype))
         for key, v in case.fixed.items()
     }
     rest = tensors | case.options | case.only_call

@@ -46,4 +46,15 @@ class Kernel(torch.autograd.Function):
             setattr(ctx, name, value)
 
 
-from . import alignments, embeddings, meetings, memory, modules, numbers, optimizers, reports, sampling  # noqa: E402, F401
+from . import (  # noqa: E402, F401
+    alignments,
+    embeddings,
+    losses,
+    meetings,
+    memory,
+    modules,
+    numbers,
+    optimizers,
+    reports,
+    sampling,
+)

@@ -14,7 +14,13 @@ from .blocks import (
     VariationalAutoencoder,
     VariationalLoss,
 )
+from .contrastive_loss import InfoNCELoss, SigLIPLoss
+from .divergence_loss import JSDivLoss, TVDistanceLoss
 from .linear_loss import LinearCrossEntropyLoss, LinearCrossEntropyOptions
 from .local import LocallyConnected1d, LocallyConnected2d
+from .logit_loss import FocalLoss, ZLoss
 from .perceptron import Perceptron, PerceptronLoss
+from .preference_loss import DPOLoss, GRPOLoss, KTOLoss, ORPOLoss, SimPOLoss
 from .rbf import RBF
+from .region_loss import DiceLoss, TverskyLoss
+from .sparsemax import Entmax, Sparsemax

@@ -40,6 +40,7 @@ from .blocks import (
     VariationalAutoencoder,
     VariationalLoss,
 )
+from .contrastive_loss import InfoNCELoss, SigLIPLoss
 from .conv import (
     Conv1d,
     Conv2d,
@@ -57,6 +58,7 @@ from .conv import (
 from .cross_entropy_loss import CrossEntropyLoss, KLDivLoss, NLLLoss, NLLLoss2d
 from .ctc_loss import CTCLoss
 from .distance import CosineSimilarity, PairwiseDistance
+from .divergence_loss import JSDivLoss, TVDistanceLoss
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from .flatten import Flatten, Unflatten
 from .fold import Fold, Unfold
@@ -80,6 +82,7 @@ from .likelihood_loss import (
 from .linear import Bilinear, Identity, LazyLinear, Linear
 from .linear_loss import LinearCrossEntropyLoss
 from .local import LocallyConnected1d, LocallyConnected2d
+from .logit_loss import FocalLoss, ZLoss
 from .margin_loss import (
     CosineEmbeddingLoss,
     HingeEmbeddingLoss,
@@ -129,13 +132,16 @@ from .pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from .preference_loss import DPOLoss, GRPOLoss, KTOLoss, ORPOLoss, SimPOLoss
 from .rbf import RBF
+from .region_loss import DiceLoss, TverskyLoss
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from .rnn import GRU, LSTM, RNN, RNNBase
 from .rnn_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from .smooth_activation import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
 from .softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from .sparse import Embedding, EmbeddingBag
+from .sparsemax import Entmax, Sparsemax
 from .sync_batchnorm import SyncBatchNorm
 from .transformer import (
     Transformer,

@@ -233,7 +233,7 @@ def nll_loss_prepare(input, target, weight, ignore_index, reduction):
     return input, target, weight, ignore_index, reduction
 
 
-def _weighed(log_q, x):
+def weighed(log_q, x):
     r"""$q x$ by the root of q, which is not subnormal where the product is not."""
     root = torch.exp(log_q / 2)
     return root * times(root, x)
@@ -248,7 +248,7 @@ def kl_div(input, target, reduction="mean", log_target=False):
     ValueError where reduction is wrong. Kullback & Leibler 1951.
     """
     x, t = widened(input), widened(target)
-    loss = _weighed(t, t) - _weighed(t, x) if log_target else torch.special.xlogy(t, t) - times(t, x)
+    loss = weighed(t, t) - weighed(t, x) if log_target else torch.special.xlogy(t, t) - times(t, x)
     if reduction == "batchmean":
         loss = loss.sum() / input.shape[0] if input.dim() else loss.sum()
     else:
@@ -271,7 +271,7 @@ def kl_div_gradient(dy, needs, input, target, reduction, log_target):
     if not needs.target:
         return dx
     slope = (t if log_target else t.log()) + 1 - x
-    return dx, s * (_weighed(t, slope) if log_target else slope)
+    return dx, s * (weighed(t, slope) if log_target else slope)
 
 
 class KLDivLoss(Manual, torch.nn.KLDivLoss):
