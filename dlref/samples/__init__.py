@@ -26,8 +26,10 @@ from .hard import SAMPLES
 
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 # Operations that draw random numbers.
-RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gumbel_softmax",
-          "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
+RANDOM = {"alpha_dropout", "attention", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
+          "gumbel_softmax", "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
+# Those of them that draw other numbers in another dtype.
+DRAWN_BY_DTYPE = RANDOM - {"attention", "scaled_dot_product_attention"}
 # Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
 MUTATING = {"batch_norm", "instance_norm", "embedding"}
 # Operations whose first two arguments PyTorch's database exchanges.

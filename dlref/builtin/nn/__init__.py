@@ -19,6 +19,7 @@ from .linear_loss import LinearCrossEntropyLoss, LinearCrossEntropyOptions
 from .local import LocallyConnected1d, LocallyConnected2d
 from .perceptron import Perceptron, PerceptronLoss
 from .rbf import RBF
+from .sequence import GEGLU, AddRMSNorm, DynamicTanh, RotaryEmbedding, SwiGLU
 
 
 def __getattr__(name: str):

@@ -56,6 +56,7 @@ from .distance import CosineSimilarity, PairwiseDistance
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from .flatten import Flatten, Unflatten
 from .fold import Fold, Unfold
+from .gated_linear_unit import GEGLU, SwiGLU
 from .instancenorm import (
     InstanceNorm1d,
     InstanceNorm2d,
@@ -126,8 +127,10 @@ from .pooling import (
 )
 from .rbf import RBF
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
+from .residual_norm import AddRMSNorm, DynamicTanh
 from .rnn import GRU, LSTM, RNN
 from .rnn_cell import GRUCell, LSTMCell, RNNCell
+from .rotary import RotaryEmbedding
 from .smooth_activation import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
 from .softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from .sparse import Embedding

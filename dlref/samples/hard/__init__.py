@@ -27,6 +27,7 @@ from . import (
     rbf,
     regression_loss,
     rnn_cell,
+    sequence,
     smooth_activation,
     softmax,
     sparse,
