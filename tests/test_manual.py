@@ -33,7 +33,7 @@ ALLOWED = set(
     "full_like new_full arange scalar_tensor eye bernoulli bernoulli_ uniform_ normal_ rand randn rand_like randn_like "
     "exponential_ random_ zero_ div_ mul_ add_ sub_ log_ neg_ exp_ sqrt_ rsqrt_ lerp sum_to_size eq_ clamp_ clamp_min_ "
     "clamp_max_ expm1_ log1p_ sigmoid_ nan_to_num_ bitwise_and_ bitwise_xor_ sgn_ gt_ "
-    "abs_ pow_ erfc_ addcmul_ repeat slice_scatter".split()
+    "abs_ pow_ tanh_ erfc_ addcmul_ repeat slice_scatter".split()
 )
 
 

@@ -21,8 +21,9 @@ from dlref.samples import edges
 from dlref.samples.hard import EQUATIONS
 
 LONG = 1025
-# Where what is left of terms that cancel is their rounding, ours as torch's: the bias's gradient of saturated rows.
-LEFT = {("linear_cross_entropy", "huge")}
+# Where what is left of terms that cancel is their rounding: the bias's gradient of saturated rows, ours as torch's; the
+# gradient of the decay, which a chunk has of $q^\\top k$, a sum of 1,025 numbers of both signs, and a step of a mean over them.
+LEFT = {("linear_cross_entropy", "huge"), ("gated_delta_rule", "huge")}
 
 
 def drawn(t: Tensor, center: float, spread: float) -> Tensor:

@@ -15,23 +15,23 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None
     S = Q.new_zeros(()).expand(*q.shape[:-2], q.shape[-1], v.shape[-1])
     outputs = []
     for q_t, k_t, v_t in zip(*(t.unbind(-2) for t in (Q, K, V)), strict=True):
-        S = S + k_t.unsqueeze(-1) * v_t.unsqueeze(-2)
+        S = S + k_t.unsqueeze(-1) @ v_t.unsqueeze(-2)
         outputs.append((q_t.unsqueeze(-2) @ S).squeeze(-2))
     return of_steps(outputs, q, v, scale)
 
 
-def gated_delta_rule(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, scale: float | None = None
-) -> Tensor:
+def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, scale: float | None = None) -> Tensor:
     check_linear_attention("gated_delta_rule", q, k, v, beta=beta, g=g)
     wide = torch.promote_types(q.dtype, torch.float32)
     Q, K, V, B, G = (t.to(wide) for t in (q, k, v, beta, g))
     S = Q.new_zeros(()).expand(*q.shape[:-2], q.shape[-1], v.shape[-1])
     outputs = []
-    for q_t, k_t, v_t, b_t, a_t in zip(*(t.unbind(-2) for t in (Q, K, V)), B.unbind(-1), G.exp().unbind(-1), strict=True):
+    for q_t, k_t, v_t, b_t, a_t in zip(
+        *(t.unbind(-2) for t in (Q, K, V)), B.unbind(-1), G.exp().unbind(-1), strict=True
+    ):
         S = a_t[..., None, None] * S
         u = b_t.unsqueeze(-1) * (v_t - (k_t.unsqueeze(-2) @ S).squeeze(-2))
-        S = S + k_t.unsqueeze(-1) * u.unsqueeze(-2)
+        S = S + k_t.unsqueeze(-1) @ u.unsqueeze(-2)
         outputs.append((q_t.unsqueeze(-2) @ S).squeeze(-2))
     return of_steps(outputs, q, v, scale)
 

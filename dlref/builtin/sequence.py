@@ -80,7 +80,9 @@ def check_rotary_embedding(input: Tensor, cos: Tensor, sin: Tensor) -> None:
 
 def check_gate(name: str, gate: Tensor, up: Tensor) -> None:
     if gate.shape != up.shape:
-        raise RuntimeError(f"{name}(): gate and up must have one shape, they have {tuple(gate.shape)} and {tuple(up.shape)}")
+        raise RuntimeError(
+            f"{name}(): gate and up must have one shape, they have {tuple(gate.shape)} and {tuple(up.shape)}"
+        )
     check_one_dtype(name, gate=gate, up=up)
 
 
@@ -106,6 +108,8 @@ def check_dynamic_tanh(input: Tensor, alpha: Tensor, weight: Tensor | None, bias
 
 def check_top_k_routing(logits: Tensor, k: int) -> None:
     if logits.dim() < 2:
-        raise RuntimeError(f"top_k_routing(): the logits must be (*, tokens, experts), they have shape {tuple(logits.shape)}")
+        raise RuntimeError(
+            f"top_k_routing(): the logits must be (*, tokens, experts), they have shape {tuple(logits.shape)}"
+        )
     if not 1 <= k <= logits.shape[-1]:
         raise RuntimeError(f"top_k_routing(): k must lie in [1, {logits.shape[-1]}], the number of experts, it is {k}")

@@ -41,7 +41,10 @@ TORCH_ERROR = {
 }
 # Where rounding is magnified on the way: the scores of the database's attention reach 200, and exp turns a relative error
 # eps of a score s into |s| eps.
-CONDITION = {"scaled_dot_product_attention": 200 * torch.finfo(torch.float32).eps}
+CONDITION = {
+    "scaled_dot_product_attention": 200 * torch.finfo(torch.float32).eps,
+    "attention": 15 * torch.finfo(torch.float32).eps,  # of its hard samples
+}
 # Where torch's gradient is NaN and the true one is not.
 TORCH_NAN = {
     "poisson_nll_loss",  # of a target of 0, with full=True: 0 * log 0 below its mask

@@ -14,8 +14,8 @@ from ..core.names import one_of
 from ..core.pair import OPS
 from ..samples import (
     CONDITION,
-    NAMES,
     DRAWN_BY_DTYPE,
+    NAMES,
     RANDOM,
     TORCH_ERROR,
     TORCH_NAN,

@@ -20,7 +20,9 @@ class RotaryEmbedding(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, dim: int, max_length: int, base: float = 10000.0, interleaved: bool = False, device=None, dtype=None):
+    def __init__(
+        self, dim: int, max_length: int, base: float = 10000.0, interleaved: bool = False, device=None, dtype=None
+    ):
         super().__init__()
         for name, value in (("dim", dim), ("max_length", max_length), ("base", base)):
             if not value > 0:
@@ -51,14 +53,14 @@ class RotaryEmbedding(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    r"""The gate of a feed-forward layer, $y = \mathrm{silu}(a) \odot b$: between two projections of its input and a third of y."""
+    r"""The gate of a feed-forward layer, $y = \mathrm{silu}(a) \odot b$ of two projections a and b of its input."""
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         return F.swiglu(gate, up)
 
 
 class GEGLU(nn.Module):
-    r"""The gate of a feed-forward layer, $y = \mathrm{gelu}(a) \odot b$: between two projections of its input and a third of y."""
+    r"""The gate of a feed-forward layer, $y = \mathrm{gelu}(a) \odot b$ of two projections a and b of its input."""
 
     def __init__(self, approximate: str = "none"):
         super().__init__()

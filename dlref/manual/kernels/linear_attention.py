@@ -38,15 +38,17 @@ def _lower(t, diagonal=0):
 # --- linear attention -------------------------------------------------------------------------------------------
 
 
-def _before(changes):
-    """Of what each chunk adds to the state (*, chunks, D, D_v) the sum of all before it."""
-    return changes.cumsum(-3).sub_(changes)
+def _before(terms, dim):
+    """At each place along the dimension the sum of all before it."""
+    sums = terms.cumsum(dim).roll(1, dim)
+    sums.select(dim, 0).zero_()
+    return sums
 
 
 @linear_attention.kernel(where=_long)
 def linear_attention_forward(q, k, v, scale):
     Q, K, V = (_chunked(t) for t in (q, k, v))
-    o = Q @ _before(K.mT @ V)
+    o = Q @ _before(K.mT @ V, -3)
     o += _lower(Q @ K.mT) @ V
     return _whole(o.mul_(scale), q).to(q.dtype), ()
 
@@ -58,9 +60,9 @@ def linear_attention_gradient(dy, needs, q, k, v, scale):
     dq = dk = dv = None
     P = _lower(D @ V.mT)  # of the scores within a chunk
     if needs.q:
-        dq = _whole((D @ _before(K.mT @ V).mT).add_(P @ K), q)
+        dq = _whole((D @ _before(K.mT @ V, -3).mT).add_(P @ K), q)
     if needs.k or needs.v:
-        later = _before((Q.mT @ D).flip(-3)).flip(-3)
+        later = _before((Q.mT @ D).flip(-3), -3).flip(-3)
         dk = _whole((V @ later.mT).add_(P.mT @ Q), k)
         dv = _whole((K @ later).add_(_lower(Q @ K.mT).mT @ D), v)
     return dq, dk, dv
@@ -92,7 +94,9 @@ def _inverse(L):
         of_L = L.view(*L.shape[:-2], n // (2 * size), 2 * size, n // (2 * size), 2 * size).diagonal(0, -4, -2)
         blocks, of_L = blocks.movedim(-1, -3), of_L.movedim(-1, -3)
         first, second = slice(0, size), slice(size, 2 * size)
-        blocks[..., second, first] = -(blocks[..., second, second] @ of_L[..., second, first] @ blocks[..., first, first])
+        blocks[..., second, first] = -(
+            blocks[..., second, second] @ of_L[..., second, first] @ blocks[..., first, first]
+        )
         size *= 2
     return T
 
@@ -159,15 +163,12 @@ def gated_delta_rule_gradient(dy, q, k, v, beta, g, scale):
     dk = in_scores.mT @ c.Q + in_L @ c.K + in_L.mT @ c.K + c.last * written - rate * (R @ S.mT)
     dv = c.B * R
     dbeta = (R * (c.V - c.first * state)).sum(-1) + (of_L * c.similar).sum(-1)
-    # Of the sums of g: a step's own is in those of all pairs that it lies between, j < i of which j is before it.
+    # g_l is in the decay from j to i for j < l <= i, from the chunk's start to i for l <= i, from j to its end for j < l.
     pairs = of_scores.mul_(c.scores).add_(of_L.mul_(c.L))
-    begun = c.first.squeeze(-1) * ((past * c.Q).sum(-1) - c.B.squeeze(-1) * (R * state).sum(-1))  # from the start to i
-    ended = c.last.squeeze(-1) * (c.K * written).sum(-1)  # from i to the end
-    whole = c.first[..., -1, 0] * (S * H).sum((-2, -1))
-    upto = pairs.sum(-1) + begun
-    since = pairs.sum(-2) + ended
-    upto[..., -1] += ended.sum(-1) + whole
-    dg = (upto - since).flip(-1).cumsum(-1).flip(-1)
+    begun = c.first.squeeze(-1) * ((past * c.Q).sum(-1) - c.B.squeeze(-1) * (R * state).sum(-1))
+    ended = c.last.squeeze(-1) * (c.K * written).sum(-1)
+    whole = c.first[..., -1, :] * (S * H).sum((-2, -1)).unsqueeze(-1)
+    dg = _lower(_before(pairs, -1)).sum(-2) + begun.flip(-1).cumsum(-1).flip(-1) + _before(ended, -1) + whole
     return (
         _whole(dq, q), _whole(dk, k), _whole(dv, v),
         *(_whole(t.unsqueeze(-1), q).squeeze(-1) for t in (dbeta, dg)),

@@ -9,6 +9,7 @@ from ...core.pair import op
 from .common import wide
 from .smooth_activation import gelu, gelu_prepare, silu
 
+
 @op(builtin=builtin.swiglu)
 def swiglu(gate, up):
     r"""Gate of a sigmoid linear unit: $y = \mathrm{silu}(a) \odot b = a\,\sigma(a) \odot b$, of gate a and up b.

@@ -29,9 +29,9 @@ def outer(a, b):
     return a.unsqueeze(-1) * b.unsqueeze(-2)
 
 
-def times(S, b):
-    r"""$S b$."""
-    return (S @ b.unsqueeze(-1)).squeeze(-1)
+def times(a, S):
+    r"""$S^\top a$, the row $a^\top S$."""
+    return (a.unsqueeze(-2) @ S).squeeze(-2)
 
 
 def dot(a, b):
@@ -53,23 +53,24 @@ def linear_attention(q, k, v, scale):
     S, o = empty(k, v), []
     for q_t, k_t, v_t in steps(q, k, v):
         S = S + outer(k_t, v_t)
-        o.append(scale * times(S.mT, q_t))
+        o.append(scale * times(q_t, S))
     return sequence(o, v).to(q.dtype)
 
 
 @linear_attention.gradient
 def linear_attention_gradient(dy, q, k, v, scale):
     r"""With $dS_t = dS_{t+1} + s\,q_t do_t^\top$: $dq_t = s\,S_t do_t,\quad dk_t = dS_t v_t,\quad dv_t = dS_t^\top k_t$."""
+    do = scale * wide(dy)
     S, dq = empty(k, v), []
-    for k_t, v_t, do in steps(k, v, dy):
+    for k_t, v_t, do_t in steps(k, v, do):
         S = S + outer(k_t, v_t)
-        dq.append(scale * times(S, do))
+        dq.append(times(do_t, S.mT))
     dS, dk, dv = empty(k, v), [], []
-    for q_t, k_t, v_t, do in reversed(steps(q, k, v, dy)):
-        dS = dS + scale * outer(q_t, do)
-        dk.insert(0, times(dS, v_t))
-        dv.insert(0, times(dS.mT, k_t))
-    return sequence(dq, q), sequence(dk, k), sequence(dv, v)
+    for q_t, k_t, v_t, do_t in reversed(steps(q, k, v, do)):
+        dS = dS + outer(q_t, do_t)
+        dk.append(times(v_t, dS.mT))
+        dv.append(times(k_t, dS))
+    return sequence(dq, q), sequence(dk[::-1], k), sequence(dv[::-1], v)
 
 
 @linear_attention.prepare
@@ -84,7 +85,7 @@ def linear_attention_prepare(q, k, v, scale=None):
 def _step(S, k_t, v_t, b_t, g_t):
     r"""The state as it fades $A_t = e^{g_t} S_{t-1}$, what it has of the key, $v_t - A_t^\top k_t$, and $S_t$."""
     A = g_t.exp().unsqueeze(-1) * S
-    e = v_t - times(A.mT, k_t)
+    e = v_t - times(k_t, A)
     return A, e, A + outer(k_t, b_t * e)
 
 
@@ -95,13 +96,13 @@ def gated_delta_rule(q, k, v, beta, g, scale):
 
     q, k (*, T, D), not normalised here, v (*, T, D_v), beta $\beta$ and g, the logarithm of the decay, (*, T); output as v.
     scale: s, $D^{-1/2}$ by default. RuntimeError where they do not fit. It is $A_t = e^{g_t} S_{t-1},\quad
-    S_t = A_t + \beta_t k_t (v_t - A_t^\top k_t)^\top$: a step of descent on $\tfrac12 \|A^\top k_t - v_t\|^2$ of rate $\beta_t$.
+    S_t = A_t + \beta_t k_t (v_t - A_t^\top k_t)^\top$: a step of rate $\beta_t$ down $\tfrac12 \|A^\top k_t - v_t\|^2$.
     Yang et al. 2024, arXiv:2412.06464, eq. 10.
     """
     S, o = empty(k, v), []
     for q_t, *now in steps(q, k, v, beta.unsqueeze(-1), g.unsqueeze(-1)):
         _, _, S = _step(S, *now)
-        o.append(scale * times(S.mT, q_t))
+        o.append(scale * times(q_t, S))
     return sequence(o, v).to(q.dtype)
 
 
@@ -113,24 +114,24 @@ def gated_delta_rule_gradient(dy, q, k, v, beta, g, scale):
     dS_{t-1} = e^{g_t} dA_t$, as $S_t = A_t + \beta_t k_t e_t^\top$ and $A_t = e^{g_t} S_{t-1}$.
     """
     S, dq, kept = empty(k, v), [], []
-    every = steps(q, k, v, beta.unsqueeze(-1), g.unsqueeze(-1), dy)
-    for _, k_t, v_t, b_t, g_t, do in every:
+    every = steps(q, k, v, beta.unsqueeze(-1), g.unsqueeze(-1), scale * wide(dy))
+    for _, k_t, v_t, b_t, g_t, do_t in every:
         A, e, S = _step(S, k_t, v_t, b_t, g_t)
-        dq.append(scale * times(S, do))
+        dq.append(times(do_t, S.mT))
         kept.append((A, e))
     dS, dk, dv, dbeta, dg = empty(k, v), [], [], [], []
-    for (q_t, k_t, _, b_t, g_t, do), (A, e) in zip(reversed(every), reversed(kept), strict=True):
-        dS = dS + scale * outer(q_t, do)
-        du = times(dS.mT, k_t)  # of what is written, u = b e
+    for (q_t, k_t, _, b_t, g_t, do_t), (A, e) in zip(reversed(every), reversed(kept), strict=True):
+        dS = dS + outer(q_t, do_t)
+        du = times(k_t, dS)  # of what is written, u = b e
         de = b_t * du
         dA = dS - outer(k_t, de)
-        dk.insert(0, times(dS, b_t * e) - times(A, de))
-        dv.insert(0, de)
-        dbeta.insert(0, dot(e, du))
-        dg.insert(0, (dA * A).sum((-2, -1)).unsqueeze(-1))
+        dk.append(times(b_t * e, dS.mT) - times(de, A.mT))
+        dv.append(de)
+        dbeta.append(dot(e, du))
+        dg.append((dA * A).sum((-2, -1)).unsqueeze(-1))
         dS = g_t.exp().unsqueeze(-1) * dA
-    of_each = (sequence(d, t.unsqueeze(-1)).squeeze(-1) for d, t in ((dbeta, beta), (dg, g)))
-    return sequence(dq, q), sequence(dk, k), sequence(dv, v), *of_each
+    dbeta, dg = (sequence(d[::-1], t.unsqueeze(-1)).squeeze(-1) for d, t in ((dbeta, beta), (dg, g)))
+    return sequence(dq, q), sequence(dk[::-1], k), sequence(dv[::-1], v), dbeta, dg
 
 
 @gated_delta_rule.prepare

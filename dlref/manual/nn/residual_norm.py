@@ -66,8 +66,8 @@ def dynamic_tanh(input, alpha, weight=None, bias=None):
 
 @dynamic_tanh.gradient
 def dynamic_tanh_gradient(dy, needs, input, alpha, weight):
-    r"""With $u = \alpha x$ and $du = dy \odot \gamma \odot \mathrm{sech}^2 u$: $dx = \alpha\,du,\quad d\alpha = \sum du\,x,\quad
-    d\gamma = \sum dy \odot \tanh u,\quad d\beta = \sum dy$."""
+    r"""With $u = \alpha x$ and $du = dy \odot \gamma \odot \mathrm{sech}^2 u$: $dx = \alpha\,du,\
+    d\alpha = \sum du\,x,\quad d\gamma = \sum dy \odot \tanh u,\quad d\beta = \sum dy$."""
     dy, x, alpha = wide(dy), wide(input), wide(alpha)
     u = alpha * x
     du = (dy if weight is None else dy * wide(weight)) * sech(u).square()

@@ -7,11 +7,7 @@ import torch
 from ...builtin import sequence as builtin
 from ...core.pair import op
 from .common import marked, wide
-
-
-def _softmax(z):
-    e = (z - z.amax(-1, keepdim=True)).exp() if z.numel() else z
-    return e / e.sum(-1, keepdim=True)
+from .softmax import softmax
 
 
 def _share(p, indices):
@@ -26,31 +22,29 @@ def top_k_routing(logits, k):
 
     logits z (*, T, E) of T tokens and E experts, k of 1 to E; (weights (*, T, k), the largest first; indices (*, T, k); the
     balance loss $\ell$, a number over the tokens of all *). $P_e$ is the mean of $p_e$ over the tokens; $f_e$ the fraction that
-    expert e gets of all assignments, k a token, so that $\sum_e f_e = 1$ and $\ell = 1$ where all are even, whatever k. (Counted
-    a token and not an assignment, f and the loss are k times as large.) Which of equal logits goes first is `torch.topk`'s
+    expert e gets of all assignments, k a token, so that $\sum_e f_e = 1$, and $\ell = 1$ where all are even, whatever k.
+    (As a fraction of the tokens f and the loss are k times as large.) Which of equal logits goes first is `torch.topk`'s
     choice. RuntimeError where there is no such k, or no dimension of tokens. Shazeer et al. 2017, arXiv:1701.06538, eq. 3 to 5;
     Fedus et al. 2021, arXiv:2101.03961, eq. 4 to 6.
     """
     z = wide(logits)
     indices = logits.topk(k).indices
-    p, w = _softmax(z), _softmax(z.gather(-1, indices))  # the softmax of the k is the softmax of all over their sum
+    p, w = softmax(z, -1), softmax(z.gather(-1, indices), -1)  # that of the k is that of all over their sum
     loss = z.shape[-1] * (_share(p, indices) * p.flatten(0, -2).mean(0)).sum()
     return (w.to(logits.dtype), indices, loss.to(logits.dtype)), ()
 
 
 @top_k_routing.gradient
 def top_k_routing_gradient(dy, indices, logits):
-    r"""$dz = p \odot (dp - \sum dp \odot p)$ of the loss, with $dp_e = d\ell\,E f_e / T$ for each of T tokens (f counts, and has
-    no derivative); and, at the chosen, $w \odot (dw - \sum dw \odot w)$ of the weights.
+    r"""$dz = p \odot (dp - \sum dp \odot p)$ of the loss, with $dp_e = d\ell\,E f_e / T$ for each of T tokens (f counts, and
+    has no derivative); and, at the chosen, $w \odot (dw - \sum dw \odot w)$ of the weights.
     """
     dw, _, dloss = dy
     z, dw = wide(logits), wide(dw)
-    p, w = _softmax(z), _softmax(z.gather(-1, indices))
+    p, w = softmax(z, -1), softmax(z.gather(-1, indices), -1)
     tokens = max(z.shape[:-1].numel(), 1)
     dp = wide(dloss) * (z.shape[-1] / tokens) * _share(p, indices)
-    of_loss = p * (dp - (dp * p).sum(-1, keepdim=True))
-    of_weights = w * (dw - (dw * w).sum(-1, keepdim=True))
-    return of_loss + torch.zeros_like(z).scatter(-1, indices, of_weights)
+    return softmax.pull(dp.expand(z.shape), p, -1) + torch.zeros_like(z).scatter(-1, indices, softmax.pull(dw, w, -1))
 
 
 @top_k_routing.prepare

@@ -35,7 +35,9 @@ def scaled_dot_product_attention_errors(tensor):
 @samples(attention)
 def attention_samples(tensor):
     q = tensor([[[[0.1, 2.0], [-1.0, 0.5], [3.0, -2.0]], [[0.5, 0.5], [1.0, -2.0], [0.0, 0.25]]]])  # (1, 2, 3, 2)
-    k = tensor([[[[1.0, 0.0], [0.0, 1.0], [0.5, -1.0], [2.0, 1.0]], [[1.0, 0.5], [-0.5, 1.0], [-1.0, -1.0], [0.0, 3.0]]]])
+    k = tensor(
+        [[[[1.0, 0.0], [0.0, 1.0], [0.5, -1.0], [2.0, 1.0]], [[1.0, 0.5], [-0.5, 1.0], [-1.0, -1.0], [0.0, 3.0]]]]
+    )
     v = k.cumsum(-1) * tensor([0.5, -1.0])
     v = v.flip(-2)
     mask = tensor([[1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]]) > 0  # a row that sees nothing
@@ -68,7 +70,9 @@ def attention_samples(tensor):
     yield call(*four, numbers, enable_gqa=True, sinks=c.repeat(2))
     yield call(*four, mask, scale=0.3, enable_gqa=True, alibi_slopes=m.repeat(2))
     yield call(*four, is_causal=True, enable_gqa=True, softcap=2.0, window=2)
-    yield call(*four, enable_gqa=True, softcap=2.0, window=(2, 1), sinks=c.repeat(2), alibi_slopes=m.repeat(2).view(1, 4))
+    yield call(
+        *four, enable_gqa=True, softcap=2.0, window=(2, 1), sinks=c.repeat(2), alibi_slopes=m.repeat(2).view(1, 4)
+    )
     yield call(q[0], k[0], v[0], sinks=c, alibi_slopes=m)  # (H, L, E)
     yield call(q[0, 0], k[0, 0], v[0, 0], window=(1, 0))  # no heads
     yield call(q[:0], k[:0], v[:0], sinks=c, window=1)
