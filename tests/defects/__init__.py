@@ -46,4 +46,4 @@ class Kernel(torch.autograd.Function):
             setattr(ctx, name, value)
 
 
-from . import meetings, memory, modules, numbers, optimizers, reports  # noqa: E402, F401
+from . import meetings, memory, modules, numbers, optimizers, reports, sequence  # noqa: E402, F401
