@@ -90,7 +90,9 @@ def attention_defect(kind, told, name, **how):
 
 
 attention_defect("value", "window|alibi_slopes|index", "from_the_first_query", shift=0)
-attention_defect("value", "softcap|index|nan", "cap_over_the_mask", first=False)  # tanh makes a number of minus infinity
+attention_defect(
+    "value", "softcap|index|nan", "cap_over_the_mask", first=False
+)  # tanh makes a number of minus infinity
 attention_defect("value", "nan|index|mask|window", "nothing_to_see", safe=False)  # 0 / 0
 
 
