@@ -183,10 +183,41 @@ def test_a_signal_during_the_imports_ends_with_one_line(tmp_path):
         assert done.stderr == "fit.py: interrupted before it began, nothing was written: start it again\n"
 
 
+IN_A_QUEUE = """
+import os, signal, sys, threading
+sys.argv, sys.orig_argv = ["fit.py"], ["python", "fit.py"]
+from dlref.cli import signals
+from dlref.core.interrupt import Interrupted
+from dlref.lightning.logs import EventsLogger
+signals.ready()
+logger = EventsLogger("events", "", "")
+logger.log_metrics({"loss": 1.0}, 0)
+enter = threading.Condition.__enter__
+def taken(condition):
+    entered = enter(condition)
+    if threading.current_thread() is threading.main_thread():
+        threading.Condition.__enter__ = enter
+        os.kill(os.getpid(), signal.SIGTERM)
+    return entered
+threading.Condition.__enter__ = taken
+try:
+    logger.log_metrics({"loss": 2.0}, 1)
+except Interrupted as stopped:
+    logger.finalize("interrupted")
+    print(stopped.number)
+"""
+
+
+def test_a_signal_leaves_no_lock_of_a_logger_taken(tmp_path):
+    done = subprocess.run([sys.executable, "-c", IN_A_QUEUE], capture_output=True, text=True, cwd=tmp_path, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)  # fmt: skip
+    assert done.stdout == f"{int(signal.SIGTERM)}\n", done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("program", "sign", "told"), [
-    (["-m", "dlref", "fit", "--trainer.max_epochs", "100000"], "*/*/checkpoints/last.ckpt", "continue with --ckpt_path runs/"),
+    (["-m", "dlref", "fit", "--trainer.max_epochs", "100000"], "*/*/metrics.csv", "continue with --ckpt_path runs/"),
     ([str(ROOT / "scripts/train_digits.py"), "--epochs", "100000"], "*/*/last.pt", "continue with --resume runs/"),
 ])  # fmt: skip
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(program, sign, told, number, tmp_path):
@@ -195,13 +226,14 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(program, sign, told,
                                cwd=tmp_path, preexec_fn=heed, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
     try:
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not list(tmp_path.glob(sign)):
+        while time.monotonic() < deadline and not list(tmp_path.glob(sign)):  # what an epoch writes that is over
             time.sleep(0.1)
         time.sleep(1)
         started.send_signal(number)
         output, errors = started.communicate(timeout=60)
     finally:
         started.kill()
+        started.communicate()
     assert started.returncode == 128 + number and not errors
     last = output.strip().splitlines()[-1]
     assert last.startswith("interrupted") and told in last

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any
 
-from ..core.interrupt import Interrupted
+from ..core.interrupt import Interrupted, held
 
 HEEDED = (signal.SIGINT, signal.SIGTERM)
 state = {"process": 0, "ready": False, "received": False}
@@ -50,6 +50,9 @@ def handle(number: int, frame: Any) -> None:
         os._exit(128 + number)
     else:
         state["received"] = True
+        if held["depth"]:
+            held["signal"] = number
+            return
         raise Interrupted(number)
 
 

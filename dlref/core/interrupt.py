@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class Interrupted(BaseException):
     """SIGINT or SIGTERM reached a program, which ends in order: with a checkpoint, a line, and the signal's status.
@@ -20,3 +23,19 @@ class Interrupted(BaseException):
 
 class NotFinite(ArithmeticError, RuntimeError):
     """A loss, a gradient or a parameter is not finite; the text is one line, with what to try."""
+
+
+held = {"depth": 0, "signal": 0}
+
+
+@contextlib.contextmanager
+def unbroken() -> Iterator[None]:
+    """What must not end half-way, as a thread's queue whose lock would stay taken: a signal in it is raised at its end."""
+    held["depth"] += 1
+    try:
+        yield
+    finally:
+        held["depth"] -= 1
+    if held["signal"] and not held["depth"]:
+        number, held["signal"] = held["signal"], 0
+        raise Interrupted(number)

@@ -1,4 +1,8 @@
-"""metrics.csv: a row an epoch, which goes on where the run before it ended."""
+"""What is written of a run: metrics.csv, a row an epoch, which goes on where the run before it ended, and TensorBoard's events.
+
+A signal waits until a line is written: TensorBoard's are taken by a thread, and a queue that is left while its lock is taken
+would never be closed.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ import os
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from ..core.files import write_whole
+from ..core.interrupt import unbroken
 
 
 class Rows(ExperimentWriter):
@@ -71,9 +76,22 @@ class Rows(ExperimentWriter):
 class RowsLogger(CSVLogger):
     """Lightning's CSVLogger, a row an epoch."""
 
+    log_metrics = unbroken()(CSVLogger.log_metrics)  # type: ignore[assignment]
+    save = unbroken()(CSVLogger.save)
+    finalize = unbroken()(CSVLogger.finalize)
+
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         if self._experiment is None:
             self._experiment = Rows(log_dir=self.log_dir)
         return self._experiment
+
+
+class EventsLogger(TensorBoardLogger):
+    """Lightning's TensorBoardLogger."""
+
+    log_metrics = unbroken()(TensorBoardLogger.log_metrics)
+    log_hyperparams = unbroken()(TensorBoardLogger.log_hyperparams)
+    save = unbroken()(TensorBoardLogger.save)
+    finalize = unbroken()(TensorBoardLogger.finalize)

@@ -17,16 +17,16 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
-from ..core.interrupt import Interrupted
+from ..core.interrupt import Interrupted, unbroken
 from ..core.parallel import ranks
 from ..pictures.training import draw_curves
-from .logs import RowsLogger
+from .logs import EventsLogger, RowsLogger
 
 
 def loggers(folder: Path) -> list[Logger]:
     """metrics.csv and TensorBoard's events, in the folder itself."""
     where = {"save_dir": str(folder), "name": "", "version": ""}
-    return [RowsLogger(**where), TensorBoardLogger(**where)]  # type: ignore[arg-type]
+    return [RowsLogger(**where), EventsLogger(**where)]  # type: ignore[arg-type]
 
 
 def quiet() -> None:
@@ -110,9 +110,10 @@ class Pictures(lightning.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for path in sorted(Path(logger.log_dir).glob("*.png")):
-                    logger.experiment.add_image(
-                        path.stem, imread(path)[..., :3], trainer.global_step, dataformats="HWC"
-                    )
+                    with unbroken():
+                        logger.experiment.add_image(
+                            path.stem, imread(path)[..., :3], trainer.global_step, dataformats="HWC"
+                        )
 
 
 class TellHow(lightning.Callback):
