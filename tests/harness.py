@@ -22,6 +22,7 @@ from dlref.core.pair import OPS, Op
 from dlref.manual import nn as manual_nn
 from dlref.samples import (
     CONDITION,
+    DRAWN_BY_DTYPE,
     MUTATING,
     NAMES,
     RANDOM,

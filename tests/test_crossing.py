@@ -31,7 +31,7 @@ APART = [
     ("smooth_l1_loss", "beta:inf", "*", "every loss is 0, whatever else is chosen"),
     ("softplus", "threshold:another", "beta:inf", "times it every number is infinite, beyond or below any threshold"),
     ("gumbel_softmax", "eps:*", "*", "torch has given it up"),
-    ("scaled_dot_product_attention", "attn_mask:*", "is_causal:*", "refused"),
+    ("*attention", "attn_mask:*", "is_causal:*", "refused"),
     ("scaled_dot_product_attention", "a row masked out:", "is_causal:*", "it needs a mask"),
     ("pairwise_distance", "eps:*", "p:*", "the number of elements, and the largest, move with eps by less than is seen"),
     ("newton_schulz", "steps:0*", "coefficients:*", "without a step there is no polynomial"),

@@ -35,6 +35,7 @@ ALLOWED = set(
     "exponential_ random_ zero_ div_ mul_ add_ sub_ log_ neg_ exp_ sqrt_ rsqrt_ lerp sum_to_size eq_ clamp_ clamp_min_ "
     "clamp_max_ expm1_ log1p_ sigmoid_ nan_to_num_ bitwise_and_ bitwise_xor_ sgn_ gt_ "
     "triu_indices "
+    "tanh_ "
     "abs_ pow_ erfc_ addcmul_ repeat slice_scatter tril".split()
 )
 

@@ -14,6 +14,7 @@ import dlref
 import dlref.manual.functional as F
 from dlref.manual import nn
 from dlref.manual.kernels import dot_product_attention as blocks
+from dlref.manual.kernels import linear_attention as chunks
 from dlref.manual.nn import dot_product_attention as attention
 from dlref.manual.nn import linear_loss, rnn
 
@@ -123,6 +124,32 @@ def test_peak_of_recurrence(kind, most, reverse):
     assert found <= most, found
 
 
+@pytest.mark.parametrize("options", [{"softcap": 5.0}, {"window": (100, 0)}, {"sinks": 2, "alibi_slopes": 2}], ids=str)
+def test_peak_of_extended_attention(options, monkeypatch):
+    """The (L, S) weights are not held here either, nor the places that they are hidden and bent by."""
+    q, k, v, dy = (draw(2, 2048, 32) for _ in range(4))
+    options = {n: draw(v) if n in ("sinks", "alibi_slopes") else v for n, v in options.items()}
+
+    def explicit():
+        _, pullback = F.attention.vjp(q, k, v, **options)
+        pullback(dy)
+
+    by_blocks, expected = peak(explicit), F.attention.vjp(q, k, v, **options)[1](dy)
+    with dlref.definitions():
+        for a, b in zip(expected, F.attention.vjp(q, k, v, **options)[1](dy), strict=True):
+            assert a is b is None or torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(blocks, "BLOCK", 2**40)
+    assert by_blocks <= 0.3 * peak(explicit)
+
+
+def test_kept_of_gates_and_residual_norms():
+    """Beside the inputs nothing; the sum and two numbers a row, and neither what was added."""
+    a, b, w = draw(64, 256).requires_grad_(), draw(64, 256).requires_grad_(), draw(256).requires_grad_()
+    for gate in (F.swiglu, F.geglu):
+        assert kept(gate, a, b) == 0
+    assert kept(lambda a, b, w: F.add_rms_norm(a, b, w)[0], a, b, w) <= a.nbytes + 2 * 4 * len(a)
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 16, 16), (2, 4, 100, 16), (1, 2, 300, 64)], ids=str)
 def test_kept_of_attention(shape):
     """No more than torch's kernel keeps: query, key, value, output and one number a row."""
@@ -142,25 +169,37 @@ def test_kept_of_multihead_attention(need_weights):
     assert sizes[0] <= sizes[1]
 
 
+@pytest.mark.parametrize("name", ["scaled_dot_product_attention", "attention"])
 @pytest.mark.parametrize("block", [1, 7, 40])
-def test_attention_by_blocks(block, monkeypatch, record_property):
+def test_attention_by_blocks(block, name, monkeypatch, record_property):
     """Every sample, cut as finely as can be, answers what torch does: masks, their gradients, groups, dropout, no key."""
     monkeypatch.setattr(blocks, "BLOCK", block)
     monkeypatch.setattr(blocks, "FEWEST", 1)
-    found = harness.samples("scaled_dot_product_attention", torch.float64)
+    found = harness.samples(name, torch.float64)
     record_property("samples", len(found))
     for sample in found:
-        check_value_and_gradients(F.scaled_dot_product_attention, sample, exactly=True)
+        check_value_and_gradients(getattr(F, name), sample, exactly=True)
 
 
+@pytest.mark.parametrize("name", ["scaled_dot_product_attention", "attention"])
 @pytest.mark.parametrize("queries", [1, 2])
-def test_attention_by_blocks_of_queries(queries, monkeypatch, record_property):
+def test_attention_by_blocks_of_queries(queries, name, monkeypatch, record_property):
     monkeypatch.setattr(attention, "QUERIES", queries)
-    found = harness.samples("scaled_dot_product_attention", torch.float64)
+    found = harness.samples(name, torch.float64)
     record_property("samples", len(found))
     with dlref.definitions():
         for sample in found:
-            check_value_and_gradients(F.scaled_dot_product_attention, sample, exactly=True)
+            check_value_and_gradients(getattr(F, name), sample, exactly=True)
+
+
+@pytest.mark.parametrize("name", ["linear_attention", "gated_delta_rule"])
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_linear_attention_by_chunks(chunk, name, monkeypatch, record_property):
+    monkeypatch.setattr(chunks, "CHUNK", chunk)
+    found = harness.samples(name, torch.float64)
+    record_property("samples", len(found))
+    for sample in found:
+        check_value_and_gradients(getattr(F, name), sample, exactly=True)
 
 
 def test_attention_by_blocks_is_cut(monkeypatch):
@@ -169,10 +208,21 @@ def test_attention_by_blocks_is_cut(monkeypatch):
     monkeypatch.setattr(blocks, "FEWEST", 1)
     q, k = draw(2, 5, 3), draw(2, 4, 3)
     with torch.no_grad():
-        parts = blocks._parts(q, k, k, None)
+        parts = blocks._parts(q, k, k, None, blocks.NONE)
         assert [len(dim) for dim in parts] == [2, 3]
-        seen = [(rows[-1], keys[-1]) for rows, keys in blocks._blocks(parts, k, True)][:3]
+        seen = [(rows[-1], keys[-1]) for rows, keys, _ in blocks._blocks(parts, k, True, blocks.NONE)][:3]
     assert seen == [(slice(0, 2), slice(0, 2)), (slice(2, 4), slice(0, 4)), (slice(4, 5), slice(0, 4))]
+
+
+def test_attention_of_a_window_is_cut(monkeypatch):
+    """A block of queries meets the keys of their windows alone."""
+    monkeypatch.setattr(blocks, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "FEWEST", 1)
+    q, k = draw(1, 5, 3), draw(1, 7, 3)
+    extras = blocks.Extras(window=(1, 0), shift=2)
+    parts = blocks._parts(q, k, k, None, extras)
+    seen = [(rows[-1], keys[-1], place) for rows, keys, place in blocks._blocks(parts, k, False, extras)]
+    assert seen == [(slice(i, i + 1), slice(i + 1, i + 3), -1) for i in range(5)]
 
 
 @pytest.mark.parametrize("chunk", [1, 8])

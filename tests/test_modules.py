@@ -150,6 +150,15 @@ EXTRA = {
     "PatchEmbedding": [((1, 3, 2, 4), {}, (WAVE[:16].view(1, 1, 4, 4),))],
     "Perceptron": [((3,), {}, (X,)), ((3, 4), {}, (X,)), ((3, 4, "voted"), {}, (X,))],
     "PerceptronLoss": [((), {}, (X, X.sign())), (("sum",), {}, (X, -X.sign())), (("none",), {}, (X, -X.sign()))],
+    "AddRMSNorm": [((3,), {}, (X, Y)), (((2, 3), 0.1), {}, (X[None], Y[None]))],
+    "DynamicTanh": [((3,), {}, (X,)), (((2, 3),), {"alpha_init": -1.5}, (X[None],))],
+    "GEGLU": [((), {}, (X, Y)), (("tanh",), {}, (X, Y))],
+    "RotaryEmbedding": [
+        ((4, 8), {}, (WAVE.view(2, 3, 4),)),
+        ((6, 4), {"base": 100.0, "interleaved": True}, (WAVE.view(4, 6),)),
+        ((4, 8), {}, (WAVE.view(2, 3, 4), torch.tensor([[5, 6, 7], [0, 0, 3]]))),
+    ],
+    "SwiGLU": [((), {}, (X, Y))],
     "RBF": [((3, 4, kernel, 0.7), {}, (X,)) for kernel in KERNELS],
     "Residual": [
         ((Made(lambda ns: ns.Sequential(ns.Linear(3, 3), ns.Tanh())),), {}, (X,)),

@@ -9,7 +9,7 @@ import warnings
 import harness
 import pytest
 import torch
-from harness import FORMS, NAMES, RANDOM, Sample
+from harness import DRAWN_BY_DTYPE, FORMS, NAMES, Sample
 from torch.utils._pytree import tree_map
 
 from dlref.samples.hard import ERRORS
@@ -85,7 +85,7 @@ def test_value_and_gradients(name, dtype, record_property):
         pytest.skip("torch's function does not take this dtype")
     op = harness.operation(name)
     # The others draw other numbers in another dtype.
-    exactly = dtype in (torch.float64, torch.complex128) or name in RANDOM - {"scaled_dot_product_attention"}
+    exactly = dtype in (torch.float64, torch.complex128) or name in DRAWN_BY_DTYPE
     every = list(harness.database_samples(name, dtype))
     found = [*harness.in_pairs(every), *(harness.hard_samples(name, dtype) if dtype not in COMPLEX else ())]
     for turn, sample in enumerate(found):

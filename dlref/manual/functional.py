@@ -34,7 +34,7 @@ from .nn.cross_entropy_loss import cross_entropy, kl_div, nll_loss
 from .nn.ctc_loss import ctc_loss
 from .nn.distance import cosine_similarity, normalize, one_hot, pairwise_distance, pdist
 from .nn.divergence_loss import js_div, tv_distance
-from .nn.dot_product_attention import scaled_dot_product_attention
+from .nn.dot_product_attention import attention, scaled_dot_product_attention
 from .nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .nn.flatten import flatten, unflatten
 from .nn.fold import fold, unfold
@@ -44,6 +44,7 @@ from .nn.fractional_pooling import (
     fractional_max_pool3d,
     fractional_max_pool3d_with_indices,
 )
+from .nn.gated_linear_unit import geglu, swiglu
 from .nn.grid_sample import affine_grid, grid_sample
 from .nn.instancenorm import instance_norm
 from .nn.likelihood_loss import (
@@ -55,6 +56,7 @@ from .nn.likelihood_loss import (
     soft_margin_loss,
 )
 from .nn.linear import bilinear, linear
+from .nn.linear_attention import gated_delta_rule, linear_attention
 from .nn.linear_loss import linear_cross_entropy
 from .nn.local import local_linear
 from .nn.logit_loss import focal_loss, z_loss
@@ -103,7 +105,10 @@ from .nn.preference_loss import dpo_loss, grpo_loss, kto_loss, orpo_loss, simpo_
 from .nn.rbf import rbf
 from .nn.region_loss import dice_loss, tversky_loss
 from .nn.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
+from .nn.residual_norm import add_rms_norm, dynamic_tanh
 from .nn.rnn_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
+from .nn.rotary import rotary_embedding
+from .nn.routing import top_k_routing
 from .nn.smooth_activation import gelu, glu, logsigmoid, mish, sigmoid, silu, softplus, softsign, tanh, tanhshrink
 from .nn.softmax import gumbel_softmax, log_softmax, softmax, softmin
 from .nn.sparse import embedding, embedding_bag

@@ -28,9 +28,12 @@ from .hard import SAMPLES
 
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 # Operations that draw random numbers.
-RANDOM = {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "fractional_max_pool2d",
-          "fractional_max_pool2d_with_indices", "fractional_max_pool3d", "fractional_max_pool3d_with_indices", "gumbel_softmax",
-          "reparametrize", "rrelu", "scaled_dot_product_attention"}  # fmt: skip
+RANDOM = {"alpha_dropout", "attention", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
+          "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",
+          "fractional_max_pool3d_with_indices", "gumbel_softmax", "reparametrize", "rrelu",
+          "scaled_dot_product_attention"}  # fmt: skip
+# Those of them that draw other numbers in another dtype.
+DRAWN_BY_DTYPE = RANDOM - {"attention", "scaled_dot_product_attention"}
 # Operations that change arguments of theirs in place (running statistics): each run gets its own copies.
 MUTATING = {"batch_norm", "instance_norm", "embedding", "embedding_bag"}
 # Operations whose first two arguments PyTorch's database exchanges.
@@ -42,7 +45,10 @@ TORCH_ERROR = {
 }
 # Where rounding is magnified on the way: the scores of the database's attention reach 200, and exp turns a relative error
 # eps of a score s into |s| eps.
-CONDITION = {"scaled_dot_product_attention": 200 * torch.finfo(torch.float32).eps}
+CONDITION = {
+    "scaled_dot_product_attention": 200 * torch.finfo(torch.float32).eps,
+    "attention": 15 * torch.finfo(torch.float32).eps,  # of its hard samples
+}
 # Where torch's gradient is NaN and the true one is not.
 TORCH_NAN = {
     "poisson_nll_loss",  # of a target of 0, with full=True: 0 * log 0 below its mask

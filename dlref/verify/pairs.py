@@ -14,8 +14,8 @@ from ..manual.optim import lr_scheduler
 # Family: section of the article. Networks and attention are in its overview (2.1), activations in its choices (4.7).
 SECTIONS = {
     **dict.fromkeys(("conv", "local", "padding", "pooling", "rnn", "rnn_cell", "sparse", "attention",
-                     "dot_product_attention", "blocks", "fold"), "2.1"),
-    **dict.fromkeys(("activation", "smooth_activation", "softmax", "sparsemax"), "4.7"),
+                     "dot_product_attention", "linear_attention", "rotary", "routing", "blocks", "fold"), "2.1"),
+    **dict.fromkeys(("activation", "gated_linear_unit", "smooth_activation", "softmax", "sparsemax"), "4.7"),
     **dict.fromkeys(("cross_entropy_loss", "linear_loss", "likelihood_loss", "margin_loss", "regression_loss",
                      "distance", "adaptive", "contrastive_loss", "divergence_loss", "logit_loss", "preference_loss",
                      "region_loss"), "3.3"),

@@ -188,6 +188,9 @@ def cases() -> Iterator[Case]:
     yield Case("mish", alone())
     yield Case("gelu", alone("input", -0.7517915), {"approximate": "none"})
     yield Case("gelu", alone("input", -0.7523765), {"approximate": "tanh"})
+    yield Case("swiglu", pairs(gate=None, up=[0.25, -2.0]))
+    yield Case("geglu", pairs(gate=None, up=[0.25, -2.0]), {"approximate": "none"})
+    yield Case("geglu", pairs(gate=None, up=[0.25, -2.0]), {"approximate": "tanh"})
     yield Case("glu", lambda dtype: {"input": [
         pair for pair in list(itertools.product(line()(dtype)[::4], repeat=2))[::3] if abs(pair[0]) < 1e30]})  # fmt: skip
     for name, options in (

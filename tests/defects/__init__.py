@@ -46,15 +46,4 @@ class Kernel(torch.autograd.Function):
             setattr(ctx, name, value)
 
 
-from . import (  # noqa: E402, F401
-    alignments,
-    embeddings,
-    losses,
-    meetings,
-    memory,
-    modules,
-    numbers,
-    optimizers,
-    reports,
-    sampling,
-)
+from . import meetings, memory, modules, numbers, optimizers, reports, sequence  # noqa: E402, F401

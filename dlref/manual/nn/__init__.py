@@ -63,6 +63,7 @@ from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, Fea
 from .flatten import Flatten, Unflatten
 from .fold import Fold, Unfold
 from .fractional_pooling import FractionalMaxPool2d, FractionalMaxPool3d
+from .gated_linear_unit import GEGLU, SwiGLU
 from .instancenorm import (
     InstanceNorm1d,
     InstanceNorm2d,
@@ -136,8 +137,10 @@ from .preference_loss import DPOLoss, GRPOLoss, KTOLoss, ORPOLoss, SimPOLoss
 from .rbf import RBF
 from .region_loss import DiceLoss, TverskyLoss
 from .regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
+from .residual_norm import AddRMSNorm, DynamicTanh
 from .rnn import GRU, LSTM, RNN, RNNBase
 from .rnn_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
+from .rotary import RotaryEmbedding
 from .smooth_activation import GELU, GLU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh, Tanhshrink
 from .softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from .sparse import Embedding, EmbeddingBag

@@ -7,8 +7,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ...builtin import attention as builtin
 from ...core.pair import op
-from .common import wide
+from .common import sech, wide
 from .dropout import _kept
 
 QUERIES = 512  # of a block: longer sequences go by blocks, so that the (*, L, S) weights are never held
@@ -54,21 +55,33 @@ def masked(Z, M):
     return Z.masked_fill(~M, -math.inf) if M.dtype == torch.bool else Z + M
 
 
+def later(Z, rows, shift=0):
+    """How many places key j is behind query i, whose place is i + shift, for the scores (*, L, S) of these queries."""
+    first = shift if rows is None else shift + rows.start
+    i, j = (torch.arange(n, device=Z.device) for n in Z.shape[-2:])
+    return j - (first + i).unsqueeze(1)
+
+
 def causal(Z, rows):
     r"""The scores of these queries, $-\infty$ where the key is later than the query."""
-    first = 0 if rows is None else rows.start
-    i, j = (torch.arange(n, device=Z.device) for n in Z.shape[-2:])
-    return Z.masked_fill((first + i).unsqueeze(1) < j, -math.inf)
+    return Z.masked_fill(later(Z, rows) > 0, -math.inf)
 
 
-def softmax(Z, safe):
-    r"""$P = e^{Z - m} / \sum e^{Z - m}$ over the keys, m the largest; of a row masked throughout 0 where safe, else NaN."""
+def softmax(Z, safe, c=None):
+    r"""$P = e^{Z - m} / \sum e^{Z - m}$ over the keys, m the largest; of a row masked throughout 0 where safe, else NaN.
+
+    c: scores that count in the sum alone; then P, and their own weights.
+    """
     if not Z.numel():
-        return Z
+        return Z if c is None else (Z, torch.zeros_like(c))
     m = Z.amax(-1, keepdim=True)
-    e = (Z - (m.masked_fill(m == -math.inf, 0) if safe else m)).exp()
+    m = m if c is None else torch.maximum(m, c)
+    m = m.masked_fill(m == -math.inf, 0) if safe else m
+    e = (Z - m).exp()
     total = e.sum(-1, keepdim=True)  # at least 1 where a key is seen
-    return e / (total.masked_fill(total == 0, 1) if safe else total)
+    total = total if c is None else total + (c - m).exp()
+    total = total.masked_fill(total == 0, 1) if safe else total
+    return e / total if c is None else (e / total, (c - m).exp() / total)
 
 
 def weights(Q, K, M, is_causal, rows):
@@ -143,7 +156,12 @@ def scaled_dot_product_attention_gradient(
 def scaled_dot_product_attention_prepare(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ):
-    name = "scaled_dot_product_attention"
+    return _prepared(
+        "scaled_dot_product_attention", query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
+    )
+
+
+def _prepared(name, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa):
     tensors = (query, key, value)
     if any(t.dim() < 2 for t in tensors):
         raise RuntimeError(f"{name}(): query, key and value must have at least 2 dimensions, they have "
@@ -180,6 +198,110 @@ def scaled_dot_product_attention_prepare(
         share = 1 / (1 - dropout_p) if dropout_p < 1 else 0.0
     scale = query.shape[-1] ** -0.5 if scale is None and query.shape[-1] else scale or 0.0
     return query, key, value, attn_mask, kept, share, is_causal, scale, groups
+
+
+# --- with what language models add -------------------------------------------------------------------------------
+
+
+def each_head(t):
+    """A number for each head, (H,) or (N, H), beside scores (N, H, L, S)."""
+    return None if t is None else wide(t)[..., None, None]
+
+
+def seen(Z, rows, shift, window):
+    r"""The scores of these queries, $-\infty$ where the key is not among those round the query's place."""
+    if window is None:
+        return Z
+    (left, right), behind = window, later(Z, rows, shift)
+    Z = Z if left < 0 else Z.masked_fill(behind < -left, -math.inf)
+    return Z if right < 0 else Z.masked_fill(behind > right, -math.inf)
+
+
+def extended_weights(Q, K, M, is_causal, rows, softcap, window, sinks, slopes):
+    """The scores R of these queries, the weights P that are made of them, and those of the sinks, None where there are none."""
+    R, shift = of_these(Q, rows) @ K.mT, K.shape[-2] - Q.shape[-2]
+    Z = masked(R if softcap is None else softcap * torch.tanh(R / softcap), of_these(M, rows))
+    Z = Z if slopes is None else Z - each_head(slopes) * later(Z, rows, shift).abs()
+    Z = seen(causal(Z, rows) if is_causal else Z, rows, shift, window)
+    safe = M is not None or window is not None
+    return R, *(softmax(Z, safe, each_head(sinks)) if sinks is not None else (softmax(Z, safe), None))
+
+
+@op(builtin=builtin.attention, autocast="low")
+def attention(
+    query, key, value, attn_mask, kept, share, is_causal, scale, groups, softcap, window, sinks, alibi_slopes
+):  # fmt: skip
+    r"""`scaled_dot_product_attention` with what language models add to it: $Y = P V,\quad
+    P_{ij} = e^{Z_{ij}} / (e^{c} + \sum_j e^{Z_{ij}}),\quad Z = t \tanh(s\,Q K^\top / t) + M - m\,|i + S - L - j|$.
+
+    softcap: t, which bounds the scores before anything is added or masked (Gemma Team 2024, arXiv:2408.00118, section 2).
+    alibi_slopes: m, of shape (H,) or (N, H) for H heads (Press et al. 2022, arXiv:2108.12409, eq. 1 for i = j at the end).
+    window: (left, right) or one number for both; query i sees the keys j from i + S - L - left to i + S - L + right, -1 being
+    without an end (Beltagy et al. 2020, arXiv:2004.05150, section 3.1). sinks: c, (H,), a score for each head that takes
+    its share of the weights and has no value (Xiao et al. 2023, arXiv:2309.17453, section 3.3; OpenAI 2025, arXiv:2508.10925).
+    A query that sees no key gets 0.
+
+    window and alibi_slopes count from the last query, which stands at the last key, as flash-attention does; is_causal counts
+    from the first, as torch does: where L and S differ, flash-attention's causal mask is window=(-1, 0). query (*, L, E), key
+    (*, S, E), value (*, S, E_v), output (*, L, E_v), H the dimension before the last two. Without these four it is
+    `scaled_dot_product_attention`, in all else too; RuntimeError where they do not fit. (*, L, S) is never held there nor here.
+    """
+    Q, K, V = heads(query, key, value, scale, groups)
+    Y = []
+    for rows in blocks(Q):
+        _, P, _ = extended_weights(Q, K, attn_mask, is_causal, rows, softcap, window, sinks, alibi_slopes)
+        Y.append(dropped(P, of_these(kept, rows), share) @ V)
+    return joined(Y).to(query.dtype)
+
+
+@attention.gradient
+def attention_gradient(
+    dy, needs, query, key, value, attn_mask, kept, share, is_causal, scale, groups, softcap, window, sinks, alibi_slopes
+):  # fmt: skip
+    r"""That of `scaled_dot_product_attention` as far as $dZ = P \odot (dP - \sum dP \odot P)$, of a P with $\sum P < 1$ where
+    there is a sink: its own weight C has dC = 0, and so $dc = -\sum_i C_i \sum_j dP_{ij} P_{ij}$. Then $dM = dZ,\quad
+    dm = -\sum dZ_{ij} |i + S - L - j|$, and of the scores R before the cap
+    $dR = dZ \odot \mathrm{sech}^2(R / t),\quad dQ = s\,dR\,K,\quad dK = s\,dR^\top Q$.
+    """
+    Q, K, V = heads(query, key, value, scale, groups)
+    dQ, dK, dV, dM, dsinks, dslopes = [], 0, 0, [], 0, 0
+    for rows in blocks(Q):
+        q, dY, D = (of_these(t, rows) for t in (Q, wide(dy), kept))
+        R, P, C = extended_weights(Q, K, attn_mask, is_causal, rows, softcap, window, sinks, alibi_slopes)
+        if needs.value:
+            dV = dropped(P, D, share).mT @ dY + dV
+        dP = dropped(dY @ V.mT, D, share)
+        dZ = of_scores(dP, P)
+        dR = dZ if softcap is None else dZ * sech(R / softcap).square()
+        if needs.query:
+            dQ.append(dR @ K * scale)
+        if needs.key:
+            dK = dR.mT @ q + dK
+        if needs.attn_mask:
+            dM.append(dZ.sum_to_size(of_these(attn_mask, rows).shape))
+        if needs.sinks:
+            dsinks = dsinks - (C * (dP * P).sum(-1, keepdim=True)).sum((-2, -1))
+        if needs.alibi_slopes:
+            dslopes = dslopes - (dZ * later(dZ, rows, K.shape[-2] - Q.shape[-2]).abs()).sum((-2, -1))
+    return (
+        joined(dQ) if needs.query else None,
+        asked(dK, key, groups) if needs.key else None,
+        asked(dV, key, groups) if needs.value else None,
+        of_mask(dM, attn_mask) if needs.attn_mask else None,
+        *(None for _ in range(7)),
+        dsinks if needs.sinks else None,
+        dslopes if needs.alibi_slopes else None,
+    )
+
+
+@attention.prepare
+def attention_prepare(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False, softcap=None,
+    window=None, sinks=None, alibi_slopes=None,
+):  # fmt: skip
+    values = _prepared("attention", query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    builtin.check_attention(query, key, enable_gqa, softcap, sinks, alibi_slopes)
+    return *values, softcap, builtin.both_sides(window), sinks, alibi_slopes
 
 
 # --- and its weights ---------------------------------------------------------------------------------------------

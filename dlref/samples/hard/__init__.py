@@ -38,6 +38,7 @@ from . import (
     region_loss,
     regression_loss,
     rnn_cell,
+    sequence,
     smooth_activation,
     softmax,
     sparse,

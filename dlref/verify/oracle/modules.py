@@ -40,6 +40,9 @@ BATCHES: dict[str, list[tuple[dict[str, Any], tuple[tuple[int, ...] | Tensor, ..
         for mode in ("sum", "mean", "max") for options in ({}, {"padding_idx": 1}, {"include_last_offset": True})
     ],
     **{name: [({"input_size": 4, "hidden_size": 3}, ((5, 2, 4),))] for name in ("RNN", "LSTM", "GRU")},
+    "AddRMSNorm": [({"normalized_shape": n}, ((5, 3, 4), (5, 3, 4))) for n in (4, (3, 4))],
+    "DynamicTanh": [({"normalized_shape": 4, "alpha_init": a}, ((5, 3, 4),)) for a in (0.5, 2.0)],
+    "RotaryEmbedding": [({"dim": 4, "max_length": 8, "interleaved": b}, ((2, 5, 4),)) for b in (False, True)],
     "MultiheadAttention": [({"embed_dim": 6, "num_heads": 2}, ((5, 3, 6), (5, 3, 6), (5, 3, 6)))],
     "TransformerEncoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6),))],
     "TransformerDecoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6), (5, 3, 6)))],

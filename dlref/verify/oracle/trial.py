@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.modes import definitions
-from ...samples import RANDOM, Sample, draws, exactly, flat, gradients, layouts, run, seed, widened
+from ...samples import DRAWN_BY_DTYPE, RANDOM, Sample, draws, exactly, flat, gradients, layouts, run, seed, widened
 from ...samples.edges import accepted, renamed, resize
 from ..judge import Measure, gradient_slopes, natural, slopes, true_upstream
 from . import origin
@@ -40,8 +40,8 @@ class Trial(Memory):
         self.part, self.writes = sample.map(copier()), False
         self.candidate: Any = None
         self.judged = self.subject.name not in RANDOM or (
-            # which draws nothing but where it drops, and that on a CPU as ours does
-            self.subject.name == "scaled_dot_product_attention"
+            # those draw nothing but where they drop, and that on a CPU as ours do
+            self.subject.name not in DRAWN_BY_DTYPE
             and (all(t.device.type == "cpu" for t in sample.tensors()) or not draws(sample))
         )
         self.alive = True
