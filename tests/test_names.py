@@ -30,27 +30,6 @@ LEFT_OUT = {
     # the optimizers' steps as functions of lists, which torch itself calls internal
     "torch.optim": {"functional"},
 }
-PENDING = {
-    "torch.nn": {
-        "AdaptiveLogSoftmaxWithLoss", "CTCLoss", "CrossMapLRN2d", "EmbeddingBag", "FractionalMaxPool2d", "FractionalMaxPool3d",
-        "NLLLoss2d", "RNNBase", "RNNCellBase", "SyncBatchNorm",
-    },
-    "torch.nn.functional": {
-        "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d_with_indices", "adaptive_max_pool3d_with_indices",
-        "affine_grid", "conv_tbc", "ctc_loss", "embedding_bag", "fractional_max_pool2d",
-        "fractional_max_pool2d_with_indices", "fractional_max_pool3d", "fractional_max_pool3d_with_indices", "grid_sample",
-        "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "pdist", "upsample",
-        "upsample_bilinear", "upsample_nearest",
-    },
-    "torch.optim": {"ASGD", "Adafactor", "Muon", "Rprop", "SparseAdam"},
-    "torch.optim.lr_scheduler": {
-        "ChainedScheduler", "CosineAnnealingWarmRestarts", "CyclicLR", "MultiplicativeLR",
-    },
-    "torch.optim.swa_utils": {
-        "AveragedModel", "SWALR", "get_ema_avg_fn", "get_ema_multi_avg_fn", "get_swa_avg_fn", "get_swa_multi_avg_fn",
-        "update_bn",
-    },
-}  # fmt: skip
 # Modules of torch's that hold no names for a program: files that its own code is made of.
 NO_NAMES = {"torch.nn.backends", "torch.nn.cpp"}
 
@@ -84,8 +63,7 @@ def test_every_name_of_torch(path):
     """In manual it is there, or stands in a list; in builtin it is torch's own."""
     manual = importlib.import_module(namespace.ours("manual", path))
     builtin = importlib.import_module(namespace.ours("builtin", path))
-    waiting = {"torch.nn", "torch.optim", path}
-    without = LEFT_OUT.get(path, set()).union(*(PENDING.get(home, ()) for home in waiting))
+    without = LEFT_OUT.get(path, set())
     for name in names(path):
         value = getattr(importlib.import_module(path), name)
         if name not in without and f"{path}.{name}" not in namespace.LEFT_OUT:

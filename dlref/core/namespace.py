@@ -133,7 +133,7 @@ def unknown(space: str, name: str) -> NoReturn:
         if other != space and name in getattr(sys.modules.get(other), "__all__", ()):
             raise AttributeError(f"{space} has no {name}: it is {other}.{name}")
     module, torchs = sys.modules[space], importlib.import_module(path)
-    known = [n for n in module.__all__ if not isinstance(getattr(module, n), ModuleType)]
+    known = [n for n in module.__all__ if not isinstance(vars(module).get(n, getattr(torchs, n, None)), ModuleType)]
     folded = {n.lower(): n for n in known}
     near = difflib.get_close_matches(name, known, 1) or [
         folded[n] for n in difflib.get_close_matches(name.lower(), folded, 1)
@@ -165,7 +165,9 @@ class Mirror(ModuleType):
 def mirror(package: str) -> None:
     """Let each loaded module of a side that has torch's path answer for torch's too."""
     for name, module in list(sys.modules.items()):
-        if name.startswith(f"{package}.") and mirrored(theirs(name)) and theirs(name) in sys.modules:
+        if not name.startswith(f"{package}.") or theirs(name) not in sys.modules:
+            continue
+        if mirrored(theirs(name)) and ours(package.rpartition(".")[2], theirs(name)) == name:
             if package.endswith(".builtin"):  # its star imports bring torch's modules, which are found under our path
                 for own in [n for n, v in vars(module).items() if not n.startswith("_") and of_torch(v)]:
                     delattr(module, own)
