@@ -40,15 +40,20 @@ class Dtypes(NamedTuple):
     def fit(self, name: str, values: Any) -> Any:
         """The arguments (a named tuple) in dtypes that go together; RuntimeError where they must and do not."""
         if self.one:
-            found = {n: v.dtype for n in self.one if isinstance(v := getattr(values, n), Tensor) and inexact(v.dtype)}
+            found = {n: dtype for n, dtype in dtypes_of(values, self.one).items() if inexact(dtype)}
             if len(set(found.values())) > 1:
                 told = ", ".join(f"{n} {str(dtype).removeprefix('torch.')}" for n, dtype in found.items())
                 raise RuntimeError(f"{name}(): its tensors must have one dtype, they have {told}: convert them")
-        found = {n: v.dtype for n in self.promote if isinstance(v := getattr(values, n), Tensor)}
+        found = dtypes_of(values, self.promote)
         if len(set(found.values())) < 2 or not all(map(inexact, found.values())):
             return values
         dtype = functools.reduce(torch.promote_types, found.values())
         return values._replace(**{n: getattr(values, n).to(dtype) for n in found})
+
+
+def dtypes_of(values: Any, names: tuple[str, ...]) -> dict[str, torch.dtype]:
+    """Of those of the arguments that are tensors."""
+    return {n: getattr(values, n).dtype for n in names if isinstance(getattr(values, n), Tensor)}
 
 
 def inexact(dtype: torch.dtype) -> bool:
