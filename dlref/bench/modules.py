@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,17 @@ SHAPES = {1: (8, 16, 64), 2: (8, 16, 16, 16), 3: (4, 8, 8, 8, 8)}
 def of(name: str, *args: Any, **kwargs: Any) -> Make:
     """What makes the module of that name with these arguments."""
     return lambda nn: getattr(nn, name)(*args, **kwargs)
+
+
+def quietly(name: str) -> Make:
+    """What makes a module that warns that it is deprecated."""
+
+    def make(nn: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return getattr(nn, name)()
+
+    return make
 
 
 def shaped(*shapes: tuple[int, ...]) -> Arguments:
@@ -66,6 +78,8 @@ MODULES: dict[str, tuple[Make, Arguments]] = {
         lambda x: call(x(512, 32), x.below(500, 512)),
     ),
     "TiedLinear": (lambda nn: nn.TiedLinear(nn.Linear(128, 32)), shaped((64, 32))),
+    **alike("AdaptiveLogSoftmaxWithLoss", lambda x: call(x(512, 32), x.below(500, 512)), 32, 500, [100, 250]),
+    **alike("EmbeddingBag", lambda x: call(x.below(500, 64, 16)), 500, 32),
     "Embedding": (of("Embedding", 500, 32), lambda x: call(x.below(500, 64, 16))),
     # convolutional
     **each("Conv{}d", lambda n: (CHANNELS[n], 16, 3)),
@@ -76,6 +90,7 @@ MODULES: dict[str, tuple[Make, Arguments]] = {
     **each("MaxPool{}d", lambda n: (2,)),
     **each("AvgPool{}d", lambda n: (2,)),
     **each("LPPool{}d", lambda n: (2.0, 2)),
+    **{f"FractionalMaxPool{n}d": (of(f"FractionalMaxPool{n}d", 2, output_ratio=0.7), shaped(SHAPES[n])) for n in (2, 3)},
     **each("AdaptiveAvgPool{}d", lambda n: (4,)),
     **each("AdaptiveMaxPool{}d", lambda n: (4,)),
     **{f"MaxUnpool{n}d": (of(f"MaxUnpool{n}d", 2), unpooled(n)) for n in SHAPES},
@@ -94,7 +109,10 @@ MODULES: dict[str, tuple[Make, Arguments]] = {
     # normalisation
     **alike("GroupNorm", shaped(SHAPES[2]), 4, 16),
     **alike("LayerNorm RMSNorm", shaped((64, 128)), 128),
-    **alike("LocalResponseNorm", shaped(SHAPES[2]), 5),
+    **alike("LocalResponseNorm CrossMapLRN2d", shaped(SHAPES[2]), 5),
+    **alike("SyncBatchNorm", shaped(SHAPES[2]), 16),
+    **alike("AddRMSNorm", shaped((64, 128), (64, 128)), 128),
+    **alike("DynamicTanh", shaped((64, 128)), 128),
     # losses and distances
     **alike("MSELoss L1Loss SmoothL1Loss HuberLoss", lambda x: call(x(64, 128), x.normal(64, 128))),
     **alike("HingeEmbeddingLoss PerceptronLoss SoftMarginLoss", lambda x: call(x(64, 128), x.signs(64, 128))),
@@ -110,6 +128,9 @@ MODULES: dict[str, tuple[Make, Arguments]] = {
     **alike("TripletMarginLoss TripletMarginWithDistanceLoss", shaped(*[(64, 128)] * 3)),
     **alike("CosineSimilarity PairwiseDistance", shaped(*[(64, 128)] * 2)),
     **alike("Entmax Sparsemax", shaped((64, 128))),
+    **alike("GEGLU SwiGLU", shaped((64, 128), (64, 128))),
+    **alike("CTCLoss", lambda x: call((-x.uniform(64, 8, 32)).requires_grad_(), x.below(31, 8, 16) + 1, (64,) * 8, (16,) * 8)),
+    "NLLLoss2d": (quietly("NLLLoss2d"), lambda x: call(x(*SHAPES[2]), x.below(16, 8, 16, 16))),
     **alike("JSDivLoss TVDistanceLoss", lambda x: call(x.log_probabilities(64, 128), x.log_probabilities(64, 128))),
     **alike("FocalLoss", lambda x: call(x(64, 128), x.below(128, 64))),
     **alike("ZLoss", shaped((64, 128))),
@@ -122,6 +143,7 @@ MODULES: dict[str, tuple[Make, Arguments]] = {
     **alike("InfoNCELoss SigLIPLoss", shaped((64, 128), (64, 128))),
     "VariationalLoss": (of("VariationalLoss"), lambda x: call((x(64, 128), x(64, 8), x(64, 8)), x.normal(64, 128))),
     # recurrent, attention
+    **alike("RotaryEmbedding", shaped((2, 8, 64, 32)), 32, 64),
     **alike("RNN LSTM GRU", shaped(SEQUENCE), 32, 48, batch_first=True),
     **alike("RNNCell LSTMCell GRUCell", shaped((8, 32)), 32, 48),
     "MultiheadAttention": (of("MultiheadAttention", 32, 4, batch_first=True), lambda x: call(*[x(*SEQUENCE)] * 3)),

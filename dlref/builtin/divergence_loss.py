@@ -18,7 +18,7 @@ def js_div(input: Tensor, target: Tensor, beta: float = 0.5, reduction: str = "b
         return F.kl_div(input, target, reduction=reduction, log_target=True)
     if beta == 1:
         return F.kl_div(target, input, reduction=reduction, log_target=True)
-    there = torch.maximum(input, target) > -math.inf  # logaddexp has no gradient elsewhere
+    there = torch.maximum(input, target) != -math.inf  # logaddexp has no gradient elsewhere
     log_p, log_q = torch.where(there, target, 0), torch.where(there, input, 0)
     log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
     loss = beta * _kl(target, log_m) + (1 - beta) * _kl(input, log_m)
@@ -27,7 +27,7 @@ def js_div(input: Tensor, target: Tensor, beta: float = 0.5, reduction: str = "b
 
 def _kl(log_p: Tensor, log_m: Tensor) -> Tensor:
     """The terms of KL(p || m); 0 where p is."""
-    there = log_p > -math.inf
+    there = log_p != -math.inf
     difference = torch.where(there, log_p, 0) - torch.where(there, log_m, 0)
     return torch.where(there, log_p.exp() * difference, 0)
 

@@ -47,7 +47,9 @@ class Dtypes(NamedTuple):
         found = dtypes_of(values, self.promote)
         if len(set(found.values())) < 2 or not all(map(inexact, found.values())):
             return values
-        dtype = functools.reduce(torch.promote_types, found.values())
+        # As in all of torch's arithmetic a tensor without dimensions is a number beside those that have some.
+        wide = {getattr(values, n).dtype for n in found if getattr(values, n).dim()} or set(found.values())
+        dtype = functools.reduce(torch.promote_types, wide)
         return values._replace(**{n: getattr(values, n).to(dtype) for n in found})
 
 

@@ -70,7 +70,7 @@ class Pair:
 def pairs() -> dict[str, Pair]:
     """Every pair, by name."""
     modules: dict[str, list[type]] = {}
-    for name, value in vars(nn).items():
+    for name, value in list(vars(nn).items()):
         if isinstance(op := getattr(value, "op", None), Op) and hasattr(builtin_nn, name):
             modules.setdefault(op.__name__, []).append(value)
     return {
@@ -84,11 +84,13 @@ def others() -> dict[str, dict[str, type]]:
     """What is derived by hand and is no operation's module: {kind: {name: class}}."""
     taken = {m for pair in pairs().values() for m in pair.manual_modules}
     modules = {
-        name: cls for name, cls in vars(nn).items()
+        name: cls for name, cls in list(vars(nn).items())
         if isinstance(cls, type) and issubclass(cls, Manual) and cls not in taken and hasattr(builtin_nn, name)
     }  # fmt: skip
     rules = {
-        n: c for n, c in vars(optim).items() if isinstance(c, type) and c.__module__.startswith("dlref.manual.optim")
+        n: c
+        for n, c in list(vars(optim).items())
+        if isinstance(c, type) and c.__module__.startswith("dlref.manual.optim")
     }
     schedules = {n: getattr(lr_scheduler, n) for n in lr_scheduler.__all__ if n != "LRScheduler"}
     return {"modules": modules, "optimizers": rules, "schedules": schedules}

@@ -10,9 +10,10 @@ from ..nn.linear_attention import gated_delta_rule, linear_attention
 CHUNK = 64  # steps, a power of 2: the products within a chunk grow with it, what is between chunks shrinks
 
 
-def _long(q, *_):
-    """Whether there are steps enough for products, and numbers in each."""
-    return q.shape[-2] > 1 and q.numel() > 0
+def _long(*values):
+    """Whether there are steps enough for products, and finite numbers in each: nought times a later infinity would be NaN."""
+    q, *_ = tensors = [t for t in values if isinstance(t, torch.Tensor)]
+    return q.shape[-2] > 1 and q.numel() > 0 and all(bool(t.isfinite().all()) for t in tensors)
 
 
 def _chunked(t):

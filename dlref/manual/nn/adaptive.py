@@ -10,6 +10,7 @@ from torch.nn.modules.adaptive import _ASMoutput
 
 from ...builtin import adaptive as builtin
 from ...core.counterpart import adopt
+from ...core.dtypes import Dtypes
 from ...core.modes import concrete
 from ...core.module import Manual
 from ...core.pair import op
@@ -29,7 +30,7 @@ def _hidden(input, projection):
     return wide(input) if projection is None else wide(input) @ wide(projection).t()
 
 
-@op(builtin=builtin.cluster_log_prob, autocast="float32")
+@op(builtin=builtin.cluster_log_prob, autocast="float32", dtypes=Dtypes(one=("input", "weight", "bias", "projection")))
 def cluster_log_prob(input, target, weight, bias=None, projection=None):
     r"""The log-probability of each row's target among the classes of a cluster: $y_n = \log \mathrm{softmax}(z_n)_{t_n}$,
     $z = W P x + b$, and 0 where $t_n$ is not one of them.

@@ -7,6 +7,7 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.contrastive_loss import check_single, check_views
 from ...builtin.nn import contrastive_loss as builtin_nn
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from ...core.pullback import accumulate, made_of
@@ -30,7 +31,7 @@ def _diagonal(x):
     return torch.eye(len(x), dtype=torch.bool, device=x.device)
 
 
-@op(builtin=builtin.info_nce)
+@op(builtin=builtin.info_nce, dtypes=Dtypes(one=("query", "key")))
 def info_nce(query, key, temperature=0.07):
     r"""InfoNCE: $l = -\frac1N \sum_i \log \frac{e^{z_{ii}}}{\sum_j e^{z_{ij}}},\quad z_{ij} = \hat q_i \cdot \hat k_j /
     \tau$, the cross entropy of each query's own key against all keys.
@@ -76,7 +77,7 @@ def _sign(z):
     return torch.where(_diagonal(z), 1, -1)
 
 
-@op(builtin=builtin.siglip_loss)
+@op(builtin=builtin.siglip_loss, dtypes=Dtypes(one=("image", "text")))
 def siglip_loss(image, text, scale, bias):
     r"""The sigmoid loss of pairs: $l = \frac1N \sum_{ij} \zeta(-s_{ij} z_{ij}),\quad z_{ij} = a\,x_i \cdot y_j + b$, $s_{ij}$
     1 for i = j, else -1, $\zeta(z) = \log(1 + e^z)$: every pair by itself belongs together or does not.

@@ -8,6 +8,7 @@ from ...builtin import functional as builtin
 from ...builtin.divergence_loss import check_divergence
 from ...builtin.nn import divergence_loss as builtin_nn
 from ...builtin.reduction import check_between
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import wide
@@ -73,7 +74,7 @@ def _sum_of_parts(log_q, log_p, beta):
     return torch.where(near, one.exp() * (w * excess(e) - excess(w * e)), of_p + of_q)
 
 
-@op(builtin=builtin.js_div)
+@op(builtin=builtin.js_div, dtypes=Dtypes(promote=("input", "target")))
 def js_div(input, target, beta=0.5, reduction="batchmean"):
     r"""Generalised Jensen-Shannon divergence of log-probabilities:
     $D = \beta\,\mathrm{KL}(p \Vert m) + (1 - \beta)\,\mathrm{KL}(q \Vert m),\quad m = \beta p + (1 - \beta)\,q$, elementwise
@@ -126,7 +127,7 @@ def js_div_prepare(input, target, beta, reduction):
     return input, target, beta, reduction
 
 
-@op(builtin=builtin.tv_distance)
+@op(builtin=builtin.tv_distance, dtypes=Dtypes(promote=("input", "target")))
 def tv_distance(input, target, reduction="batchmean"):
     r"""Total variation distance of log-probabilities: $\tfrac12 \sum |p - q|$, elementwise
     $\tfrac12 e^{m} (1 - e^{-|\log q - \log p|})$ with m the larger logarithm: what differs little does not cancel.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...builtin import linear_attention as builtin
+from ...core.dtypes import Dtypes
 from ...core.pair import op
 from .common import wide
 
@@ -42,7 +43,7 @@ def dot(a, b):
 # --- linear attention -------------------------------------------------------------------------------------------
 
 
-@op(builtin=builtin.linear_attention)
+@op(builtin=builtin.linear_attention, dtypes=Dtypes(promote=("q", "k", "v")))
 def linear_attention(q, k, v, scale):
     r"""Causal linear attention, without a feature map and a normaliser: $S_t = S_{t-1} + k_t v_t^\top,\quad
     o_t = s\,S_t^\top q_t$, with $S_0 = 0$.
@@ -89,7 +90,7 @@ def _step(S, k_t, v_t, b_t, g_t):
     return A, e, A + outer(k_t, b_t * e)
 
 
-@op(builtin=builtin.gated_delta_rule)
+@op(builtin=builtin.gated_delta_rule, dtypes=Dtypes(promote=("q", "k", "v", "beta", "g")))
 def gated_delta_rule(q, k, v, beta, g, scale):
     r"""Linear attention that forgets, and replaces what it has at a key:
     $S_t = e^{g_t} (I - \beta_t k_t k_t^\top) S_{t-1} + \beta_t k_t v_t^\top,\quad o_t = s\,S_t^\top q_t$, with $S_0 = 0$.

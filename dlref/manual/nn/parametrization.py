@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...builtin import parametrization as builtin
+from ...core.dtypes import Dtypes
 from ...core.pair import op
 from .common import wide, widened
 from .distance import norm, normalize
@@ -12,7 +13,7 @@ from .distance import norm, normalize
 # --- weight normalisation ---------------------------------------------------------------------------------------
 
 
-@op(builtin=builtin.weight_norm)
+@op(builtin=builtin.weight_norm, dtypes=Dtypes(promote=("weight_g", "weight_v")))
 def weight_norm(weight_g, weight_v, dims):
     r"""A weight of length g in the direction of v: $w = g\, v / \lVert v \rVert$, the norm over all dimensions but dim.
 
@@ -186,7 +187,8 @@ def orthogonal(X, base, orthogonal_map):
     x = wide(X)
     Q = f(x.mT).mT if is_wide(X) else f(x)
     if base is not None:
-        Q = (base @ Q.mT).mT if is_wide(X) else base @ Q
+        B = wide(base)
+        Q = (B @ Q.mT).mT if is_wide(X) else B @ Q
     return Q.to(X.dtype)
 
 
@@ -198,7 +200,7 @@ def orthogonal_gradient(dy, needs, X, base, orthogonal_map):
     dbase = dQ @ f(x).mH if needs.base else None
     if not needs.X:
         return None, dbase
-    dx = gradient(dQ if base is None else base.mH @ dQ, x)
+    dx = gradient(dQ if base is None else widened(base).mH @ dQ, x)
     return dx.mT if is_wide(X) else dx, dbase
 
 

@@ -9,6 +9,7 @@ import torch
 from ...builtin import functional as builtin
 from ...builtin.nn import preference_loss as builtin_nn
 from ...builtin.preference_loss import check_dpo_loss, check_grpo_loss, check_kto_loss, check_pair
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import log1p_exp, logistic, wide, widened
@@ -19,7 +20,7 @@ def _margin(chosen, rejected, reference_chosen, reference_rejected, beta):
     return beta * ((wide(chosen) - wide(reference_chosen)) - (wide(rejected) - wide(reference_rejected)))
 
 
-@op(builtin=builtin.dpo_loss)
+@op(builtin=builtin.dpo_loss, dtypes=Dtypes(promote=("chosen", "rejected", "reference_chosen", "reference_rejected")))
 def dpo_loss(
     chosen, rejected, reference_chosen, reference_rejected, beta=0.1, label_smoothing=0.0, reduction="mean"
 ):  # fmt: skip
@@ -69,7 +70,7 @@ def _loss_of(logps, reference_logps, desirable, kl, beta):
     return torch.where(desirable, -z, z)
 
 
-@op(builtin=builtin.kto_loss)
+@op(builtin=builtin.kto_loss, dtypes=Dtypes(promote=("logps", "reference_logps")))
 def kto_loss(logps, reference_logps, desirable, kl, beta=0.1, reduction="mean"):
     r"""Kahneman-Tversky optimisation: $l = 1 - \sigma(\pm z) = \sigma(\mp z),\quad
     z = \beta\,(\log \frac{\pi(y)}{\pi_0(y)} - z_0)$, the upper sign of desirable answers.
@@ -103,7 +104,7 @@ def kto_loss_prepare(logps, reference_logps, desirable, kl, beta, reduction):
     return logps, reference_logps, desirable, kl, beta, reduction
 
 
-@op(builtin=builtin.simpo_loss)
+@op(builtin=builtin.simpo_loss, dtypes=Dtypes(promote=("chosen", "rejected")))
 def simpo_loss(chosen, rejected, beta=2.0, gamma=0.5, reduction="mean"):
     r"""Preference without a reference: $l = \zeta(-z) = -\log \sigma(z),\quad z = \beta\,(a_w - a_l) - \gamma$.
 
@@ -141,7 +142,7 @@ def log1m_exp(x):
                        torch.log1p(-torch.exp(torch.where(near, -1, x))))  # fmt: skip
 
 
-@op(builtin=builtin.orpo_loss)
+@op(builtin=builtin.orpo_loss, dtypes=Dtypes(promote=("chosen", "rejected")))
 def orpo_loss(chosen, rejected, weight=0.1, reduction="mean"):
     r"""The odds-ratio term of ORPO: $l = -\lambda \log \sigma(o_w - o_l),\quad o = \log \frac{P}{1 - P} = a - \log(1 - e^a)$.
 
@@ -189,7 +190,7 @@ def _tokens(logps, old_logps, reference_logps, advantages, mask, epsilon):
     return counted, clipped, ratio, a, reference - now
 
 
-@op(builtin=builtin.grpo_loss)
+@op(builtin=builtin.grpo_loss, dtypes=Dtypes(promote=("logps", "old_logps", "reference_logps", "advantages")))
 def grpo_loss(
     logps, old_logps, reference_logps, advantages, mask=None, beta=0.04, epsilon=0.2, reduction="mean"
 ):  # fmt: skip
@@ -217,7 +218,7 @@ def grpo_loss_gradient(dy, logps, old_logps, reference_logps, advantages, mask, 
     s = unreduced(dy, len(logps), reduction)
     s = s.unsqueeze(1) if reduction == "none" else s
     s = torch.where(counted, s / counted.sum(1, keepdim=True).clamp(min=1), 0)
-    dold = torch.where(clipped, 0, s * ratio * a)
+    dold = torch.where(clipped | ~counted, 0, s * ratio * a)
     dreference = s * beta * torch.expm1(d)
     return -dold - dreference, dold, dreference, -(s * ratio).sum(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...builtin import functional as builtin
 from ...builtin.nn import region_loss as builtin_nn
 from ...builtin.region_loss import per_sample
+from ...core.dtypes import Dtypes
 from ...core.module import Manual
 from ...core.pair import op
 from .common import wide
@@ -15,7 +16,7 @@ def _apart(p, t, alpha, beta):
     return (alpha * p * (1 - t) + beta * (1 - p) * t).sum(1)
 
 
-@op(builtin=builtin.tversky_loss)
+@op(builtin=builtin.tversky_loss, dtypes=Dtypes(promote=("input", "target")))
 def tversky_loss(input, target, alpha=0.5, beta=0.5, smooth=1.0):
     r"""Less than Tversky's index of regions: $l = 1 - \frac{T + \epsilon}{T + F + \epsilon} = \frac{F}{T + F + \epsilon},\quad
     T = \sum p t,\ F = \alpha \sum p\,(1 - t) + \beta \sum (1 - p)\,t$; the second form does not cancel where the regions agree.
@@ -56,7 +57,7 @@ def tversky_loss_prepare(input, target, alpha, beta, smooth):
     return input, target, alpha, beta, smooth
 
 
-@op(builtin=builtin.dice_loss)
+@op(builtin=builtin.dice_loss, dtypes=Dtypes(promote=("input", "target")))
 def dice_loss(input, target, smooth=1.0):
     r"""Less than Dice's coefficient of regions: $l = 1 - \frac{2 \sum p t + \epsilon}{\sum p + \sum t + \epsilon} =
     \frac{\sum p\,(1 - t) + (1 - p)\,t}{\sum p + \sum t + \epsilon}$; the second form does not cancel where the regions agree.
