@@ -291,7 +291,7 @@ def told_otherwise(sample: Sample, what: str) -> bool:
         "cluster_log_prob": infinite,  # of a weight, rows that are of no class of the cluster
         "focal_loss": infinite,  # of one sample, the weights of other classes
         "js_div": infinite or bool(max((t.max() for t in tensors if t.numel()), default=0) > 0),  # no log-probability
-        "weight_norm": empty,
+        "weight_norm": empty or "nan" in what,  # of a norm of 0
         "multi_margin_loss": "nan" in what,  # its loop takes a margin of NaN for none
         "huber_loss": "torch." in what,  # whose mean has the input's dtype
         "pixel_unshuffle": empty,  # keeps the input's shape
