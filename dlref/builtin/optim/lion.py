@@ -9,7 +9,7 @@ import torch
 
 
 class Lion(torch.optim.Optimizer):
-    """Steps along the sign of a momentum; its mathematics: dlref.manual.optim.Lion."""
+    """Steps along the sign of a momentum; its mathematics: dlref.manual.optim.Lion. foreach changes nothing here."""
 
     def __init__(
         self,
@@ -47,16 +47,10 @@ class Lion(torch.optim.Optimizer):
             gs = [real(-p.grad if group["maximize"] else p.grad) for p in learning]
             ms = [real(self.state[p]["exp_avg"]) for p in learning]
             lr, (beta1, beta2) = float(group["lr"]), group["betas"]
-            if group["foreach"] and ps:
-                torch._foreach_mul_(ps, 1 - lr * group["weight_decay"])
-                directions = torch._foreach_sign(torch._foreach_lerp(ms, gs, 1 - beta1))
-                torch._foreach_add_(ps, directions, alpha=-lr)
-                torch._foreach_lerp_(ms, gs, 1 - beta2)
-            else:
-                for p, g, m in zip(ps, gs, ms, strict=True):
-                    p.mul_(1 - lr * group["weight_decay"])
-                    p.add_(m.lerp(g, 1 - beta1).sign_(), alpha=-lr)
-                    m.lerp_(g, 1 - beta2)
+            for p, g, m in zip(ps, gs, ms, strict=True):
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(m.lerp(g, 1 - beta1).sign_(), alpha=-lr)
+                m.lerp_(g, 1 - beta2)
         return loss
 
 

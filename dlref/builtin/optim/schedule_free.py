@@ -86,22 +86,11 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
             beta1, beta2 = group["betas"]
             c = weight / group["weight_sum"] if group["weight_sum"] else 0.0
             correction, along = 1 - beta2 ** group["k"], lr * (beta1 * (1 - c) - 1)
-            if group["foreach"]:
-                torch._foreach_mul_(vs, beta2)
-                torch._foreach_addcmul_(vs, gs, gs, value=1 - beta2)
-                roots = torch._foreach_sqrt(torch._foreach_div(vs, correction))
-                torch._foreach_add_(roots, group["eps"])
-                us = torch._foreach_div(gs, roots)
-                torch._foreach_add_(us, ys, alpha=group["weight_decay"])
-                torch._foreach_lerp_(ys, zs, c)
-                torch._foreach_add_(ys, us, alpha=along)
-                torch._foreach_sub_(zs, us, alpha=lr)
-            else:
-                for y, g, z, v in zip(ys, gs, zs, vs, strict=True):
-                    v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-                    u = (g / ((v / correction).sqrt() + group["eps"])).add_(y, alpha=group["weight_decay"])
-                    y.lerp_(z, c).add_(u, alpha=along)
-                    z.sub_(u, alpha=lr)
+            for y, g, z, v in zip(ys, gs, zs, vs, strict=True):
+                v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+                u = (g / ((v / correction).sqrt() + group["eps"])).add_(y, alpha=group["weight_decay"])
+                y.lerp_(z, c).add_(u, alpha=along)
+                z.sub_(u, alpha=lr)
         return loss
 
 

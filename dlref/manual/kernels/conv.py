@@ -13,7 +13,7 @@ from operator import mul
 import torch
 from torch import Tensor
 
-from ..nn.common import HALF, widened
+from ..nn.common import HALF, finite, widened
 from ..nn.conv import (
     ROWS,
     Ints,
@@ -219,7 +219,7 @@ def conv_gradient(dy, needs, input, weight, stride, pads, dilation, groups):
     kernel, size = tuple(weight.shape[2:]), tuple(x.shape[2:])
     # Beside dy's windows stand zeros, of which an infinite weight makes NaN in places that it has no part in, as does an
     # infinite x below.
-    if needs.input and _turns(stride, weight.shape[0], x.shape[1]) and bool(weight.isfinite().all()):
+    if needs.input and _turns(stride, weight.shape[0], x.shape[1]) and finite(weight):
         # dx_l = sum_k W_k^T dy_(l + p - k d): with k' = K - 1 - k a correlation, padded by d (K - 1) - p.
         turned = tuple((d * (k - 1) - before, d * (k - 1) - after)
                        for k, d, (before, after) in zip(kernel, dilation, pads, strict=True))  # fmt: skip
@@ -228,7 +228,7 @@ def conv_gradient(dy, needs, input, weight, stride, pads, dilation, groups):
         dweight = None if dweight is None else _turned(dweight, groups)
     elif needs.input:
         dx = _spread(dy, weight.conj(), size, stride, pads, dilation, groups)
-    if needs.weight and (dweight is None or not bool(dweight.isfinite().all())):
+    if needs.weight and (dweight is None or not finite(dweight)):
         _, dweight = _sweep(x.conj(), tuple(dy.shape[2:]), (kernel, stride, pads, dilation, groups), None, None, dy)
     return dx, dweight, summed(dy.flatten(2), (0, 2)) if needs.bias else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..nn.common import wide
+from ..nn.common import finite, wide
 from ..nn.linear_attention import gated_delta_rule, linear_attention
 
 CHUNK = 64  # steps, a power of 2: the products within a chunk grow with it, what is between chunks shrinks
@@ -13,7 +13,7 @@ CHUNK = 64  # steps, a power of 2: the products within a chunk grow with it, wha
 def _long(*values):
     """Whether there are steps enough for products, and finite numbers in each: nought times a later infinity would be NaN."""
     q, *_ = tensors = [t for t in values if isinstance(t, torch.Tensor)]
-    return q.shape[-2] > 1 and q.numel() > 0 and all(bool(t.isfinite().all()) for t in tensors)
+    return q.shape[-2] > 1 and q.numel() > 0 and all(map(finite, tensors))
 
 
 def _chunked(t):

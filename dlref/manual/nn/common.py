@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...core.compat import CLAMP_AT_ITS_BOUND, SCATTER_OF_A_NUMBER, suggest_memory_format
 from ...core.modes import concrete as concrete
+from ...core.modes import values_hidden
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -133,3 +134,8 @@ def log1p_exp(x):
     r"""$\log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})$: no overflow, no cancellation, differentiable at 0 too."""
     positive = x > 0
     return torch.where(positive, x, 0) + torch.log1p(torch.exp(torch.where(positive, -x, x)))
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether all its numbers are finite, so that nought times one of them is nought; said of all at which nobody may look."""
+    return values_hidden() or bool(tensor.isfinite().all())
