@@ -263,7 +263,7 @@ def upstream_of(outputs: list[Tensor]) -> list[Tensor | None]:
 def gradient_of(outputs: list[Tensor], sample: Sample) -> list[Tensor | None]:
     """From an upstream gradient that is drawn; of complex or no outputs none."""
     dy = upstream_of(outputs)
-    if not any(d is not None for d in dy) or any(o.is_complex() for o in outputs):
+    if not sample.learning() or not any(d is not None for d in dy) or any(o.is_complex() for o in outputs):
         return []
     return list(gradients(outputs, sample, dy))
 

@@ -360,7 +360,7 @@ def _conv_transpose_prepare(
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise RuntimeError(f"{name}(): output_padding must be smaller than stride or dilation, they are {extra}, {stride} "
                            f"and {dilation}")  # fmt: skip
-    if 0 in input.shape[-n:]:
+    if 0 in input.shape[-n:] and (input.dim() == n + 1 or len(input)):
         raise RuntimeError(
             f"{name}(): only the batch or the channels may be empty, the input has shape {tuple(input.shape)}"
         )
