@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dlref.core import compat
 from dlref.core.compat import TRICUBIC_GRID_SAMPLE
 from dlref.manual import functional as M
 from dlref.manual.nn.grid_sample import MODES, PADDINGS
@@ -114,7 +115,11 @@ def test_grid_sample_under_transforms(mode, padding, align, dims):
     torch.testing.assert_close(first, their_first)
     for mine, other in zip(first, their_first, strict=True):
         dy = torch.sin(3 * mine.detach() + 1)
-        torch.testing.assert_close(slopes_of(mine, learning, dy), slopes_of(other, learning, dy))
+        ours_second = slopes_of(mine, learning, dy)
+        try:
+            torch.testing.assert_close(ours_second, slopes_of(other, learning, dy))
+        except RuntimeError as error:  # an older torch has no second derivative
+            assert "is not implemented" in str(error) and compat.TORCH != compat.NEWEST
     hessian = torch.func.jacfwd(torch.func.jacrev(ours, (0, 1)), (0, 1))(*x)
     torch.testing.assert_close(hessian, torch.func.jacrev(torch.func.jacrev(ours, (0, 1)), (0, 1))(*x))
 
