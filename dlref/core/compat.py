@@ -116,6 +116,12 @@ DIMENSIONS_OF_CELLS = Change(
     (2, 15), "recurrent cells refuse an input of one dimension by RuntimeError", "IndexError", "RuntimeError"
 )
 LANCZOS = Change((2, 12), "interpolate has the mode lanczos", "it does not", "as torch")
+COUNTS_OF_BAGS = Change(
+    (2, 15),
+    "embedding_bag counts each index with scale_grad_by_freq",
+    "the last of the sorted indices has the count of the one before (in 2.13 still; 2.14 was not tried)",
+    "counted",
+)
 TRICUBIC_GRID_SAMPLE = Change((2, 15), "grid_sample takes volumes with the mode bicubic", "RuntimeError", "takes them")
 TRUNCATED_BY_REJECTION = Change(
     (2, 12),

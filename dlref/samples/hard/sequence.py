@@ -126,11 +126,6 @@ def dynamic_tanh_errors(tensor):
     yield RuntimeError, call(x[0, 0], x[:, 0])
 
 
-@equation(dynamic_tanh)
-def dynamic_tanh_equation(sp, input, alpha):
-    return (1 - sp.exp(-2 * alpha * input)) / (1 + sp.exp(-2 * alpha * input))
-
-
 @samples(top_k_routing)
 def top_k_routing_samples(tensor):
     z = tensor([[1.0, -2.0, 0.5, 3.0], [0.0, 0.25, -1.0, 0.125], [30.0, -30.0, 10.0, 20.0], [-1.0, -2.0, -3.0, -4.0]])
