@@ -162,7 +162,7 @@ def test_wrong_use(call):
 
 def test_names():
     assert set(OURS.__all__) == set(THEIRS.__all__)
-    assert builtin.optim.swa_utils is THEIRS
+    assert builtin.optim.swa_utils.AveragedModel is THEIRS.AveragedModel
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert OURS.update_bn([], network(manual)) is None

@@ -51,7 +51,7 @@ def embedding_bag_samples(tensor):
             yield call(x, w, o, mode=mode, scale_grad_by_freq=True)
             yield call(x, w, ended, None, 2.0, True, mode, include_last_offset=True, padding_idx=3)
     yield call(x, w, o, mode="sum", per_sample_weights=s)
-    yield call(x, w, ended, None, 2.0, True, "sum", False, s, True, 1)
+    yield call(x, w, ended, None, 2.0, bool(COUNTS_OF_BAGS), "sum", False, s, True, 1)
     yield call(x[:6].view(3, 2), w, mode="sum", per_sample_weights=s[:6].view(3, 2))
 
 
