@@ -71,9 +71,14 @@ def both_sides(window: Window) -> tuple[int, int] | None:
 def check_attention(
     query: Tensor, key: Tensor, enable_gqa: bool, softcap: float | None, sinks: Tensor | None, slopes: Tensor | None
 ) -> None:
-    """RuntimeError where softcap, sinks or alibi_slopes do not fit."""
+    """RuntimeError where softcap, the heads, sinks or alibi_slopes do not fit."""
     if softcap is not None and not softcap > 0:
         raise RuntimeError(f"attention(): softcap must be greater than 0, it is {softcap}: None is for no cap")
+    if enable_gqa and query.dim() > 2 and key.dim() > 2:
+        heads, few = query.shape[-3], key.shape[-3]
+        if heads % few if few else heads:
+            raise RuntimeError(f"attention(): with enable_gqa the heads of key must divide those of query, they are {few} and "
+                               f"{heads}")  # fmt: skip
     if sinks is None and slopes is None:
         return
     batch = torch.broadcast_shapes(query.shape[:-2], query.shape[:-2] if enable_gqa else key.shape[:-2])
