@@ -28,9 +28,8 @@ REDUCTION = {"none": 0, "mean": 1, "sum": 2}
 
 
 def operation(name: str) -> str:
-    return {"log_sigmoid": "logsigmoid", "special_expit": "sigmoid"}.get(name, name.removeprefix("special_")).rstrip(
-        "_"
-    )
+    others = {"log_sigmoid": "logsigmoid", "special_expit": "sigmoid", "native_channel_shuffle": "channel_shuffle"}
+    return others.get(name, name.removeprefix("special_")).rstrip("_")
 
 
 def forms(theirs, name: str, values: dict) -> list[tuple[tuple, dict]]:

@@ -19,7 +19,7 @@ from ..manual import functional as M
 # The library, whose own steps are what the operations are made of, and a mode that has left a call to torch.
 LIBRARY = ("dlref.manual.", "dlref.estimators.", __name__)
 # Names that mean another thing in torch and Tensor, or a view, which has no gradient of ours there.
-OTHERS = {"embedding_bag", "flatten", "unflatten", "unfold"}
+OTHERS = {"embedding_bag", "flatten", "fractional_max_pool2d", "fractional_max_pool3d", "unflatten", "unfold"}
 # torch's own names of arguments, numpy's that it takes too, and those of kernels, which do not matter here (None).
 NAMES = {"self": "input", "a": "input", "x": "input", "x1": "input", "axis": "dim", "keepdims": "keepdim", "hx": "h",
          "train": "training", "cudnn_enable": None, "cudnn_enabled": None}  # fmt: skip
