@@ -75,10 +75,10 @@ def check_attention(
     if softcap is not None and not softcap > 0:
         raise RuntimeError(f"attention(): softcap must be greater than 0, it is {softcap}: None is for no cap")
     if enable_gqa and query.dim() > 2 and key.dim() > 2:
-        heads, few = query.shape[-3], key.shape[-3]
-        if heads % few if few else heads:
+        many, few = query.shape[-3], key.shape[-3]
+        if many % few if few else many:
             raise RuntimeError(f"attention(): with enable_gqa the heads of key must divide those of query, they are {few} and "
-                               f"{heads}")  # fmt: skip
+                               f"{many}")  # fmt: skip
     if sinks is None and slopes is None:
         return
     batch = torch.broadcast_shapes(query.shape[:-2], query.shape[:-2] if enable_gqa else key.shape[:-2])
