@@ -138,3 +138,10 @@ def test_entmax_of_many(alpha):
     y, rough = F.entmax(x, alpha), F.entmax(x.float(), alpha)
     assert abs(float(y.sum()) - 1) < 1e-12
     torch.testing.assert_close(rough, F.entmax(x.float().double(), alpha).float(), rtol=1e-3, atol=1e-10)
+
+
+def test_a_complex_number_as_target_keeps_its_imaginary_part():
+    x, target = torch.randn(3, dtype=torch.float64), torch.tensor(1 + 2j, dtype=torch.complex128)
+    with harness.quietly():  # of another shape
+        expected, found = (f.l1_loss(x, target, reduction="none") for f in (torch.nn.functional, F))
+    torch.testing.assert_close(found, expected)

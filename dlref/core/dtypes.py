@@ -47,8 +47,10 @@ class Dtypes(NamedTuple):
         found = dtypes_of(values, self.promote)
         if len(set(found.values())) < 2 or not all(map(inexact, found.values())):
             return values
-        # As in all of torch's arithmetic a tensor without dimensions is a number beside those that have some.
-        wide = {getattr(values, n).dtype for n in found if getattr(values, n).dim()} or set(found.values())
+        # As in all of torch's arithmetic a real tensor without dimensions is a number beside those that have some.
+        numbers = {n for n, dtype in found.items() if not (getattr(values, n).dim() or dtype.is_complex)}
+        beside = any(getattr(values, n).dim() for n in found)
+        wide = [dtype for n, dtype in found.items() if not (beside and n in numbers)]
         dtype = functools.reduce(torch.promote_types, wide)
         return values._replace(**{n: getattr(values, n).to(dtype) for n in found})
 
