@@ -12,6 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ...core.dtypes import Dtypes
 from ...core.modes import finest
 from ...core.module import Manual
 from ...core.pair import op
@@ -112,7 +113,7 @@ class LeakyReLU(Manual, torch.nn.LeakyReLU):
     op = leaky_relu
 
 
-@op(builtin=F.prelu, autocast="low")
+@op(builtin=F.prelu, autocast="low", dtypes=Dtypes(one=("input", "weight")))
 def prelu(input, weight):
     r"""Leaky rectifier whose slope is learnt: $y = x$ where $x > 0$, else $w_c x$.
 
@@ -147,8 +148,6 @@ def over_channels(weight, input):
 @prelu.prepare
 def prelu_prepare(input, weight):
     channels = input.shape[1] if input.dim() > 1 else 1
-    if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
-        raise RuntimeError(f"prelu(): input and weight must have one dtype, they have {input.dtype} and {weight.dtype}")
     if weight.dim() > 1 or weight.numel() not in (1, channels):
         raise RuntimeError(f"prelu(): weight must be one number, or one for each of the {channels} channels; it has shape "
                            f"{tuple(weight.shape)}")  # fmt: skip

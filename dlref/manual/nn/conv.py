@@ -379,7 +379,12 @@ for _n, _op in enumerate((conv_transpose1d, conv_transpose2d, conv_transpose3d),
 # --- of sequences whose time comes first ------------------------------------------------------------------------
 
 
-@op(builtin=torch.conv_tbc, autocast="low", layout=common.contiguous)
+@op(
+    builtin=torch.conv_tbc,
+    autocast="low",
+    dtypes=Dtypes(one=("input", "weight", "bias")),
+    layout=common.contiguous,
+)
 def conv_tbc(input, weight, bias, pad):
     r"""Convolution of sequences (time, batch, channels): $y_t = b + \sum_k W_k^\top x_{t + k - p}$.
 
@@ -418,9 +423,6 @@ def conv_tbc_prepare(input, weight, bias, pad=0):
     if input.shape[2] != weight.shape[1] or bias.shape[0] != weight.shape[2]:
         raise RuntimeError(f"conv_tbc(): the input must have the weight's {weight.shape[1]} channels and the bias its "
                            f"{weight.shape[2]}, they have {input.shape[2]} and {bias.shape[0]}")  # fmt: skip
-    if len({t.dtype for t in (input, weight, bias)}) > 1 and not torch.is_autocast_enabled(input.device.type):
-        raise RuntimeError(f"conv_tbc(): input, weight and bias must have one dtype, they have {input.dtype}, {weight.dtype} "
-                           f"and {bias.dtype}: convert them")  # fmt: skip
     if (frames := input.shape[0] + 2 * pad - weight.shape[0] + 1) < 0:
         raise RuntimeError(f"conv_tbc(): the padded input must be as long as the kernel, {weight.shape[0]}, less 1, it is "
                            f"{frames + weight.shape[0] - 1}: take more padding")  # fmt: skip

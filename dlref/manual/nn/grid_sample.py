@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...core.dtypes import Dtypes
 from ...core.pair import op
 from .common import contiguous, warn, wide
 
@@ -122,7 +123,12 @@ def spread(v: Tensor, factors: Sequence[Tensor]) -> Tensor:
     return v
 
 
-@op(builtin=F.grid_sample, autocast={"cpu": "float32", "cuda": "promote"}, layout=contiguous)
+@op(
+    builtin=F.grid_sample,
+    autocast={"cpu": "float32", "cuda": "promote"},
+    dtypes=Dtypes(one=("input", "grid")),
+    layout=contiguous,
+)
 def grid_sample(input, grid, mode, padding_mode, align_corners):
     r"""The input where the grid points to: $y_o = \sum_k w_k(u_o)\, x_{i_k(u_o)}$, the weight a product of one a dimension.
 
@@ -191,9 +197,6 @@ def grid_sample_prepare(input, grid, mode="bilinear", padding_mode="zeros", alig
         raise NotImplementedError(
             f"grid_sample(): the input must be floating point, it is {input.dtype}: convert it first"
         )
-    if input.dtype != grid.dtype and not torch.is_autocast_enabled(input.device.type):
-        raise RuntimeError(f"grid_sample(): input and grid must have one dtype, they have {input.dtype} and {grid.dtype}: "
-                           "convert one of them")  # fmt: skip
     return input, grid, mode, padding_mode, bool(align_corners)
 
 
