@@ -214,6 +214,17 @@ def test_hooks_of_users():
     assert model.weight_orig.grad is not None
 
 
+def output_and_gradients(layer, x, by_hand: bool) -> list:
+    """Of a layer: by vjp, or under autograd."""
+    if by_hand:
+        output, pullback = layer.vjp(x)
+        pullback(torch.cos(output))
+    else:
+        output = layer(x)
+        output.backward(torch.cos(output.detach()))
+    return [output, *(p.grad for p in layer.parameters())]
+
+
 class Doubled(torch.nn.Module):
     def forward(self, weight):
         return 2 * weight
@@ -228,13 +239,7 @@ def test_parametrizations_of_users():
         layer = ns.Linear(4, 3).double()
         parametrize.register_parametrization(layer, "weight", ns.Tanh())
         parametrize.register_parametrization(layer, "weight", ns.Sequential(ns.Sigmoid(), ns.Softplus()))
-        if ns is nn:
-            output, pullback = layer.vjp(x)
-            pullback(torch.cos(output))
-        else:
-            output = layer(x)
-            output.backward(torch.cos(output.detach()))
-        grads.append([output, *(p.grad for p in layer.parameters())])
+        grads.append(output_and_gradients(layer, x, ns is nn))
     close(*grads)
     layer = nn.Linear(4, 3).double()
     parametrize.register_parametrization(layer, "weight", Doubled())
@@ -264,13 +269,7 @@ def test_pruned():
     for ns in (nn, torch.nn):
         torch.manual_seed(0)
         layer = prune.l1_unstructured(ns.Linear(4, 3).double(), "weight", 0.5)
-        if ns is nn:
-            output, pullback = layer.vjp(x)
-            pullback(torch.cos(output))
-        else:
-            output = layer(x)
-            output.backward(torch.cos(output.detach()))
-        grads.append([output, *(p.grad for p in layer.parameters())])
+        grads.append(output_and_gradients(layer, x, ns is nn))
     close(*grads)
 
 

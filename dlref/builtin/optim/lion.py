@@ -32,10 +32,7 @@ class Lion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for group in self.param_groups:
             learning = [p for p in group["params"] if p.grad is not None]
             for p in learning:
@@ -52,6 +49,12 @@ class Lion(torch.optim.Optimizer):
                 p.add_(m.lerp(g, 1 - beta1).sign_(), alpha=-lr)
                 m.lerp_(g, 1 - beta2)
         return loss
+
+
+def evaluated(closure: Callable[[], Any] | None) -> Any:
+    """The loss, with a graph; None without a closure."""
+    with torch.enable_grad():
+        return None if closure is None else closure()
 
 
 def real(tensor: torch.Tensor) -> torch.Tensor:

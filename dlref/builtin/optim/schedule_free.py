@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .lion import real
+from .lion import evaluated, real
 
 
 class ScheduleFreeAdamW(torch.optim.Optimizer):
@@ -61,10 +61,7 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for group in self.param_groups:
             check_mode(group)
             group["k"] += 1
