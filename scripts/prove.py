@@ -173,7 +173,10 @@ def networks(device: str, compiled: bool) -> Iterator[tuple[str, Callable[[], tu
 
 
 def trained(name: str, way: str, device: str) -> tuple[int, list[str]]:
-    case, errors = NETWORKS[name], []
+    from torch._dynamo.utils import counters
+
+    case, errors, failures = NETWORKS[name], [], []
+    counters.clear()
     x, y = case.data(case.batches[0], device)
     for space in (manual, builtin):
         parts = step_parts(case, space, case.optimizers[0], device)
@@ -184,12 +187,16 @@ def trained(name: str, way: str, device: str) -> tuple[int, list[str]]:
             take = dlref.compile_step(*parts, **graph)
         torch.manual_seed(1)
         errors.append([float(take(x, y).detach()) for _ in range(STEPS)])
+        if getattr(take, "ordinary", False):
+            failures.append("no graph was made of it: its steps were ordinary ones")
+    if way == "reduce-overhead" and counters["inductor"]["cudagraph_skips"]:
+        failures.append("no CUDA graph was captured")
     if case.loss == "VariationalLoss" and way != "by hand":
-        return STEPS, []  # it draws other numbers
+        return STEPS, failures  # it draws other numbers
     worst = max(abs(a - b) / abs(b) for a, b in zip(*errors, strict=True))
-    return STEPS, [] if worst <= 1e-3 else [
-        f"losses {worst:.2g} off: {errors[0][-1]:.6g}, built-in {errors[1][-1]:.6g}"
-    ]
+    if worst > 1e-3:
+        failures.append(f"losses {worst:.2g} off: {errors[0][-1]:.6g}, built-in {errors[1][-1]:.6g}")
+    return STEPS, failures
 
 
 def estimators(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str]]]]]:

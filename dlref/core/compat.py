@@ -212,12 +212,28 @@ def registered_kernels() -> Any:
     return internal("torch.library._impls")
 
 
-def compile_graph(graph: torch.fx.GraphModule, arguments: list, mode: str | None, options: dict[str, Any]) -> Callable:
+def compile_graph(graph: torch.fx.GraphModule, arguments: list, options: dict[str, Any]) -> Callable:
     """The graph by Inductor, without torch.compile's capture."""
     import torch._inductor  # which takes a while
 
-    modes = torch._inductor.list_mode_options(mode) if mode else {}
-    return torch._inductor.compile(graph, arguments, options={**modes, **options})
+    return torch._inductor.compile(graph, arguments, options=options)
+
+
+def mode_options(mode: str | None) -> dict[str, Any]:
+    """The options that a mode of torch.compile stands for."""
+    if not mode:
+        return {}
+    import torch._inductor
+
+    return dict(torch._inductor.list_mode_options(mode))
+
+
+def stay_in_place(tensors: list) -> None:
+    """Tell torch.compile that these tensors keep their addresses, so that a CUDA graph may read and write them there."""
+    import torch._dynamo
+
+    for t in tensors:
+        torch._dynamo.mark_static_address(t, guard=False)
 
 
 def unseen_by_dynamo(function: Any) -> None:

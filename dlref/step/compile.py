@@ -14,7 +14,7 @@ from torch.autograd.graph import increment_version
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..core import optimizer as manual_optimizer
-from ..core.compat import compile_graph, is_any_autocast_enabled
+from ..core.compat import compile_graph, is_any_autocast_enabled, mode_options, stay_in_place
 from ..core.flat import coalesce, flatten, lay
 from ..core.hooks import has_hooks
 from ..core.modes import definitions, finest
@@ -283,7 +283,8 @@ class Recording:
 
             arguments = self.arguments(batch)
             graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
-        self.graph = owner.compiler(graph, arguments)
+        lasting = [*self.fixed, *(cell[1] for cell in self.cells.values())]
+        self.graph = owner.compiler(graph, arguments, lasting)
 
     def with_update(self, batch: list) -> Callable:
         """Let the graph end with the optimizer's rule, for each parameter by itself: the compiler makes few kernels of them."""
@@ -409,10 +410,19 @@ def swapped(modules: list[nn.Module], swap: dict) -> Iterator[None]:
 
 
 def compiled(
-    graph: fx.GraphModule, arguments: list, backend: str | Callable, mode: str | None, options: dict[str, Any] | None
+    graph: fx.GraphModule, arguments: list, lasting: list, backend: str | Callable, mode: str | None,
+    options: dict[str, Any] | None,
 ) -> Callable:
-    """The graph by a compiler. What guards would look at at every call is looked at in `CompiledStep.key`."""
-    if backend == "inductor":  # without torch.compile's capture, as the graph is there
-        return compile_graph(graph, arguments, mode, {"fallback_random": True, **(options or {})})
-    options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **(options or {})}
-    return torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options=options)
+    """The graph by a compiler; lasting: those of its arguments that are the same tensors at every call.
+
+    What guards would look at at every call is looked at in `CompiledStep.key`.
+    """  # fmt: skip
+    if backend == "inductor":
+        options = {**mode_options(mode), "fallback_random": True, **(options or {})}
+        if not options.get("triton.cudagraphs"):  # without torch.compile's capture, as the graph is there
+            return compile_graph(graph, arguments, options)
+        stay_in_place(lasting)  # which only that capture tells Inductor, that captures no CUDA graph of what moves
+    unguarded = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **(options or {})}
+    compiled = torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options=unguarded)
+    # A CUDA graph writes its results to the same places at every call.
+    return lambda *arguments: tuple(t.clone() for t in compiled(*arguments)) if backend == "inductor" else compiled(*arguments)
