@@ -11,6 +11,7 @@ import copy
 import functools
 import gc
 import importlib.util
+import inspect
 import platform
 import re
 import sys
@@ -31,6 +32,7 @@ import dlref
 from dlref import builtin, manual
 from dlref.bench import NETWORKS, OPTIMIZERS, environment
 from dlref.bench.steps import step_parts, time_steps
+from dlref.builtin.ctc_loss import ctc_loss
 from dlref.core.flat import flatten
 from dlref.core.modes import finest
 from dlref.core.names import device_named
@@ -113,8 +115,17 @@ def modules(device: str) -> Iterator[tuple[str, Callable[[], tuple[int, list[str
         yield name, functools.partial(moduled, name, device)
 
 
+class CTCLoss(torch.nn.CTCLoss):
+    """torch's with the gradient of its value, where torch's own is that of what a log_softmax makes."""
+
+    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> torch.Tensor:
+        lengths = input_lengths, target_lengths
+        return ctc_loss(log_probs, targets, *lengths, self.blank, self.reduction, self.zero_infinity)
+
+
 def moduled(name: str, device: str) -> tuple[int, list[str]]:
     theirs = ModuleSamples(getattr(builtin.nn, name), name, Report("", name))
+    theirs.reference = CTCLoss if name == "CTCLoss" else theirs.reference
     found = Comparison(theirs.op_name, device, finest(torch.device(device)))
     for sample in theirs.samples(found.dtype, device):
         compare_sample(found, ByHand(theirs.call_of(sample, theirs.by_hand)), sample)
@@ -149,7 +160,10 @@ def stepped(name: str, kwargs: dict[str, Any], flat: bool, device: str) -> tuple
         held = torch.nn.ParameterList(torch.nn.Parameter(draw(*shape)) for shape in ((5, 3), (7,), (2, 2, 2)))
         if flat and space is manual:
             flatten(held)
-        rule = getattr(space.optim, name)(held.parameters(), **kwargs)
+        kind = getattr(space.optim, name)
+        listed = space is builtin and "foreach" in inspect.signature(kind).parameters
+        # ASGD's rule over lists of tensors subtracts from 1 in float32
+        rule = kind(held.parameters(), **kwargs, **({"foreach": False} if listed else {}))
         if hasattr(rule, "train"):  # that keeps an average, and is evaluated there
             rule.train()
         for _ in range(10):

@@ -98,6 +98,10 @@ TORCH_ERROR_ON = {"cuda": {"hardswish": 4e-8, "hardsigmoid": 4e-8}}  # they mult
 TORCH_WRONG_ON = {("cuda", "elu", "hard-6"): "at 0 infinity times 0 is NaN there"}
 
 
+# On a GPU numbers are added up in any order.
+ORDER = 0.0 if DEVICE.type == "cpu" else 1e-12
+
+
 def value_error(name: str, least: float = 1e-12) -> float:
     """How far torch's own value in float64 is from the true one, at least."""
     return max(least, TORCH_ERROR_ON.get(DEVICE.type, {}).get(name, 0.0))

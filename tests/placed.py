@@ -42,15 +42,18 @@ CPU_ONLY = {
     "test_ops::test_errors": _ASSERTS,
     "test_ops::test_memory_format": "which layout torch's own kernels return is another on each device",
     "test_optim::test_kernels": "the kernels that are allowed are told by their names on the CPU",
+    "test_parallel": "its processes say themselves where they compute",
     "test_pretended": "a device is pretended here",
     "test_products": "it is oneDNN's and MKL's products that are chosen from",
     "test_proof": "fifty digits are the CPU's",
     "test_prove": "the script is tried on the CPU, and given its device by an option of its own",
+    "test_resume": "its runs say themselves where they train",
     "test_rooms": "it is about the source",
     "test_rounding": "the longer number that float64 is held to is the CPU's",
     "test_scripts": _FILES,
     "test_startup": "it is about what is imported",
     "test_surroundings": "it is about what a CPU's function may leave changed",
+    "test_wrong_use": "the command line takes its device by an option of its own",
 }
 
 

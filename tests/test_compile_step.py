@@ -68,7 +68,7 @@ def batches(number: int = 8, sizes: tuple[int, ...] = (6,)):
 def trained(step_of, make, criterion, optimizer, given, schedule=None, between=None):
     """Errors and what the network is in the end, after one step a batch."""
     torch.manual_seed(0)
-    network = make().double()
+    network = make().double().to(DEVICE)
     optimizer = optimizer(list(network.parameters()))
     schedule = None if schedule is None else schedule(optimizer)
     step, errors = step_of(network, criterion, optimizer), []

@@ -90,7 +90,7 @@ def test_fifty_digits(dtype, scale):
     value, slope = truth(x, target)
     unit = torch.finfo(dtype).eps
     assert abs(loss.item() - value) <= 8 * unit * max(1.0, abs(value))
-    assert (grad.cpu().double() - slope).abs().max() <= 200 * unit
+    assert (grad.double() - slope).abs().max() <= 200 * unit
     assert (grad.double().sum(1) + 1).abs().max() <= 16 * unit  # every path is somewhere at each frame
     assert torch.autograd.grad(F.ctc_loss(x, labels(*target), (200,), (30,), reduction="sum"), x)[0].isfinite().all()
 

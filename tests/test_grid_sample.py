@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from placed import DEVICE
 
 from dlref.core import compat
 from dlref.core.compat import TRICUBIC_GRID_SAMPLE
@@ -128,7 +129,7 @@ def test_grid_sample_under_transforms(mode, padding, align, dims):
 @pytest.mark.parametrize(("mode", "padding", "align"), OPTIONS)
 def test_a_grid_of_no_numbers(mode, padding, align, dims):
     """NaN is NaN, outside or -1, as the docstring says, infinity NaN or a border. torch, which may crash, is not asked."""
-    x = small(dims)[0]
+    x = small(dims)[0].to(DEVICE)
     places = torch.zeros(1, *(1,) * (dims - 1), 5, dims, dtype=torch.float64)
     places[..., 0] = torch.tensor([NAN, INF, -INF, 1e300, -1.0])
     learning = [x.clone().requires_grad_(), places.requires_grad_()]

@@ -305,7 +305,7 @@ def test_accumulation_is_the_mean_over_the_batches_and_clipping_bounds_it():
     torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
     optimizer.step()
     for a, b in zip(module.network.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12, check_device=False)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")

@@ -289,7 +289,8 @@ def test_module(name, training, record_property):
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             assert torch.equal(a, b), "the same seed must give the same parameters"
         wanted = learning(inputs, named)
-        expected = call(theirs, inputs, named)
+        with torch.backends.cudnn.flags(enabled=training):  # whose recurrent layers have no gradient in evaluation
+            expected = call(theirs, inputs, named)
         dys = [torch.randn(o.shape, dtype=o.dtype, generator=torch.Generator().manual_seed(2)) if o.requires_grad else None
                for o in harness.flat(expected)]  # fmt: skip
         dy = tree_unflatten(dys, tree_flatten(expected)[1])
@@ -301,7 +302,7 @@ def test_module(name, training, record_property):
 
         clear(ours, wanted)
         output = call(ours, inputs, named)
-        harness.assert_equal(output, expected, None, what)
+        harness.assert_equal(output, expected, None, what, harness.value_error(name.lower()))
         for a, b in zip(ours.buffers(), theirs.buffers(), strict=True):
             assert harness.error(a, b) <= 1e-12, ("buffers", what)
         if differentiable:
@@ -327,7 +328,7 @@ def test_module(name, training, record_property):
         if differentiable and any(g is not None for g in first):
             call(ours.vjp, inputs, named)[1](dy)
             for p, g in zip(ours.parameters(), first, strict=True):
-                assert torch.equal(p.grad, 2 * g), what
+                assert harness.error(p.grad, 2 * g) <= harness.ORDER, what
             clear(ours, wanted)
             next(ours.parameters()).requires_grad_(False)
             call(ours.vjp, inputs, named)[1](dy)

@@ -11,7 +11,9 @@ from unittest import mock
 
 import pytest
 import torch
+from placed import DEVICE
 
+BOUND = 1e-12 if DEVICE.type == "cpu" else 1e-8  # on CUDA torch's weight_norm takes float32's roots
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
 
 
@@ -39,4 +41,4 @@ def test_a_program_moves_by_its_imports(path):
         assert changed and all(line.startswith(("import dlref.", "from dlref.")) for line in changed)
         losses, program = run(path, moved)
         assert program.nn.__name__ == f"dlref.{side}.nn"
-        assert losses == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        assert losses == pytest.approx(expected, rel=BOUND, abs=BOUND)

@@ -72,7 +72,8 @@ NETWORKS = {
     ),
 }  # fmt: skip
 SAME = ", same products"
-MANUAL = ("manual", "manual played back", "manual compiled")
+GRAPH = "reduce-overhead"  # torch.compile's name of what captures a CUDA graph
+MANUAL = ("manual", "manual played back", "manual compiled", "manual CUDA graph")
 
 
 def time_steps(
@@ -143,6 +144,9 @@ def step_variants(
         network, criterion, rule = parts(builtin)
         variants["builtin forward compiled"] = step(builtin, (torch.compile(network, dynamic=False), criterion, rule))
         variants["builtin step compiled"] = torch.compile(step(builtin, parts(builtin)), dynamic=False)
+        if x.is_cuda:
+            variants["manual CUDA graph"] = functools.partial(compile_step(*parts(manual), mode=GRAPH), x, y)
+            variants["builtin CUDA graph"] = torch.compile(step(builtin, parts(builtin)), dynamic=False, mode=GRAPH)
     (by := Products(case.make(builtin).to(device)))(x)
     if by.taken == "onednn":
         variants |= {way + SAME: with_onednn(work) for way, work in variants.items() if way.startswith("builtin")}

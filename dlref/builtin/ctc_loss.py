@@ -27,7 +27,9 @@ def ctc_loss(
     gives: torch's gradient is not that of its value there.
     """
     lengths, labels = (torch.as_tensor(v, device=log_probs.device) for v in (input_lengths, target_lengths))
-    given = targets if targets.dim() == 1 else targets[torch.arange(targets.shape[1]) < labels.view(-1, 1)]
+    targets = targets.to(log_probs.device)
+    within = torch.arange(targets.shape[-1], device=targets.device) < labels.view(-1, 1)
+    given = targets if targets.dim() == 1 else targets[within]
     if ((given < 0) | (given >= log_probs.shape[-1]) | (given == blank)).any():
         raise RuntimeError(f"ctc_loss(): labels must be classes other than the blank, {blank}")
     options = (targets.contiguous(), input_lengths, target_lengths, blank)

@@ -212,28 +212,41 @@ def registered_kernels() -> Any:
     return internal("torch.library._impls")
 
 
-def compile_graph(graph: torch.fx.GraphModule, arguments: list, options: dict[str, Any]) -> Callable:
-    """The graph by Inductor, without torch.compile's capture."""
+def compile_graph(
+    graph: torch.fx.GraphModule, arguments: list, lasting: list, mode: str | None, options: dict[str, Any]
+) -> Callable:
+    """The graph by Inductor, without torch.compile's capture.
+
+    lasting: those of its arguments that are the same tensors at every call. Inductor makes a CUDA graph only where nothing but
+    those is changed, and learns of them what Dynamo notes of a module's parameters. A CUDA graph writes its results into the
+    same memory at every call: they are copied.
+    """
     import torch._inductor  # which takes a while
+    from torch._dynamo.source import LocalSource
 
-    return torch._inductor.compile(graph, arguments, options=options)
+    modes = torch._inductor.list_mode_options(mode) if mode else {}
+    options = {**modes, **options}
+    if not options.get("triton.cudagraphs"):
+        return torch._inductor.compile(graph, arguments, options=options)
+    graph.meta["dynamo_compile_id"] = None
+    graph.__dict__["_param_name_to_source"] = {}
+    stays = {id(t) for t in lasting}
+    for node, value in zip(graph.graph.find_nodes(op="placeholder"), arguments, strict=True):
+        node._dynamo_source = LocalSource(node.name)
+        node.meta["tensor_dict"] = {"_dynamo_static_input_type": "unguarded"} if id(value) in stays else {}
+    compiled = torch._inductor.compile(graph, arguments, options=options)
+
+    def called(*arguments: Any) -> list:
+        torch.compiler.cudagraph_mark_step_begin()
+        return [t.clone() for t in compiled(*arguments)]
+
+    return called
 
 
-def mode_options(mode: str | None) -> dict[str, Any]:
-    """The options that a mode of torch.compile stands for."""
-    if not mode:
-        return {}
-    import torch._inductor
-
-    return dict(torch._inductor.list_mode_options(mode))
-
-
-def stay_in_place(tensors: list) -> None:
-    """Tell torch.compile that these tensors keep their addresses, so that a CUDA graph may read and write them there."""
-    import torch._dynamo
-
-    for t in tensors:
-        torch._dynamo.mark_static_address(t, guard=False)
+def sparse_tensor(indices: torch.Tensor, values: torch.Tensor, size: Any) -> torch.Tensor:
+    """A sparse tensor whose indices are known to be right; torch 2.11 warns that it does not look where an argument says so."""
+    with torch.sparse.check_sparse_tensor_invariants(enable=False):
+        return torch.sparse_coo_tensor(indices, values, size)
 
 
 def unseen_by_dynamo(function: Any) -> None:

@@ -33,6 +33,7 @@ from .compat import (
     get_capturable_supported_devices,
     get_scalar_dtype,
     set_grad_enabled,
+    sparse_tensor,
 )
 from .flat import Member, Plan, Run, State, runs
 from .modes import concrete, finest
@@ -177,9 +178,7 @@ class Manual(torch.optim.Optimizer):
     def descend(p: Tensor, rate: Any, direction: Tensor, denominator: Tensor | None = None) -> None:
         r"""$\theta \leftarrow \theta - r\,d$, or $\theta - r\,d / q$; the rate is a number or a tensor."""
         if direction.is_sparse and direction.is_coalesced():  # with which torch writes past a parameter that is a view
-            direction = torch.sparse_coo_tensor(
-                direction.indices(), direction.values(), direction.shape, check_invariants=False
-            )
+            direction = sparse_tensor(direction.indices(), direction.values(), direction.shape)
         if isinstance(rate, Tensor):
             if denominator is None:
                 p.addcmul_(direction, rate, value=-1)

@@ -14,7 +14,7 @@ from torch.autograd.graph import increment_version
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..core import optimizer as manual_optimizer
-from ..core.compat import compile_graph, is_any_autocast_enabled, mode_options, stay_in_place
+from ..core.compat import compile_graph, is_any_autocast_enabled
 from ..core.flat import coalesce, flatten, lay
 from ..core.hooks import has_hooks
 from ..core.modes import definitions, finest
@@ -298,12 +298,13 @@ class Recording:
         states = [v for params in trained for p in params for k, v in optimizer.state.get(p, {}).items()
                   if k != "step" and isinstance(v, Tensor)]  # fmt: skip
         self.device = device = batch[self.leaves[0]].device
-        # An optimizer counts on the CPU, where no kernel of another device can read: the graph has counters of its own there.
-        near = {s: s if s.device == device else torch.empty_like(s, device=device) for s in steps if s is not None}
+        # An optimizer counts on the CPU, where no kernel of another device can read: the graph has numbers of its own there.
+        self.counters = [s for s in steps if s is not None]
+        near = {s: s if s.device == device else torch.empty_like(s, device=device) for s in (*states, *self.counters)}
         self.away = {far: (own, [-1]) for far, own in near.items() if own is not far}
-        self.fixed = list(dict.fromkeys([*self.fixed, *states, *near.values()]))
+        self.fixed = list(dict.fromkeys([*self.fixed, *near.values()]))
         # autograd must not take a parameter that it saved for unchanged
-        self.changed = [*(p for params in trained for p in params), *(s for s in near if s not in self.away)]
+        self.changed = [*(p for params in trained for p in params), *(s for s in self.counters if s not in self.away)]
         for place in sorted(self.owner.varying, key=str):
             self.cells[place] = [None, torch.zeros((), dtype=finest(device), device=device)]
 
@@ -328,7 +329,7 @@ class Recording:
                         if t is not None:
                             raise ValueError("a parameter that the optimizer has moved gets no gradient now")
                         continue
-                    state = {k: swap[v] if isinstance(v, Tensor) else v for k, v in optimizer.state.get(p, {}).items()
+                    state = {k: swap[near[v]] if isinstance(v, Tensor) else v for k, v in optimizer.state.get(p, {}).items()
                              if k != "step"}  # fmt: skip
                     if t is not None:
                         state["step"] = t[0 if same else i]
@@ -359,8 +360,8 @@ class Recording:
     def __call__(self, batch: list) -> tuple[Any, Tensor]:
         *outputs, error = self.graph(*self.arguments(batch))
         increment_version(self.changed)
-        for far, (_, version) in self.away.items():
-            version[0] = far.add_(1)._version
+        for far, (own, version) in self.away.items():  # which number a counter has is known without looking
+            version[0] = (far.add_(1) if any(far is s for s in self.counters) else far.copy_(own))._version
         return outputs[0] if self.form is None else tree_unflatten(outputs, self.form), error
 
 
@@ -410,19 +411,18 @@ def swapped(modules: list[nn.Module], swap: dict) -> Iterator[None]:
 
 
 def compiled(
-    graph: fx.GraphModule, arguments: list, lasting: list, backend: str | Callable, mode: str | None,
+    graph: fx.GraphModule,
+    arguments: list,
+    lasting: list,
+    backend: str | Callable,
+    mode: str | None,
     options: dict[str, Any] | None,
 ) -> Callable:
     """The graph by a compiler; lasting: those of its arguments that are the same tensors at every call.
 
     What guards would look at at every call is looked at in `CompiledStep.key`.
     """  # fmt: skip
-    if backend == "inductor":
-        options = {**mode_options(mode), "fallback_random": True, **(options or {})}
-        if not options.get("triton.cudagraphs"):  # without torch.compile's capture, as the graph is there
-            return compile_graph(graph, arguments, options)
-        stay_in_place(lasting)  # which only that capture tells Inductor, that captures no CUDA graph of what moves
-    unguarded = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **(options or {})}
-    compiled = torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options=unguarded)
-    # A CUDA graph writes its results to the same places at every call.
-    return lambda *arguments: tuple(t.clone() for t in compiled(*arguments)) if backend == "inductor" else compiled(*arguments)
+    if backend == "inductor":  # without torch.compile's capture, as the graph is there
+        return compile_graph(graph, arguments, lasting, mode, {"fallback_random": True, **(options or {})})
+    options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **(options or {})}
+    return torch.compile(graph, fullgraph=True, dynamic=False, backend=backend, options=options)

@@ -16,7 +16,7 @@ class Reader(nn.Module):
 
     def forward(self, frames, lengths, traits, offsets):
         x = self.norm(frames + self.speaker(traits, offsets)[:, None])
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
         output, _ = self.lstm(packed)
         output, lengths = pad_packed_sequence(output, batch_first=True)
         return self.head(output).log_softmax(-1), lengths

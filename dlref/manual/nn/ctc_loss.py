@@ -181,7 +181,7 @@ def ctc_loss_prepare(log_probs, targets, input_lengths, target_lengths, blank, r
     known = concrete(input_lengths) and concrete(target_lengths)
     if known:
         _check_lengths(len(log_probs), targets, input_lengths, target_lengths)
-    targets = targets.long()
+    targets = targets.to(log_probs.device, torch.long)
     if targets.dim() == 1:
         width = int(target_lengths.max()) if known else len(targets)
         starts = target_lengths.cumsum(0) - target_lengths

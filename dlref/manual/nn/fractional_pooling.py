@@ -22,8 +22,10 @@ INDEXED = ("output", "indices")
 
 def starts(u: Tensor, length: int, o: int, k: int) -> Tensor:
     r"""Where the windows of one dimension begin, (N, C, O): $a_i = \lfloor \alpha (i + u) \rfloor - \lfloor \alpha u \rfloor$
-    with $\alpha = (L - K) / (O - 1)$, the last at $L - K$; u (N, C) in [0, 1), in whose dtype torch takes these steps."""
+    with $\alpha = (L - K) / (O - 1)$, the last at $L - K$; u (N, C) in [0, 1), in whose dtype torch takes these steps,
+    but on a GPU at least in float32."""
     i = torch.arange(o, device=u.device)
+    u = u if u.is_cpu or u.dtype == torch.float64 else u.float()
     u = u.unsqueeze(-1)
     alpha = torch.full_like(u, length - k) / torch.full_like(u, max(o - 1, 1))
     begin = ((i.to(u.dtype) + u) * alpha).long() - (u * alpha).long()

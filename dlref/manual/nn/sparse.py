@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ...core.compat import sparse_tensor
 from ...core.modes import concrete
 from ...core.module import Manual
 from ...core.pair import op
@@ -28,7 +29,7 @@ def table_gradient(d, rows, weight, padding_idx, scale_grad_by_freq, sparse, dty
     elif padding_idx is not None:
         d = d * (rows != padding_idx).unsqueeze(1)
     if sparse:
-        return torch.sparse_coo_tensor(rows.unsqueeze(0), d.to(dtype), weight.shape, check_invariants=False)
+        return sparse_tensor(rows.unsqueeze(0), d.to(dtype), weight.shape)
     return d.new_zeros(()).expand(weight.shape).index_add(0, rows, d)
 
 

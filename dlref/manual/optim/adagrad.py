@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...core.compat import sparse_tensor
 from ...core.optimizer import Group, Manual, State
 
 
@@ -34,7 +35,7 @@ class Adagrad(Manual, torch.optim.Adagrad):
             stored, values = tuple(g.indices()), g.values()
             s.index_put_(stored, values.square(), accumulate=True)
             d = values / self.root(s[stored], group["eps"])
-            self.descend(p, rate, torch.sparse_coo_tensor(g.indices(), d, g.shape, check_invariants=False))
+            self.descend(p, rate, sparse_tensor(g.indices(), d, g.shape))
         else:
             s.addcmul_(g, g, value=1)
             self.descend(p, rate, g, self.root(s, group["eps"]))

@@ -156,9 +156,7 @@ class Check:
         if self.options["beyond"] and wanted is None and not self.report.beyond:
             from .beyond import beyond
 
-            passed = {name for name, _ in report.passed}
-            sound = [s for s in found if s.where in passed]
-            beyond(trials, sound or (found if report.evidence else []), self.source.operator)
+            beyond(trials, found, self.source.operator)
         for name in sorted(trials.seen - trials.proven):
             report.note(f"no {short} sample could tell the {name} from nothing at all")
         if found and dtype == self.dtypes()[0]:
