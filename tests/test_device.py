@@ -120,16 +120,17 @@ def test_free_memory_is_poisoned(monkeypatch):
     """Of what the allocator keeps, the free blocks of this device, this stream and the common pool, the largest first."""
     stream = type("Stream", (), {"device_index": 0, "cuda_stream": 5})()
     block = lambda size, state="inactive": {"size": size, "state": state}  # noqa: E731
+    small = {"device": 0, "stream": 5, "segment_pool_id": (0, 0), "segment_type": "small"}
     segments = [
+        {**small, "blocks": [block(512), block(9, "active"), block(2048)]},
         {
-            "device": 0,
-            "stream": 5,
-            "segment_pool_id": (0, 0),
-            "blocks": [block(512), block(9, "active"), block(2048)],
-        },
-        {"device": 0, "stream": 6, "segment_pool_id": (0, 0), "blocks": [block(1)]},
-        {"device": 1, "stream": 5, "segment_pool_id": (0, 0), "blocks": [block(2)]},
-        {"device": 0, "stream": 5, "segment_pool_id": (0, 7), "blocks": [block(3)]},
+            **small,
+            "segment_type": "large",
+            "blocks": [block(4096), block(3 << 20)],
+        },  # asked for 4096, it answers elsewhere
+        {**small, "stream": 6, "blocks": [block(1)]},
+        {**small, "device": 1, "blocks": [block(2)]},
+        {**small, "segment_pool_id": (0, 7), "blocks": [block(3)]},
     ]
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
     monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
@@ -142,10 +143,10 @@ def test_free_memory_is_poisoned(monkeypatch):
 
     monkeypatch.setattr(torch, "empty", allocated)
     care.poison("cuda")
-    assert [len(t) for t in filled[-2:]] == [2048, 512] and len(filled) == len(care.SEGMENTS) + 2
-    assert all(t.view(dtype).isnan().all() for t in filled[-2:] for dtype in (torch.float32, torch.bfloat16))
+    assert [len(t) for t in filled[len(care.SEGMENTS) :]] == [3 << 20, 2048, 512]
+    assert all(t.view(dtype).isnan().all() for t in filled[-3:] for dtype in (torch.float32, torch.bfloat16))
     care.poison("cpu")
-    assert len(filled) == len(care.SEGMENTS) + 2
+    assert len(filled) == len(care.SEGMENTS) + 3
 
 
 # --- torch's default device is not asked for what has a place of its own ----------------------------------------------

@@ -233,7 +233,8 @@ def draws(module, args, kwargs) -> bool:
     """Whether it draws random numbers off the CPU, where torch's and ours of one seed are not the same."""
     if harness.DEVICE.type == "cpu" or not module.training:
         return False
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of those that are deprecated
         ends = [harness.flat(call(copy.deepcopy(module), args, kwargs, seed)) for seed in (1, 2)]
     return any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(*ends, strict=True))
 
@@ -314,7 +315,7 @@ def test_module(name, training, record_property):
             clear(ours, wanted)
             with mode():
                 output, pullback = call(ours.vjp, inputs, named)
-                harness.assert_equal(output, expected, None, what)
+                harness.assert_equal(output, expected, None, what, harness.value_error(name.lower()))
                 assert not any(o.requires_grad for o in harness.flat(output)) or output is inputs[0]
                 if not differentiable:
                     continue
@@ -355,7 +356,9 @@ def test_state_and_copies(name):
         ours.load_state_dict(theirs.state_dict())
         expected = call(theirs, inputs, named)
         for twin in (ours, copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
-            harness.assert_equal(call(twin, inputs, named), expected, None, (name, args))
+            harness.assert_equal(
+                call(twin, inputs, named), expected, None, (name, args), harness.value_error(name.lower())
+            )
         theirs.load_state_dict(ours.state_dict())
 
 

@@ -48,6 +48,7 @@ TORCH_ERROR = {
 CONDITION = {
     "scaled_dot_product_attention": 200 * torch.finfo(torch.float32).eps,
     "attention": 15 * torch.finfo(torch.float32).eps,  # of its hard samples
+    "cluster_log_prob": 40 * torch.finfo(torch.float32).eps,  # the same
 }
 # Where torch's gradient is NaN and the true one is not.
 TORCH_NAN = {

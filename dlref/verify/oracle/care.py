@@ -156,11 +156,8 @@ def finished(device: str) -> None:
         torch.accelerator.synchronize(device)
 
 
-SEGMENTS = (
-    1 << 20,
-    1 << 20,
-    20 << 20,
-)  # bytes that make the CUDA allocator keep a segment of its small and large blocks
+SMALL = 1 << 20  # bytes, up to which the CUDA allocator answers from segments of their own
+SEGMENTS = (SMALL, SMALL, 20 << 20)  # what makes it keep segments of both kinds
 POISON = 0xFF  # every byte of a NaN, in each floating dtype, and of -1
 
 
@@ -181,6 +178,7 @@ def poison(device: str) -> None:
         block["size"] for segment in torch.cuda.memory_snapshot() for block in segment["blocks"]
         if block["state"] == "inactive" and (segment["device"], segment["stream"]) == (index, stream.cuda_stream)
         and segment.get("segment_pool_id", (0, 0)) == (0, 0) and block["size"] <= SEGMENTS[-1]
+        and (block["size"] <= SMALL) == (segment["segment_type"] == "small")  # else it would not be this block that comes
     ]  # fmt: skip
     _ = [empty(size).fill_(POISON) for size in sorted(free, reverse=True)]  # the largest first, lest they be split
 
