@@ -89,8 +89,9 @@ def time_steps(
 
     manual: `manual.training.step` on the network with its parameters laid into one tensor. manual played back, manual
     compiled: by `compile_step`, without and with a compiler. builtin ...: zero_grad, forward, backward, step of torch.nn, with
-    the optimizer's default, foreach and fused ways, with the forward compiled and with all of the step compiled. ... CUDA graph:
-    the compiled step as one, on a card. products: the matrix products of the affine layers alone, where there is nothing else: what no implementation can be faster than.
+    the optimizer's default, foreach and fused ways, with the forward compiled and with all of the step compiled. ... CUDA
+    graph: the compiled step as one, on a card. products: the matrix products of the affine layers alone, where there is nothing
+    else: what no implementation can be faster than.
     The steps by hand take the products that training takes (`dlref.products`), the built-in ones torch's choice; where these
     are others, "builtin ..., same products" are the built-in ones with ours. Each variant trains a network of its own from one
     start. ValueError where there is no network of that name.
