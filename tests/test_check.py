@@ -90,6 +90,14 @@ def test_modules_pass(module):
     assert report.ok and report.values > 20, str(report)
 
 
+@pytest.mark.parametrize("name", ["hardsigmoid", "binary_cross_entropy", "BCELoss"])
+def test_beyond_where_torch_is_not_the_truth(name):
+    """What is beyond the first derivative is held to the definition's there, as the values are."""
+    space = dlref.manual.nn if name == "BCELoss" else dlref.manual.functional
+    report = check(getattr(space, name), name, dtypes=["float32"])
+    assert report.ok and report.beyond["double backward"] == report.beyond["jvp"] == "right", str(report)
+
+
 def test_optimizers_and_schedules_pass():
     for optim in (torch.optim, dlref.manual.optim):
         for name in ("Adam", "SGD", "RMSprop", "Adafactor", "Muon", "SparseAdam", "LBFGS"):

@@ -221,7 +221,7 @@ class ModuleSamples:
                     AssertionError,
                 ):  # what an operation takes and torch's constructor does not
                     continue
-                if accepted(sample) and (self.instance is None or alike(self.instance, sample.builtin.module)):
+                if self.accepted(sample) and (self.instance is None or alike(self.instance, sample.builtin.module)):
                     found.append(sample)
         if not found:
             hint = ": pass the class, of which any size can be made" if self.instance is not None else ""
@@ -260,8 +260,15 @@ class ModuleSamples:
         for made, inputs, named, training, where in CROSSED[self.name]:
             inputs, named = tree_map(cast, (inputs, named))
             sample = self.sample(made, inputs, named, training, where, dtype, device)
-            found += [sample] if accepted(sample) else []
+            found += [sample] if self.accepted(sample) else []
         return found
+
+    def accepted(self, sample: Sample) -> bool:
+        """Whether the reference takes the call, and what has the truth of it where the reference has not."""
+        truth = self.subject.truth
+        return accepted(sample) and (
+            truth is None or accepted(Sample(truth(sample), sample.args, sample.kwargs, sample.where))
+        )
 
     def crossing_options(self) -> ModuleOptions:
         return ModuleOptions(self)
