@@ -129,6 +129,7 @@ MODULES: dict[str, tuple[Make, Arguments]] = {
     **alike("CosineSimilarity PairwiseDistance", shaped(*[(64, 128)] * 2)),
     **alike("Entmax Sparsemax", shaped((64, 128))),
     **alike("GEGLU SwiGLU", shaped((64, 128), (64, 128))),
+    **alike("TopKRouting", shaped((512, 16)), k=2),
     **alike("CTCLoss", lambda x: call((-x.uniform(64, 8, 32)).requires_grad_(), x.below(31, 8, 16) + 1, (64,) * 8, (16,) * 8)),
     "NLLLoss2d": (quietly("NLLLoss2d"), lambda x: call(x(*SHAPES[2]), x.below(16, 8, 16, 16))),
     **alike("JSDivLoss TVDistanceLoss", lambda x: call(x.log_probabilities(64, 128), x.log_probabilities(64, 128))),

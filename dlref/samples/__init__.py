@@ -28,8 +28,8 @@ from .hard import SAMPLES
 
 NAMES = sorted(name for name, op in OPS.items() if op.builtin is not None)
 # Operations that draw random numbers.
-RANDOM = {"alpha_dropout", "attention", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
-          "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",
+RANDOM = {"GaussianNoise", "alpha_dropout", "attention", "dropout", "dropout1d", "dropout2d", "dropout3d",
+          "feature_alpha_dropout", "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",
           "fractional_max_pool3d_with_indices", "gumbel_softmax", "reparametrize", "rrelu",
           "scaled_dot_product_attention"}  # fmt: skip
 # Those of them that draw other numbers in another dtype.
@@ -62,6 +62,7 @@ TORCH_WRONG = {
     "binary_cross_entropy": "at a probability and a target of 0, or of 1, its gradient is 0, and not 1, or -1",
     "CrossMapLRN2d": "the first channel is in every window, and its gradient is of other windows than its value",
     "pdist": "of an infinite norm ties get all of the gradient each, which is no subgradient; others overflow",
+    "z_loss": "the logarithm of a sum that is nearly 1 is rounded to 0",
     "soft_margin_loss": "log(1 + exp(z)) overflows as it is written",
     "multi_margin_loss": "the mean over no samples is memory that was never written",
     "multilabel_margin_loss": "the mean over no samples is memory that was never written",

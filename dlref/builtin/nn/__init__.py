@@ -23,5 +23,5 @@ from .perceptron import Perceptron, PerceptronLoss
 from .preference_loss import DPOLoss, GRPOLoss, KTOLoss, ORPOLoss, SimPOLoss
 from .rbf import RBF
 from .region_loss import DiceLoss, TverskyLoss
-from .sequence import GEGLU, AddRMSNorm, DynamicTanh, RotaryEmbedding, SwiGLU
+from .sequence import GEGLU, AddRMSNorm, DynamicTanh, RotaryEmbedding, SwiGLU, TopKRouting
 from .sparsemax import Entmax, Sparsemax

@@ -125,3 +125,17 @@ class DynamicTanh(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, alpha_init={self.alpha_init}"
+
+
+class TopKRouting(nn.Module):
+    """The gate of a mixture of experts: logits (*, T, E) to the weights, the indices and the balance loss of the k best."""
+
+    def __init__(self, k: int):
+        super().__init__()
+        self.k = k
+
+    def forward(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return F.top_k_routing(logits, self.k)
+
+    def extra_repr(self) -> str:
+        return f"k={self.k}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from ...builtin import sequence as builtin
+from ...builtin.nn import sequence as builtin_nn
+from ...core.module import Manual
 from ...core.pair import op
 from .common import marked, wide
 from .softmax import softmax
@@ -45,6 +47,12 @@ def top_k_routing_gradient(dy, indices, logits):
     tokens = max(z.shape[:-1].numel(), 1)
     dp = wide(dloss) * (z.shape[-1] / tokens) * _share(p, indices)
     return softmax.pull(dp.expand(z.shape), p, -1) + torch.zeros_like(z).scatter(-1, indices, softmax.pull(dw, w, -1))
+
+
+class TopKRouting(Manual, builtin_nn.TopKRouting):
+    """The module of `top_k_routing`."""
+
+    op, attributes = top_k_routing, {"k": "k"}
 
 
 @top_k_routing.prepare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import warnings
@@ -18,6 +19,7 @@ from ...core.compat import module_db
 from ...core.modes import has_float64
 from ...samples import NAMES, NOT_THE_TRUTH, Sample, database, samples, seed, seeded, supported
 from ...samples.edges import accepted, edges, like
+from ...samples.modules import BATCHES, CALLS, VALUES, Made
 from ..crossing import NO_OPTIONS, REFUSED, Options, crossed, usable
 from .report import Report
 from .subject import ALIASES, Adapted, Mismatch, default_findings, same
@@ -27,31 +29,6 @@ from .variants import variants
 KINDS = 40  # of options, of which calls are made in which they meet
 # Of each module the calls in which its options meet: the constructor's arguments, inputs, keyword inputs, mode and name.
 CROSSED: dict[str, list[tuple]] = {}
-CLASSES, BAGS = torch.tensor([8, 1, 3, 0, 4, 2]), torch.tensor([0, 3, 1, 1, 2, 0])
-# Calls that PyTorch's database has not: batches, in which the order of the dimensions shows. Arguments, and the inputs' shapes,
-# or inputs of integers.
-BATCHES: dict[str, list[tuple[dict[str, Any], tuple[tuple[int, ...] | Tensor, ...]]]] = {
-    "AdaptiveLogSoftmaxWithLoss": [
-        ({"in_features": 5, "n_classes": 9, "cutoffs": [2, 4], "div_value": 1.5, "head_bias": bias}, ((6, 5), CLASSES))
-        for bias in (True, False)
-    ],
-    "EmbeddingBag": [
-        ({"num_embeddings": 4, "embedding_dim": 3, "mode": mode, **options}, (BAGS, torch.tensor([0, 2, 6])))
-        for mode in ("sum", "mean", "max") for options in ({}, {"padding_idx": 1}, {"include_last_offset": True})
-    ],
-    **{name: [({"input_size": 4, "hidden_size": 3}, ((5, 2, 4),))] for name in ("RNN", "LSTM", "GRU")},
-    "AddRMSNorm": [({"normalized_shape": n}, ((5, 3, 4), (5, 3, 4))) for n in (4, (3, 4))],
-    "DynamicTanh": [({"normalized_shape": 4, "alpha_init": a}, ((5, 3, 4),)) for a in (0.5, 2.0)],
-    "RotaryEmbedding": [({"dim": 4, "max_length": 8, "interleaved": b}, ((2, 5, 4),)) for b in (False, True)],
-    "MultiheadAttention": [({"embed_dim": 6, "num_heads": 2}, ((5, 3, 6), (5, 3, 6), (5, 3, 6)))],
-    "TransformerEncoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6),))],
-    "TransformerDecoderLayer": [({"d_model": 6, "nhead": 2, "dim_feedforward": 8, "dropout": 0.0}, ((5, 3, 6), (5, 3, 6)))],
-}  # fmt: skip
-
-
-# Values of options that PyTorch's database has not.
-VALUES: dict[str, list[Any]] = {"padding_mode": ["circular", "reflect"], "stride": [2], "padding": [1], "dilation": [2],
-                                "padding_idx": [3, 0]}  # fmt: skip
 
 
 def uneven(p: Tensor) -> Tensor:
@@ -177,7 +154,22 @@ class ModuleSamples:
     # --- the calls --------------------------------------------------------------------------------------------------
 
     def cases(self, dtype: torch.dtype, device: str, training: bool) -> Iterable[tuple[dict, tuple, dict]]:
-        """(constructor's arguments, inputs, keyword inputs)."""
+        """(constructor's arguments, inputs, keyword inputs): the database's, or those that it lacks."""
+        yield from self._cases(dtype, device, training)
+
+        def cast(v: Any) -> Any:
+            if not isinstance(v, Tensor):
+                return v
+            return v.to(device, dtype).requires_grad_() if v.is_floating_point() else v.to(device)
+
+        if infos(self.name) or self.name in BATCHES:
+            return
+        for args, options, inputs in CALLS.get(self.name, ()):
+            with contextlib.suppress(TypeError):  # of a class that tells nothing of its arguments
+                if not any(isinstance(a, Made) for a in args):  # which is made of layers
+                    yield dict(self.signature.bind(*args, **options).arguments), tree_map(cast, inputs), {}
+
+    def _cases(self, dtype: torch.dtype, device: str, training: bool) -> Iterable[tuple[dict, tuple, dict]]:
         for info in infos(self.name):
             with seeded(device):
                 drawn = info.module_inputs_func(info, device=device, dtype=dtype, requires_grad=True, training=training)
