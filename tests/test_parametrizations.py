@@ -254,6 +254,40 @@ def test_parametrizations_of_users():
         layer.vjp(x)
 
 
+HOLDERS = {
+    "loss": (lambda: nn.LinearCrossEntropyLoss(3, 4), "linear", lambda x: (x, torch.tensor([0, 3, 1, 2, 1]))),
+    "clusters": (
+        lambda: nn.AdaptiveLogSoftmaxWithLoss(3, 9, [2, 4], 1.5), "tail.0.1", lambda x: (x, torch.tensor([8, 1, 3, 2, 0]))
+    ),
+    "attention": (lambda: nn.MultiheadAttention(3, 1), "out_proj", lambda x: (x, x, x)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["weight_norm", "old weight_norm"])
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_weights_of_layers_that_a_module_reads(holder, way):
+    """Of layers that are not called, but whose weights are read, the computed ones get their gradients too."""
+    make, layer, arguments = HOLDERS[holder]
+    found = []
+    for by_hand in (True, False):
+        torch.manual_seed(0)
+        model = make().double()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`torch.nn.utils.weight_norm`", category=FutureWarning)
+            WAYS[way](nn.utils, model.get_submodule(layer), "weight")
+        given = arguments(torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+        result, pullback = model.vjp(*given) if by_hand else (model(*given), None)
+        results = result if isinstance(result, tuple) else (result,)
+        dys = tuple(torch.cos(o.detach()) for o in results)
+        if pullback is None:
+            torch.autograd.backward(results, dys)
+        else:
+            pullback(dys if isinstance(result, tuple) else dys[0])
+        found.append([p.grad for p in model.parameters()])
+        assert all(g is not None for g in found[-1])
+    close(*found)
+
+
 def test_converted():
     """torch's own parametrizations are refused, and by hand once the model is converted."""
     model, x = made(torch.nn, "weight_norm", "linear")

@@ -21,7 +21,17 @@ Computed = tuple[Tensor, Callable[[Tensor], None]]
 
 
 def explicit_of(module: Any) -> Callable[..., tuple[Any, Pullback]]:
-    """The module's `explicit`, which sees through weights that are computed."""
+    """The module's `explicit`, which sees through weights that are computed: its own, and its layers' that it reads."""
+    found = computed_of(module)
+    if getattr(module, "_reads_layers", False):
+        for path, layer in module.named_modules():
+            if path and not path.partition("parametrizations")[1]:
+                found |= {f"{path}.{name}": compute for name, compute in computed_of(layer).items()}
+    return functools.partial(with_computed, module, found) if found else module.explicit
+
+
+def computed_of(module: Any) -> dict[str, Callable[[], Computed]]:
+    """The module's own weights that are computed, by name."""
     found: dict[str, Callable[[], Computed]] = {}
     for name, parts in module._modules.get("parametrizations", {}).items():
         found[name] = functools.partial(through_parametrizations, module, name, parts)
@@ -31,7 +41,7 @@ def explicit_of(module: Any) -> Callable[..., tuple[Any, Pullback]]:
             found[name] = functools.partial(
                 pruned if isinstance(hook, BasePruningMethod) else type(hook).vjp, hook, module
             )
-    return functools.partial(with_computed, module, found) if found else module.explicit
+    return found
 
 
 def computes(hook: Any) -> bool:
@@ -65,11 +75,17 @@ def with_computed(
 
 
 def like(module: Any, weights: dict[str, nn.Parameter]) -> Any:
-    """The module as one that has the weights for parameters; all else it shares."""
-    cls: Any = type(module).__bases__[0] if "parametrizations" in module._modules else type(module)
+    """The module as one that has the weights, by name or path, for parameters; all else it shares."""
+    parts: dict[str, dict[str, nn.Parameter]] = {}
+    for path in [path for path in weights if "." in path]:
+        head, _, rest = path.partition(".")
+        parts.setdefault(head, {})[rest] = weights[path]
+    weights = {name: weight for name, weight in weights.items() if "." not in name}
+    cls: Any = type(module).__bases__[0] if weights and "parametrizations" in module._modules else type(module)
     plain = cls.__new__(cls)
     plain.__dict__.update({name: value for name, value in module.__dict__.items() if name not in weights})
     plain.__dict__["_parameters"] = {**module._parameters, **weights}
+    plain.__dict__["_modules"] = {**module._modules, **{n: like(module._modules[n], w) for n, w in parts.items()}}
     plain.__dict__["_buffers"] = {n: b for n, b in module._buffers.items() if n not in weights}
     return plain
 

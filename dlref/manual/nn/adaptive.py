@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.nn import Parameter
 from torch.nn.modules.adaptive import _ASMoutput
 
 from ...builtin import adaptive as builtin
@@ -69,6 +68,7 @@ class AdaptiveLogSoftmaxWithLoss(Manual, torch.nn.AdaptiveLogSoftmaxWithLoss):
 
     op = cluster_log_prob
     attributes: dict[str, str] = {}
+    _reads_layers = True
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -105,11 +105,6 @@ class AdaptiveLogSoftmaxWithLoss(Manual, torch.nn.AdaptiveLogSoftmaxWithLoss):
 
     def explicit(self, input_, target_):
         calls = self._clusters(input_, target_)
-        for weight in (w for args in calls for w in args[2:] if w is not None and not isinstance(w, Parameter)):
-            raise RuntimeError(
-                f"a weight {tuple(weight.shape)} of AdaptiveLogSoftmaxWithLoss is computed from other parameters (a "
-                "parametrization), which vjp does not see: call the module under autograd instead"
-            )
         parts, pulls = zip(*(self.__op__.vjp(*args) for args in calls), strict=True)
 
         def pullback(dy=None, needs=None):

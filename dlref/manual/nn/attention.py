@@ -252,6 +252,7 @@ class MultiheadAttention(Manual, torch.nn.MultiheadAttention):
     """The module of `multi_head_attention_forward`; with batch_first (N, L, E) stands for (L, N, E)."""
 
     attributes: dict[str, str] = {}
+    _reads_layers = True
 
     def maps(self) -> Heads:
         return Heads(

@@ -165,6 +165,7 @@ class LinearCrossEntropyLoss(Manual, builtin.LinearCrossEntropyLoss):
 
     op = linear_cross_entropy
     attributes = {name: name for name in ("weight", "reduction", "ignore_index", "label_smoothing", "options")}
+    _reads_layers = True
 
     def arguments(self):
         linear, shape = self.linear, (self.num_classes, *self.out_features)
