@@ -141,7 +141,7 @@ PACKAGES: dict[str, list[Row]] = {
         Row("transformers.models.switch_transformers.modeling_switch_transformers:load_balancing_loss_func", "top_k_routing",
             {}, None, calls.balanced(lambda f, logits, indices: f(logits.softmax(-1)[None], indices[None]))),
         Row("transformers.models.mixtral.modeling_mixtral:load_balancing_loss_func", "top_k_routing", {}, None,
-            calls.balanced(lambda f, logits, indices: f((logits,), logits.shape[-1], indices.shape[-1]))),
+            calls.balanced(lambda f, logits, indices: f((logits,), logits.shape[-1], indices.shape[-1]))),  # it chooses itself
         Row("transformers.optimization:Adafactor", "Adafactor", {"relative_step": False}, "lr <= 0.1", calls.relative_steps),
         *[Row(f"transformers.optimization:{ours}", theirs, {}, where, call) for ours, theirs, where, call in (
             ("get_linear_schedule_with_warmup", "LinearLR", "start_factor == 1 and end_factor == 0", calls.linear_decay),
@@ -195,6 +195,7 @@ PACKAGES: dict[str, list[Row]] = {
             ("sparsemax", "sparsemax", FILLED, None),
             ("rope", "rotary_embedding", TURNS, calls.ROTATIONS["liger"]),
             ("dyt", "dynamic_tanh", "weight is not None and bias is not None and weight.dim() == 1", calls.dynamic),
+            # The gradient of the target is left out.
             ("jsd", "js_div", "input.dim() == 2 and input.numel() and reduction == 'batchmean'", None),
             ("tvd", "tv_distance", "input.dim() == 2 and input.numel()", calls.of_probabilities))],
         *[Row(f"liger_kernel.transformers.functional:liger_{ours}", ours, {}, where, call, {"may_change": ["gate", "up"]})
@@ -219,6 +220,7 @@ PACKAGES: dict[str, list[Row]] = {
         Row("fla.modules:FusedLinearCrossEntropyLoss", "linear_cross_entropy", {},
             f"{ROWS} and reduction != 'none' and weight is None", calls.fused_layer),
         Row("fla.modules.activations:swiglu", "swiglu", {}, "gate.dim() > 0"),
+        # The kernel leaves the gradients of the angles out.
         *[Row(f"fla.modules.rotary.ops:{ours}", "rotary_embedding", {}, where, calls.ROTATIONS["fla"])
           for ours, where in (("rotary_embedding_ref", None), ("rotary_embedding", TURNS))],
         Row("fla.ops.linear_attn.naive:naive_recurrent_linear_attn", "linear_attention", {},

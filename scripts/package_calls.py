@@ -207,7 +207,7 @@ def eager(function: Callable) -> Callable:
 
 
 def under(bias: Callable[[Any, Tensor, int, int], Tensor]) -> Callable:
-    """torch's attention under a bias that is made of the slopes and both lengths."""
+    """Attention under a bias that a package makes of the slopes and both lengths."""
 
     def made(candidate: Any) -> Callable:
         def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any, is_causal: bool, scale: Any,
