@@ -193,11 +193,13 @@ PACKAGES: dict[str, list[Row]] = {
         Row("liger_kernel.transformers.functional:liger_rms_norm", "rms_norm", {"in_place": False}, LAST, calls.scaled),
         *[Row(f"liger_kernel.transformers.functional:liger_{ours}", theirs, {}, where, call) for ours, theirs, where, call in (
             ("sparsemax", "sparsemax", FILLED, None),
-            ("rope", "rotary_embedding", TURNS, calls.ROTATIONS["liger"]),
             ("dyt", "dynamic_tanh", "weight is not None and bias is not None and weight.dim() == 1", calls.dynamic),
             # The gradient of the target is left out.
             ("jsd", "js_div", "input.dim() == 2 and input.numel() and reduction == 'batchmean'", None),
             ("tvd", "tv_distance", "input.dim() == 2 and input.numel()", calls.of_probabilities))],
+        # It turns in place where the heads come after the positions in memory, and leaves the gradients of the angles out.
+        Row("liger_kernel.transformers.functional:liger_rope", "rotary_embedding", {}, TURNS, calls.ROTATIONS["liger"],
+            {"may_change": ["input"]}),
         *[Row(f"liger_kernel.transformers.functional:liger_{ours}", ours, {}, where, call, {"may_change": ["gate", "up"]})
           for ours, where, call in (("swiglu", "gate.dim() > 0", None),
                                     ("geglu", "gate.dim() > 0 and approximate == 'tanh'", calls.gate))],

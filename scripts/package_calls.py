@@ -265,7 +265,7 @@ ROTATIONS: dict[str, Callable] = {  # which pairs it is made for, where it is no
     "timm": lambda f: lambda input, cos, sin, interleaved: f(
         input, twice(sin, interleaved), twice(cos, interleaved), half=not interleaved),
     "fla": lambda f: lambda input, cos, sin, interleaved: f(input[..., None, :], cos, sin, interleaved)[..., 0, :],
-    "liger": lambda f: lambda input, cos, sin: f(input[:, None], input[:, None], twice(cos), twice(sin))[0][:, 0],
+    "liger": lambda f: lambda input, cos, sin: f(input[:, None], input[:, None].clone(), twice(cos), twice(sin))[0][:, 0],
 }  # fmt: skip
 
 
