@@ -193,7 +193,6 @@ PACKAGES: dict[str, list[Row]] = {
         Row("liger_kernel.transformers.functional:liger_rms_norm", "rms_norm", {"in_place": False}, LAST, calls.scaled),
         *[Row(f"liger_kernel.transformers.functional:liger_{ours}", theirs, {}, where, call) for ours, theirs, where, call in (
             ("sparsemax", "sparsemax", FILLED, None),
-            ("dyt", "dynamic_tanh", "weight is not None and bias is not None and weight.dim() == 1", calls.dynamic),
             # The gradient of the target is left out.
             ("jsd", "js_div", "input.dim() == 2 and input.numel() and reduction == 'batchmean'", None),
             ("tvd", "tv_distance", "input.dim() == 2 and input.numel()", calls.of_probabilities))],
@@ -203,8 +202,10 @@ PACKAGES: dict[str, list[Row]] = {
         *[Row(f"liger_kernel.transformers.functional:liger_{ours}", ours, {}, where, call, {"may_change": ["gate", "up"]})
           for ours, where, call in (("swiglu", "gate.dim() > 0", None),
                                     ("geglu", "gate.dim() > 0 and approximate == 'tanh'", calls.gate))],
+        Row("liger_kernel.transformers.functional:liger_dyt", "dynamic_tanh", {},  # its backward counts a GPU's processors
+            "weight is not None and bias is not None and weight.dim() == 1", calls.dynamic, {"backward": False}),
         Row("liger_kernel.transformers.functional:liger_fused_add_rms_norm", "add_rms_norm", {"in_place": False},
-            "weight.dim() == 1", calls.added),
+            "weight.dim() == 1 and weight.numel()", calls.added),
         *[Row(f"liger_kernel.chunked_loss.{name}_loss:LigerFusedLinear{cls}Function", f"{name}_loss", {},
               f"{of}.dim() == 1 and {of}.numel() and reduction != 'none'", calls.PREFERENCES[name])
           for name, cls, of in (("dpo", "DPO", "chosen"), ("kto", "KTO", "logps"), ("simpo", "SimPO", "chosen"),
