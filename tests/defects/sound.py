@@ -38,6 +38,15 @@ def other_order(y_true, y_pred, reduction="mean"):
     return F.mse_loss(y_pred, y_true, reduction=reduction)
 
 
+@sound("silu")
+def row_by_row(input):
+    """autograd makes memory of its own for the gradients of what is written into a slice."""
+    output = torch.zeros_like(input)
+    for i in range(len(input) if input.dim() else 0):
+        output[i] = input[i] * torch.sigmoid(input[i])
+    return output if input.dim() and len(input) else input * torch.sigmoid(input)
+
+
 @sound("linear", "took `a` for input, `b` for weight")
 def one_letter(a, b):
     return F.linear(a, b)

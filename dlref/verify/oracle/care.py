@@ -223,7 +223,7 @@ class Zones:
     """Memory with a zone before and after each tensor that holds NaN; whoever reads or writes there is seen."""
 
     def __init__(self) -> None:
-        self.buffers: list[tuple[Tensor, Tensor, int]] = []
+        self.buffers: list[tuple[Tensor, Tensor, int, int]] = []
 
     def place(self, t: Tensor) -> Tensor:
         """The tensor's numbers in guarded memory, with its strides unless elements share memory."""
@@ -235,19 +235,18 @@ class Zones:
             view.copy_(t)
         return view.requires_grad_(t.requires_grad)
 
-    def room(self, like: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
-        """Guarded memory of that shape, poisoned."""
+    def room(self, like: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], before: int = ZONE) -> Tensor:
+        """Guarded memory of that shape, poisoned, the zone before it so long."""
         size = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) if 0 not in shape else 0
-        buffer = poisoned(like, [size + 2 * ZONE])
-        self.buffers.append((buffer, bits(buffer), size))
-        return buffer.as_strided(shape, strides, ZONE)
+        buffer = poisoned(like, [before + size + ZONE])
+        self.buffers.append((buffer, bits(buffer), before, before + size))
+        return buffer.as_strided(shape, strides, before)
 
     def broken(self) -> bool:
         """Whether somebody wrote into a zone."""
-        for buffer, was, size in self.buffers:
-            now, n = bits(buffer), ZONE * buffer.element_size()
-            if not (torch.equal(now[:n], was[:n]) and torch.equal(now[n + size * buffer.element_size() :],
-                                                                 was[n + size * buffer.element_size() :])):  # fmt: skip
+        for buffer, was, *ends in self.buffers:
+            now, (first, last) = bits(buffer), (end * buffer.element_size() for end in ends)
+            if not (torch.equal(now[:first], was[:first]) and torch.equal(now[last:], was[last:])):
                 return True
         return False
 
@@ -263,7 +262,9 @@ class Poisoned(TorchDispatchMode):
         made = function(*args, **(kwargs or {}))
         kind = function.overloadpacket.__name__
         if kind in EMPTIES and type(made) is Tensor and made.numel() and made.is_floating_point() and not made.is_meta:
-            return self.zones.room(made, tuple(made.shape), tuple(made.stride()))
+            # Where a slice was written, autograd counts the places of its gradient from where memory begins.
+            before = 0 if kind == "new_empty_strided" else ZONE
+            return self.zones.room(made, tuple(made.shape), tuple(made.stride()), before)
         return made
 
 
