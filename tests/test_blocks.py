@@ -111,6 +111,7 @@ def of_a_card(command: str) -> bool:
     return "--device cuda" in command and not torch.cuda.is_available()
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")  # torch 2.11's own, when it exports
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_python(page, tmp_path, monkeypatch):
     """Each block in its order, in one namespace; a quotation of the source is in the source."""
@@ -159,6 +160,8 @@ RUN = sorted({(command, page) for page in PAGES for command in commands(page)
 @pytest.mark.parametrize("command", sorted({command for command, _ in RUN}))
 def test_commands(command, tmp_path):
     """As pasted, in a folder in which scripts/ and configs/ lie, and the kernels of docs/check.md."""
+    if "kernels.py:rms_norm" in command and not compat.INTERMEDIATE_RESULTS:
+        pytest.skip(f"compiled, its gradient is wrong: {compat.INTERMEDIATE_RESULTS}")
     for name in ("scripts", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "kernels.py").write_text(blocks("docs/check.md", "python")[0])

@@ -17,13 +17,13 @@ def attention(
     window: Window = None, sinks: Tensor | None = None, alibi_slopes: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     window = both_sides(window)
+    if is_causal and attn_mask is not None:  # which torch refuses where it computes by some of its kernels
+        raise RuntimeError("attention(): attn_mask must not be given with is_causal=True")
     if softcap is None and window is None and sinks is None and alibi_slopes is None:
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     check_attention(query, key, enable_gqa, softcap, sinks, alibi_slopes)
-    if is_causal and attn_mask is not None:
-        raise RuntimeError("attention(): attn_mask must not be given with is_causal=True")
     wide = torch.promote_types(query.dtype, torch.float32)
     q, k, v = (t.to(wide) for t in (query, key, value))
     if enable_gqa:

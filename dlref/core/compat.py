@@ -117,10 +117,22 @@ DIMENSIONS_OF_CELLS = Change(
 )
 LANCZOS = Change((2, 12), "interpolate has the mode lanczos", "it does not", "as torch")
 COUNTS_OF_BAGS = Change(
-    (2, 15),
+    (2, 14),
     "embedding_bag counts each index with scale_grad_by_freq",
-    "the last of the sorted indices has the count of the one before (in 2.13 still; 2.14 was not tried)",
+    "the last of the sorted indices has the count of the one before",
     "counted",
+)
+FRACTIONAL_POOL_OF_NOTHING = Change(
+    (2, 14),
+    "fractional max pooling refuses windows of no elements",
+    "it answers (2.12 and 2.13 were not tried)",
+    "refused",
+)
+SECOND_TANGENTS_OF_SOLVE = Change(
+    (2, 15),
+    "the tangent of linalg.solve has a right derivative",
+    "the second derivative by forward mode over forward or under reverse mode is another, in silence",
+    "solved by lu_factor and lu_solve, whose derivatives are right",
 )
 TRICUBIC_GRID_SAMPLE = Change((2, 15), "grid_sample takes volumes with the mode bicubic", "RuntimeError", "takes them")
 TRUNCATED_BY_REJECTION = Change(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..builtin.composed import KERNELS
+from ..core.compat import COUNTS_OF_BAGS
 
 
 class Made:
@@ -62,7 +63,7 @@ CALLS: dict[str, list[tuple[tuple, dict[str, Any], tuple]]] = {
         ((4, 3), {}, (BAGS, torch.tensor([0, 3]))),
         ((4, 3), {"mode": "sum", "padding_idx": 1}, (BAGS, torch.tensor([0, 3, 3]), WAVE[:5])),
         ((4, 3), {"mode": "max", "include_last_offset": True}, (BAGS, torch.tensor([0, 2, 5]))),
-        ((4, 3), {"scale_grad_by_freq": True}, (BAGS[:4].view(2, 2),)),
+        *([((4, 3), {"scale_grad_by_freq": True}, (BAGS[:4].view(2, 2),))] if COUNTS_OF_BAGS else []),
         ((4, 3), {"mode": "sum", "max_norm": 0.5, "norm_type": 1.0}, (BAGS[:4].view(2, 2), None, WAVE[:4].view(2, 2))),
     ],
     "FeatureAlphaDropout": [((0.4,), {}, (X[None],))],

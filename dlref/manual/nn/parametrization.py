@@ -122,20 +122,25 @@ def exponential_gradient(dQ, X):
     return skew_gradient(torch.linalg.matrix_exp(blocks)[..., :n, n:], k)
 
 
+def halves(X):
+    r"""$I - A / 2$ as its factors L, U and their pivots, and the first columns of I and of $I + A / 2$."""
+    A, k = skew(X), X.shape[-1]
+    one = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    return torch.linalg.lu_factor(one - A / 2), one[:, :k], (one + A / 2)[..., :k]
+
+
 def cayley(X):
     r"""$Q = (I - A / 2)^{-1} (I + A / 2)$, the first columns."""
-    A = skew(X)
-    one = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    return torch.linalg.solve(one - A / 2, one + A / 2)[..., : X.shape[-1]]
+    factors, _, right = halves(X)
+    return torch.linalg.lu_solve(*factors, right)
 
 
 def cayley_gradient(dQ, X):
     r"""Of $(I - A / 2)\, Q = I + A / 2$: $dA = \tfrac12 M\, (I + Q^\top)$ with $(I - A / 2)^\top M = dQ$."""
-    A, k = skew(X), X.shape[-1]
-    one = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    Q = torch.linalg.solve(one - A / 2, one + A / 2)
-    M = torch.linalg.solve((one - A / 2).mH, dQ)  # (*, n, k)
-    return skew_gradient(M @ (one[:k] + Q[..., :k].mH) / 2, k)
+    factors, one, right = halves(X)
+    Q = torch.linalg.lu_solve(*factors, right)
+    M = torch.linalg.lu_solve(*factors, dQ, adjoint=True)  # (*, n, k)
+    return skew_gradient(M @ (one + Q).mH / 2, X.shape[-1])
 
 
 def reflectors(X):
