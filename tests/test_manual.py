@@ -19,7 +19,7 @@ ALLOWED = set(
     # reductions, sorting, scans
     "sum mean amax amin max min argmax argmin any all prod var_mean cumsum sort topk count_nonzero linalg_vector_norm "
     # products of matrices, a matrix's exponential and inverse
-    "mm bmm addmm baddbmm mv dot vdot linalg_matrix_exp _linalg_solve_ex "
+    "mm bmm addmm baddbmm mv dot vdot linalg_matrix_exp linalg_lu_factor_ex linalg_lu_solve "
     # views, copies, indexing
     # a look at the data, to check them
     "_local_scalar_dense _linalg_check_errors "

@@ -36,7 +36,8 @@ def cases(name: str, training: bool = True) -> list:
         ):
             made, called = case.constructor_input, case.forward_input
             found.append((made.args, made.kwargs, called.args, called.kwargs))
-    found += [(*case, {}) for case in CALLS.get(name, [])]
+    here = lambda a: a.to(harness.DEVICE) if isinstance(a, torch.Tensor) else a  # noqa: E731
+    found += [(tuple(map(here, args)), kwargs, inputs, {}) for args, kwargs, inputs in CALLS.get(name, [])]
 
     def leaf(t):
         t = t.to(harness.DEVICE) if isinstance(t, torch.Tensor) else t
@@ -52,7 +53,6 @@ def build(namespace, name: str, args: tuple, kwargs: dict, training: bool, dtype
         warnings.simplefilter("ignore")
         kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "dtype")}
         args = [a.make(namespace) if isinstance(a, Made) else a for a in args]
-        args = [a.to(harness.DEVICE) if isinstance(a, torch.Tensor) else a for a in args]
         module = getattr(namespace, name)(*args, **kwargs).train(training)
         if namespace is nn and name in MEASURED:
             module.forward = functools.partial(MEASURED[name], module)
@@ -258,6 +258,8 @@ def test_fake_cuda(name):
 
     if name.startswith("Lazy"):
         pytest.skip("torch cannot make an uninitialized parameter of a fake tensor")
+    if name == "TransformerDecoder":
+        pytest.skip("torch's constructor copies its layer, and the mode of fake tensors with it")
     for args, kwargs, inputs, named in harness.meetings(cases(name)):
         mode = FakeTensorMode(allow_non_fake_inputs=False)
 
