@@ -154,6 +154,10 @@ INSIDE = ("0", "-1", "0.5", "3", "1e300", "1e30", "NaN", "Infinity", str(2**63),
           "{}", "[0.9, 0.99]", "99999999", "0.1")  # fmt: skip
 
 
+# What is no option, or asks a machine that is not there: of num_nodes a training waits for the others.
+LEFT_OUT = {"self", "options", "callbacks", "plugins", "device", "strategy", "num_nodes"}
+
+
 def options_of(*functions: Any, prefix: str = "--") -> list[str]:
     """The options that parameters of functions, those of a class's bases too, become."""
     names: dict[str, None] = {}
@@ -165,9 +169,7 @@ def options_of(*functions: Any, prefix: str = "--") -> list[str]:
                 with contextlib.suppress(ValueError, TypeError):
                     parameters = inspect.signature(made).parameters.items()
                     names |= dict.fromkeys(n for n, p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
-    return [
-        prefix + name for name in names if name not in ("self", "options", "callbacks", "plugins", "device", "strategy")
-    ]
+    return [prefix + name for name in names if name not in LEFT_OUT]
 
 
 def spaces() -> list[tuple[str, str, list[str], list[str]]]:

@@ -74,10 +74,10 @@ def test_fit_then_test_and_predict(tmp_path, capfd):
 @LIGHTNING
 def test_a_language_model_and_an_autoencoder_leave_what_they_made(tmp_path, capfd):
     runs = ("--runs", str(tmp_path))
-    for command in (TEXT, CODE):
+    for command in ((*TEXT, "--model.prompt", "1e-3"), CODE):  # a text, though YAML has it for a number
         main([*command, *runs])
     assert "Warning" not in capfd.readouterr().err
-    assert (tmp_path / "001-lstm-manual/sample.txt").read_text().startswith("Return ")
+    assert (tmp_path / "001-lstm-manual/sample.txt").read_text().startswith("1e-3")
     assert (tmp_path / "002-autoencoder-manual/reconstructions.png").exists()
     made = ((TEXT, "lstm", "sample.txt"), (CODE, "autoencoder", "reconstructions.png"))
     for number, (command, network, file) in enumerate(made, 1):

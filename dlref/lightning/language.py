@@ -63,6 +63,7 @@ class LanguageModel(Learner):
         )
         if not prompt:
             raise ValueError("the prompt must have at least one character")
+        self.hp.prompt = prompt  # which Lightning has read as YAML, and taken 1e-3 for a number
         self.state: Any = None
         if alphabet is not None:
             self.make(alphabet)
