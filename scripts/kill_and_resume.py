@@ -207,6 +207,8 @@ def kill_and_resume(
     names = [name for name in PATHS if only in name]
     table = Table("path", "trials", "kills", "equal", "what differs")
     failed, kills = 0, 0
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as root:
         for number, name in enumerate(names):
             mine = len(range(number, trials, len(names)))
