@@ -41,6 +41,7 @@ def quiet() -> None:
         ".*LeafSpec",  # its own use of torch
         "The dirpath has changed",  # a continued run has a folder of its own
         "Couldn't infer the batch indices",
+        "You requested to overfit",  # the shuffling of its validation is then off
         "Total length of `list` across ranks is zero",  # no validation part was wanted
     ):
         warnings.filterwarnings("ignore", message)
