@@ -66,6 +66,7 @@ WRONG = {
     "nothing to test": ("test --data.test 0", "the test part must hold data"),
     "nothing to validate": ("validate --data.validation 0", "the validation part must hold data"),
     "watched": ("fit --checkpoint.monitor losses", "checkpoint.monitor must be one of train_loss"),
+    "batches": ("fit --trainer.overfit_batches 1", "trainer.overfit_batches must be 0"),
     "checkpoint nowhere": ("fit --checkpoint.dirpath=", "must name a folder, it is empty"),
     "checkpoint outside": ("fit --checkpoint.filename ../x", "must name a file in the run's folder"),
     "mode": ("fit --on_nonfinite halt", "on_nonfinite must be a known name"),

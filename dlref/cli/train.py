@@ -112,6 +112,9 @@ class TrainCLI(LightningCLI):
                 )
         if self.subcommand == "fit" and (trainer.max_epochs, trainer.max_steps, trainer.max_time) == (None, -1, None):
             trainer.max_epochs = EPOCHS
+        if trainer.get("overfit_batches"):  # for which Lightning changes how the data are drawn
+            raise ValueError("trainer.overfit_batches must be 0, as Lightning would take the batches apart: give "
+                             "--trainer.limit_train_batches")  # fmt: skip
         within_the_folder(config.checkpoint.filename)
         if config.checkpoint.dirpath is not None and not str(config.checkpoint.dirpath).strip():
             raise ValueError("checkpoint.dirpath must name a folder, it is empty: leave it out for the run's own")
