@@ -299,7 +299,7 @@ class Recording:
                   if k != "step" and isinstance(v, Tensor)]  # fmt: skip
         self.device = device = batch[self.leaves[0]].device
         # An optimizer counts on the CPU, where no kernel of another device can read: the graph has numbers of its own there.
-        self.counters = [s for s in steps if s is not None]
+        self.counters = dict.fromkeys(s for s in steps if s is not None)
         near = {s: s if s.device == device else torch.empty_like(s, device=device) for s in (*states, *self.counters)}
         self.away = {far: (own, [-1]) for far, own in near.items() if own is not far}
         self.fixed = list(dict.fromkeys([*self.fixed, *near.values()]))
@@ -361,7 +361,7 @@ class Recording:
         *outputs, error = self.graph(*self.arguments(batch))
         increment_version(self.changed)
         for far, (own, version) in self.away.items():  # which number a counter has is known without looking
-            version[0] = (far.add_(1) if any(far is s for s in self.counters) else far.copy_(own))._version
+            version[0] = (far.add_(1) if far in self.counters else far.copy_(own))._version
         return outputs[0] if self.form is None else tree_unflatten(outputs, self.form), error
 
 

@@ -130,7 +130,7 @@ def halves(X):
 
 
 def cayley(X):
-    r"""$Q = (I - A / 2)^{-1} (I + A / 2)$, the first columns."""
+    r"""$Q = (I - A / 2)^{-1} (I + A / 2)$, the first columns."""  # not by linalg.solve: compat.SECOND_TANGENTS_OF_SOLVE
     factors, _, right = halves(X)
     return torch.linalg.lu_solve(*factors, right)
 

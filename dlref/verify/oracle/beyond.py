@@ -73,10 +73,6 @@ def beyond(trials: Trials, found: list[Sample], operator: Any = None) -> None:
         statuses["opcheck"] = opcheck(trials, operator, chosen[0])
 
 
-def true_function(subject: Subject, sample: Sample) -> Callable:
-    return subject.truth(sample) if subject.truth else sample.builtin
-
-
 def smooth(sample: Sample) -> bool:
     return bool(sample.learning()) and all(bool(t.detach().isfinite().all()) for t in sample.learning())
 
@@ -156,7 +152,7 @@ def double_backward(subject: Subject, sample: Sample) -> Answer:
         return [t.grad for t in (*learning, *dy)]
 
     try:
-        theirs = second(true_function(subject, sample))
+        theirs = second(subject.true(sample))
     except RuntimeError:
         return ABSENT, ""
     if theirs is None:
@@ -192,7 +188,7 @@ def jvp(subject: Subject, sample: Sample) -> Answer:
         return list(torch.func.jvp(lambda *v: tuple(of(*v)), tuple(values), tuple(tangents))[1])
 
     try:
-        theirs = forward(true_function(subject, sample))
+        theirs = forward(subject.true(sample))
     except (RuntimeError, NotImplementedError):
         return ABSENT, ""
     ours = ask(lambda: forward(subject.candidate(sample)))
@@ -215,7 +211,7 @@ def vmap(subject: Subject, sample: Sample) -> Answer:
         return [torch.stack(column) for column in zip(*rows, strict=True)]
 
     try:
-        theirs = looped(true_function(subject, sample))
+        theirs = looped(subject.true(sample))
     except RuntimeError:
         return ABSENT, ""
     ours, rough = ask(lambda: batched(subject.candidate(sample))), tolerance(sample.learning()[0].dtype)

@@ -119,8 +119,7 @@ class Trial(Memory):
         if changed := snapshot.changed():
             self.changed("input changed", [self.names[i] for i in changed], "", "forward")
         self.truth_sample = widened(sample) if self.judged else sample
-        truth = self.subject.truth or (lambda s: s.builtin)
-        self.truth_of = lambda s: flat(self.call(truth(s), s))
+        self.truth_of = lambda s: flat(self.call(self.subject.true(s), s))
         self.truth = self.truth_of(self.truth_sample) if self.judged else self.reference
         if not self.shaped(ours):
             self.alive = False

@@ -43,6 +43,10 @@ class Subject:
     inside: Callable[[Sample], bool] = lambda sample: True
     may_change: frozenset[str] = frozenset()
 
+    def true(self, sample: Sample) -> Callable:
+        """What answers the call truly in float64."""
+        return self.truth(sample) if self.truth else sample.builtin
+
 
 @dataclass
 class Trials:
