@@ -214,6 +214,40 @@ def test_a_signal_leaves_no_lock_of_a_logger_taken(tmp_path):
     assert done.stdout == f"{int(signal.SIGTERM)}\n", done.stderr
 
 
+CAUGHT = """
+import os, signal, sys
+sys.argv = ["dlref", "fit", "--trainer.max_epochs", "100000"]
+sys.orig_argv = ["python", *sys.argv]
+from dlref.cli import main
+from fsspec.implementations.local import LocalFileSystem
+from lightning.pytorch.callbacks import ModelCheckpoint
+save, exists = ModelCheckpoint._save_last_checkpoint, LocalFileSystem.exists
+def caught(self, path, **more):
+    LocalFileSystem.exists = exists
+    try:
+        os.kill(os.getpid(), int(os.environ["NUMBER"]))
+    except BaseException:
+        return False
+def second(self, trainer, *more):
+    if trainer.current_epoch:
+        LocalFileSystem.exists = caught
+    save(self, trainer, *more)
+ModelCheckpoint._save_last_checkpoint = second
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_library_catches_ends_the_training_all_the_same(number, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBER": str(int(number))}
+    done = subprocess.run([sys.executable, "-c", CAUGHT], capture_output=True, text=True, cwd=tmp_path, env=environment,
+                          check=False, timeout=120)  # fmt: skip
+    assert done.returncode == 128 + number, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("interrupted in epoch") and (tmp_path / last.split()[-1]).is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("program", "sign", "told"), [

@@ -21,7 +21,7 @@ import jsonargparse
 
 from ..core.extras import lacking
 from ..core.files import NotWritten
-from ..core.interrupt import Interrupted, NotFinite
+from ..core.interrupt import Interrupted, NotFinite, held
 from ..core.names import device_named as device_named
 from ..core.names import reason
 from ..core.ranges import check_number
@@ -145,16 +145,18 @@ def told_in_one_line(trains: bool = False) -> Iterator[None]:
     try:
         signals.ready()
         yield
-    except (KeyboardInterrupt, Interrupted) as stopped:
+    except (KeyboardInterrupt, Interrupted, SystemExit) as stopped:
+        if isinstance(stopped, SystemExit) and not held["received"]:  # Lightning's SIGTERMException is one, of status 0
+            raise
         told = getattr(stopped, "told", None)
         if isinstance(told, str):
             print(f"\n{told}", flush=True)
-        elif not told and isinstance(stopped, Interrupted):
+        elif not told and not isinstance(stopped, KeyboardInterrupt):
             kept = ", ".join(f"{folder}/" for folder in beginning.kept)
             beginning.take_back()
             tell(f"interrupted; what is done so far lies in {kept}" if kept else
                  "interrupted before it began, nothing was written: start it again")  # fmt: skip
-        sys.exit(128 + getattr(stopped, "number", signal.SIGINT))
+        sys.exit(128 + (held["received"] or signal.SIGINT))
     except Exception as error:
         package = lacking(error) if isinstance(error, ModuleNotFoundError) else None
         foreseen = isinstance(error, (ValueError, OSError)) or package is not None

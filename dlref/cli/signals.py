@@ -14,7 +14,7 @@ from typing import Any
 from ..core.interrupt import Interrupted, held
 
 HEEDED = (signal.SIGINT, signal.SIGTERM)
-state = {"process": 0, "ready": False, "received": False}
+state = {"process": 0, "ready": False}
 
 
 def is_program() -> bool:
@@ -42,14 +42,14 @@ def handle(number: int, frame: Any) -> None:
     if os.getpid() != state["process"]:  # of a worker, which dies of it
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-    elif not state["ready"] or state["received"]:  # at the second time at once
+    elif not state["ready"] or held["received"]:  # at the second time at once
         if not state["ready"]:
             name = os.path.basename(sys.argv[0]).replace("__main__.py", "dlref")
             os.write(2, f"{name}: interrupted before it began, nothing was written: start it again\n"
                      .encode())  # fmt: skip
         os._exit(128 + number)
     else:
-        state["received"] = True
+        held["received"] = number
         if held["depth"]:
             held["signal"] = number
             return

@@ -25,7 +25,13 @@ class NotFinite(ArithmeticError, RuntimeError):
     """A loss, a gradient or a parameter is not finite; the text is one line, with what to try."""
 
 
-held = {"depth": 0, "signal": 0}
+held = {"depth": 0, "signal": 0, "received": 0}
+
+
+def heed() -> None:
+    """Raise once more what a library has caught, as fsspec's exists() catches everything; a training asks at each batch."""
+    if held["received"]:
+        raise Interrupted(held["received"])
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
-from ..core.interrupt import Interrupted, unbroken
+from ..core.interrupt import Interrupted, heed, held, unbroken
 from ..core.parallel import ranks
 from ..pictures.training import draw_curves
 from .logs import EventsLogger, RowsLogger
@@ -120,16 +120,22 @@ class Pictures(lightning.Callback):
 class TellHow(lightning.Callback):
     """Tell after Ctrl-C which checkpoint continues the run: the last whole epoch's."""
 
+    def on_train_batch_start(self, *about: Any) -> None:
+        heed()
+
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
+
     def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException) -> None:
-        if not isinstance(error, (KeyboardInterrupt, Interrupted)) or not trainer.fit_loop.epoch_loop.global_step:
+        stopped = held["received"] or isinstance(error, (KeyboardInterrupt, Interrupted))
+        if not stopped or not trainer.fit_loop.epoch_loop.global_step:
             return
         path = getattr(trainer.checkpoint_callback, "last_model_path", "")
         if not path:  # not one epoch is over
             path = str(Path(trainer.default_root_dir, "interrupted.ckpt"))
             trainer.save_checkpoint(path)
         told = f"interrupted in epoch {trainer.current_epoch + 1}; continue with --ckpt_path {path}"
-        if isinstance(error, Interrupted):
-            error.told = told  # by the program, as its last line
+        if held["received"] or isinstance(error, Interrupted):
+            error.told = told  # type: ignore[attr-defined]  # by the program, as its last line
         else:
             print(f"\n{told}", flush=True)
 
