@@ -123,7 +123,7 @@ class TellHow(lightning.Callback):
     def on_train_batch_start(self, *about: Any) -> None:
         heed()
 
-    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start  # type: ignore[assignment]
 
     def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException) -> None:
         stopped = held["received"] or isinstance(error, (KeyboardInterrupt, Interrupted))
