@@ -24,6 +24,7 @@ import contextlib
 import csv
 import importlib
 import inspect
+import itertools
 import json
 import math
 import os
@@ -454,12 +455,12 @@ def fuzz_commands(
         real: Each in a process of its own, instead of in a copy of this one, which spares the seconds of its imports.
         only: Of this command or script alone, as "fit mlp" or train_digits.
         first: Case to begin with.
-        stride: Every so many cases only.
+        stride: Every so many cases from there only.
         findings: File to append the findings to, as JSON lines.
     """
     for name in ("train", "pairs", "check", "bench", "plot", "experiment", "report", "checkpoint"):
         importlib.import_module(f"dlref.cli.{name}")
-    chosen = [case for i, case in enumerate(cases(number, seed, only)) if i >= first and i % stride == 0]
+    chosen = list(itertools.islice(cases(number, seed, only), first, None, stride))
     counts: collections.Counter[str] = collections.Counter()
     console, slowest = Console(highlight=False, soft_wrap=True), 0.0
     if not chosen:
