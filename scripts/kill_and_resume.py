@@ -1,4 +1,5 @@
-"""Kill trainings at random moments and in the middle of a write, go on, and hold the end to an undisturbed run, bit for bit."""
+"""Kill trainings at random moments and in the middle of a write, or fill their disk, go on, and hold the end to an undisturbed
+run, bit for bit."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ import importlib
 import os
 import random
 import runpy
+import shutil
 import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from rich.table import Table
 
 from dlref import builtin, data, manual
 from dlref.cli import main
-from dlref.cli.common import script
+from dlref.cli.common import script, told_in_one_line
 from dlref.core.checkpoint import load, whole
 from dlref.models import mlp
 
@@ -37,6 +40,7 @@ TEXT = ("fit", "--model", "LanguageModel", "--data", "TextDataModule", "--data.l
 IMAGES = ("--data.images", "true", "--data.augment", "true", "--data.batch_size", "400")
 SCRIPT = ("--epochs", "40", "--dropout", "0.3", "--resume", "auto")
 
+SMALL = 2**30
 DRAWING = ("lightning.runs", "pictures.training", "pictures.classifier")
 
 
@@ -50,8 +54,9 @@ def fit_again(runs: str, side: str) -> None:
     schedule = ns.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
     folder = Path(runs, "001-fit")
     folder.mkdir(parents=True, exist_ok=True)
-    ns.training.fit(network, ns.nn.CrossEntropyLoss(), optimizer, split.train.tensors, split.validation.tensors, epochs=40,
-                    schedule=schedule, max_norm=1.0, checkpoint=folder / "last.pt")  # fmt: skip
+    with told_in_one_line():
+        ns.training.fit(network, ns.nn.CrossEntropyLoss(), optimizer, split.train.tensors, split.validation.tensors, epochs=40,
+                        schedule=schedule, max_norm=1.0, checkpoint=folder / "last.pt")  # fmt: skip
 
 
 def command(*arguments: str) -> Any:
@@ -88,6 +93,11 @@ PATHS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def output(runs: Path) -> Path:
+    """What a training says, on another disk than its runs."""
+    return Path(tempfile.gettempdir(), f"{runs.parent.name}-{runs.name}.txt")
+
+
 def started(path: str, runs: Path, slow: float = 0.0) -> int:
     """A process that trains; slow: seconds that every fsync lasts, so that a kill can come in the middle of a write."""
     if child := os.fork():
@@ -95,7 +105,7 @@ def started(path: str, runs: Path, slow: float = 0.0) -> int:
     status = 1
     try:
         with (
-            (runs / "output.txt").open("a") as told,
+            output(runs).open("a") as told,
             contextlib.redirect_stdout(told),
             contextlib.redirect_stderr(told),
         ):
@@ -109,8 +119,11 @@ def started(path: str, runs: Path, slow: float = 0.0) -> int:
                     fsync(file)
 
                 os.fsync = waiting  # type: ignore[assignment]
-            PATHS[path](str(runs / "runs"))
-            status = 0
+            try:
+                PATHS[path](str(runs / "runs"))
+                status = 0
+            except Exception:
+                traceback.print_exc()
     except SystemExit as ended:
         status = int(ended.code or 0)
     finally:
@@ -121,9 +134,29 @@ def unfinished(runs: Path) -> bool:
     return any(runs.rglob("*.part"))
 
 
-def trial(path: str, runs: Path, length: float, chance: random.Random, in_write: bool) -> tuple[int, str]:
-    """Train, kill, go on until it ends; the number of kills, and what went wrong."""
-    kills = 0
+def by_a_full_disk(child: int, runs: Path) -> tuple[bool, str]:
+    """Fill the disk until the training ends, and make room again; whether it had learnt all, and what went wrong."""
+    filler, said, begun = runs.parent / "filler", output(runs).stat().st_size, time.monotonic()
+    with filler.open("wb", buffering=0) as file:
+        for size in (2**20, 2**12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() - begun > 60:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return False, "it goes on with a full disk"
+        time.sleep(0.002)
+    filler.unlink()
+    status, last = os.waitstatus_to_exitcode(ended[1]), output(runs).read_bytes()[said:].decode()
+    right = status == 0 or (status == 1 and last.count(": error: ") == 1 and "Traceback" not in last)
+    return status == 0, "" if right else f"status {status} of a full disk: {last[-3000:]}"
+
+
+def trial(path: str, runs: Path, length: float, chance: random.Random, how: str) -> tuple[int, str]:
+    """Train, kill or fill the disk, go on until it ends; how often, and what went wrong."""
+    kills, in_write = 0, how == "in a write"
     while True:
         child = started(path, runs, 0.05 if in_write else 0.0)
         limit = time.monotonic() + (chance.uniform(0, length) if kills < 3 else 300)
@@ -132,9 +165,15 @@ def trial(path: str, runs: Path, length: float, chance: random.Random, in_write:
             if done:
                 return kills, "" if status == 0 else f"status {os.waitstatus_to_exitcode(status)}"
             time.sleep(0.002)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        over, wrong = False, ""
+        if how == "full disk" and kills < 3:
+            over, wrong = by_a_full_disk(child, runs)
+        else:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         kills += 1
+        if over or wrong:
+            return kills, wrong
         broken = [str(file) for file in runs.rglob("*") if file.suffix in (".pt", ".ckpt") and not whole(file)]
         if broken:
             return kills, f"unreadable: {broken}"
@@ -183,6 +222,7 @@ def kill_and_resume(
     trials: PositiveInt = 50,
     seed: NonNegativeInt = 0,
     in_write: NonNegativeFloat = 0.3,
+    full_disk: NonNegativeFloat = 0.0,
     only: str = "",
     folder: str | None = None,
 ) -> None:
@@ -192,6 +232,7 @@ def kill_and_resume(
         trials: Trainings in all, over the paths in turn; each is killed up to three times.
         seed: Of the moments.
         in_write: Share of the trials that are killed while a checkpoint is half written.
+        full_disk: Share of the trials that are not killed, but whose disk is filled; folder must lie on a small one.
         only: Paths whose name has this.
         folder: Where the runs are made; by default a temporary folder, which is removed.
     """
@@ -205,10 +246,15 @@ def kill_and_resume(
     rooms[0].Pictures.on_fit_end = rooms[1].draw_curves = lambda *_: None
     rooms[2].draw_classifier = lambda *_: []
     names = [name for name in PATHS if only in name]
-    table = Table("path", "trials", "kills", "equal", "what differs")
+    table = Table("path", "trials", "stopped", "equal", "what differs")
     failed, kills = 0, 0
+    if in_write + full_disk > 1:
+        raise ValueError(f"in_write and full_disk must be shares of all, they are {in_write} and {full_disk}")
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
+    if full_disk and (folder is None or shutil.disk_usage(folder).free > SMALL):
+        raise ValueError("full_disk fills the disk of folder, which must have at most 1 GiB free, "
+                         "as `mount -t tmpfs -o size=256m tmpfs FOLDER` makes one")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=folder) as root:
         for number, name in enumerate(names):
             mine = len(range(number, trials, len(names)))
@@ -219,26 +265,32 @@ def kill_and_resume(
             _, status = os.waitpid(started(name, undisturbed), 0)
             length = time.monotonic() - begun
             if status:
-                raise ValueError(f"{name} ends with status {status}: {(undisturbed / 'output.txt').read_text()[-500:]}")
+                raise ValueError(f"{name} ends with status {status}: {output(undisturbed).read_text()[-500:]}")
             state, log = last(undisturbed)
             equal, told, killed = 0, "", 0
             for i in range(mine):
                 (runs := Path(root, f"{number}-{i}")).mkdir()
-                n, wrong = trial(name, runs, length, chance, chance.random() < in_write)
+                drawn = chance.random()
+                how = "in a write" if drawn < in_write else "full disk" if drawn < in_write + full_disk else "killed"
+                n, wrong = trial(name, runs, length, chance, how)
                 if not wrong:
                     theirs, their_log = last(runs)
                     found = differences(state, theirs) + ([] if log == their_log else ["the log"])
                     wrong = ", ".join(found[:4])
-                console.print(f"{name}: killed {n} times, {wrong or 'equal'}")
+                console.print(f"{name}, {how}: {n} times, {wrong or 'equal'}")
                 killed += n
                 equal += not wrong
                 told = told or wrong
                 if wrong:
-                    told += (runs / "output.txt").read_text()[-300:]
-            table.add_row(name, str(mine), str(killed), str(equal), told)
+                    told += output(runs).read_text()[-300:]
+                shutil.rmtree(runs)
+                output(runs).unlink()
+            shutil.rmtree(undisturbed)
+            output(undisturbed).unlink()
+            table.add_row(name, str(mine), str(killed), str(equal), told[:500])
             failed, kills = failed + mine - equal, kills + killed
     console.print(table)
-    console.print(f"{trials - failed} of {trials} trainings, killed {kills} times, ended as if they had not been")
+    console.print(f"{trials - failed} of {trials} trainings, stopped {kills} times, ended as if they had not been")
     if failed:
         sys.exit(1)
 

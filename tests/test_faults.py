@@ -16,6 +16,7 @@ import torch
 
 import dlref
 from dlref import builtin, manual, models
+from dlref.core.checkpoint import whole
 from dlref.core.finite import NotFinite, Watch, all_finite, check_finite
 from dlref.core.verdict import verdict
 
@@ -212,6 +213,34 @@ def test_a_signal_leaves_no_lock_of_a_logger_taken(tmp_path):
     done = subprocess.run([sys.executable, "-c", IN_A_QUEUE], capture_output=True, text=True, cwd=tmp_path, check=False,
                           env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)  # fmt: skip
     assert done.stdout == f"{int(signal.SIGTERM)}\n", done.stderr
+
+
+FULL = """
+import errno, sys
+sys.argv = ["dlref", "fit", "--trainer.max_epochs", "100000"]
+from dlref.cli import main
+from dlref.lightning.resume import WholeEpochs
+from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
+save = WholeEpochs._save_last_checkpoint
+def full(*unused):
+    raise OSError(errno.ENOSPC, "No space left on device")
+def second(self, trainer, *more):
+    save(self, trainer, *more)
+    if trainer.current_epoch:
+        LocalFileSystem._write = full
+WholeEpochs._save_last_checkpoint = second
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_under_the_log_ends_the_training_with_one_line(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    told, path = done.stderr.strip().split("; continue with --ckpt_path ")
+    assert told.endswith("the log in runs/001-mlp-manual can't be written (No space left on device)")
+    assert whole(tmp_path / path)
 
 
 CAUGHT = """

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..core.ranges import check_number
 from . import signals
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
+PLACES = {"checkpoint", "data_dir", "dirpath", "folder", "json", "junit", "out", "plot", "runs"}  # options
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # no fault of who calls
 
 
@@ -45,6 +47,8 @@ class OneLine:
         try:
             for name, value in found.items(branches=False):
                 check_number(name.replace(".init_args.", "."), value)
+                if isinstance(value, str) and not value.strip() and name.rpartition(".")[2] in PLACES:
+                    raise ValueError(f"{name} must name a file or a folder, it is empty: leave it out")
         except ValueError as error:
             self.error(str(error))
         return found
@@ -137,6 +141,23 @@ beginning = Beginning()
 
 
 @contextlib.contextmanager
+def without_threads() -> Iterator[None]:
+    """Of a full disk a thread says nothing itself, as TensorBoard's, whose error is raised again where the next event is
+    logged."""
+    before = threading.excepthook
+
+    def told(about: threading.ExceptHookArgs) -> None:
+        if getattr(about.exc_value, "errno", None) not in DISK:
+            before(about)
+
+    threading.excepthook = told
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+@contextlib.contextmanager
 def told_in_one_line(trains: bool = False) -> Iterator[None]:
     """Turn what wrong use raises, ValueError and OSError, and a missing optional package into one line and status 2; Ctrl-C
     into status 130. Of what trains, whatever fails before it has begun is wrong use, and what fails later has status 1, as has
@@ -144,7 +165,8 @@ def told_in_one_line(trains: bool = False) -> Iterator[None]:
     beginning.again()
     try:
         signals.ready()
-        yield
+        with without_threads():
+            yield
     except (KeyboardInterrupt, Interrupted, SystemExit) as stopped:
         if isinstance(stopped, SystemExit) and not held["received"]:  # Lightning's SIGTERMException is one, of status 0
             raise
@@ -163,9 +185,10 @@ def told_in_one_line(trains: bool = False) -> Iterator[None]:
         if os.environ.get(DEBUG):
             raise
         alone(error)
-        if isinstance(error, NotWritten) or getattr(error, "errno", None) in DISK:
+        if isinstance(error, OSError) and (isinstance(error, NotWritten) or error.errno in DISK):
             beginning.take_back()
-            end(error, 1)
+            end(error if error.filename or isinstance(error, NotWritten) else
+                f"{error.strerror}: make room, and start again; a training goes on with --resume auto", 1)  # fmt: skip
         if isinstance(error, NotFinite) or (beginning.over and foreseen):
             end(error, 1)
         if not (foreseen or (trains and not beginning.over)):

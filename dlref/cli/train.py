@@ -116,8 +116,6 @@ class TrainCLI(LightningCLI):
             raise ValueError("trainer.overfit_batches must be 0, as Lightning would take the batches apart: give "
                              "--trainer.limit_train_batches")  # fmt: skip
         within_the_folder(config.checkpoint.filename)
-        if config.checkpoint.dirpath is not None and not str(config.checkpoint.dirpath).strip():
-            raise ValueError("checkpoint.dirpath must name a folder, it is empty: leave it out for the run's own")
         if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
             raise ValueError(f"ckpt_path must be an existing file, there is no {config.ckpt_path}: a run's are in its folder, "
                              "checkpoints/last.ckpt")  # fmt: skip

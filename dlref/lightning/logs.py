@@ -7,16 +7,39 @@ would never be closed.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from ..core.files import write_whole
+from ..core.files import NotWritten, write_whole
 from ..core.interrupt import unbroken
+
+
+def whole(method: Callable[..., Any]) -> Any:
+    """A logger's method that no signal breaks off, and that says of a disk which takes no more what it could not write."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **more: Any) -> Any:
+        try:
+            with unbroken():
+                return method(self, *args, **more)
+        except OSError as error:
+            if args == ("failed",):  # what ended the training is told
+                return None
+            if isinstance(error, NotWritten):
+                raise
+            raise NotWritten(
+                error.errno, f"the log in {Path(self.log_dir)} can't be written ({error.strerror})"
+            ) from None
+
+    return call
 
 
 class Rows(ExperimentWriter):
@@ -76,9 +99,9 @@ class Rows(ExperimentWriter):
 class RowsLogger(CSVLogger):
     """Lightning's CSVLogger, a row an epoch."""
 
-    log_metrics = unbroken()(CSVLogger.log_metrics)  # type: ignore[assignment]
-    save = unbroken()(CSVLogger.save)
-    finalize = unbroken()(CSVLogger.finalize)
+    log_metrics = whole(CSVLogger.log_metrics)
+    save = whole(CSVLogger.save)
+    finalize = whole(CSVLogger.finalize)
 
     @property
     @rank_zero_experiment
@@ -91,7 +114,7 @@ class RowsLogger(CSVLogger):
 class EventsLogger(TensorBoardLogger):
     """Lightning's TensorBoardLogger."""
 
-    log_metrics = unbroken()(TensorBoardLogger.log_metrics)
-    log_hyperparams = unbroken()(TensorBoardLogger.log_hyperparams)
-    save = unbroken()(TensorBoardLogger.save)
-    finalize = unbroken()(TensorBoardLogger.finalize)
+    log_metrics = whole(TensorBoardLogger.log_metrics)
+    log_hyperparams = whole(TensorBoardLogger.log_hyperparams)
+    save = whole(TensorBoardLogger.save)
+    finalize = whole(TensorBoardLogger.finalize)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
+from ..core.files import NotWritten
 from ..core.interrupt import Interrupted, heed, held, unbroken
 from ..core.parallel import ranks
 from ..pictures.training import draw_curves
@@ -118,7 +119,7 @@ class Pictures(lightning.Callback):
 
 
 class TellHow(lightning.Callback):
-    """Tell after Ctrl-C which checkpoint continues the run: the last whole epoch's."""
+    """Tell after Ctrl-C, and of a full disk, which checkpoint continues the run: the last whole epoch's."""
 
     def on_train_batch_start(self, *about: Any) -> None:
         heed()
@@ -126,6 +127,8 @@ class TellHow(lightning.Callback):
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start  # type: ignore[assignment]
 
     def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException) -> None:
+        if isinstance(error, NotWritten) and (path := getattr(trainer.checkpoint_callback, "last_model_path", "")):
+            error.strerror = f"{error.strerror}; continue with --ckpt_path {path}"
         stopped = held["received"] or isinstance(error, (KeyboardInterrupt, Interrupted))
         if not stopped or not trainer.fit_loop.epoch_loop.global_step:
             return
