@@ -35,7 +35,7 @@ POSITIVE, AT_LEAST_0 = Range(0, open="least"), Range(0)
 COUNT, NATURAL, DEEP = Range(1, whole=True), Range(0, whole=True), Range(1, 1000, whole=True)
 RANGES: dict[str, Range] = {
     **dict.fromkeys("lr max_norm gradient_clip_val temperature base_lr max_lr width gamma seconds time_limit "
-                    "minutes".split(), POSITIVE),
+                    "minutes val_check_interval".split(), POSITIVE),
     **dict.fromkeys("beta ridge noise eps weight_decay eta_min power start_factor end_factor min_lr threshold "
                     "degrees shear momentum tolerance".split(), AT_LEAST_0),
     **dict.fromkeys("batch_size max_iter splits components in_features features classes hidden units code embedding "
@@ -81,10 +81,10 @@ def check_number(name: str, value: Any, needed: bool = False) -> None:
         raise ValueError(f"{name} must be {wanted}, it is {shown(value)}")
 
 
-def check_numbers(**given: Any) -> None:
+def check_numbers(needed: bool = False, **given: Any) -> None:
     """`check_number` of each."""
     for name, value in given.items():
-        check_number(name, value)
+        check_number(name, value, needed)
 
 
 def shown(value: Any) -> str:

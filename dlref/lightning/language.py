@@ -58,9 +58,8 @@ class LanguageModel(Learner):
     ):
         super().__init__(**options)
         one_of("kind", kind, models.sequence.KINDS)
-        check_numbers(
-            embedding=embedding, hidden=hidden, layers=layers, temperature=temperature, length=length, top_k=top_k
-        )
+        check_numbers(True, embedding=embedding, hidden=hidden, layers=layers, temperature=temperature, length=length)
+        check_numbers(top_k=top_k)
         if not prompt:
             raise ValueError("the prompt must have at least one character")
         self.hp.prompt = prompt  # which Lightning has read as YAML, and taken 1e-3 for a number
@@ -155,7 +154,8 @@ class TextDataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters(logger=False)
-        check_numbers(batch_size=batch_size, limit=limit)
+        check_numbers(True, batch_size=batch_size, length=length)
+        check_numbers(limit=limit)
         if length < 1:
             raise ValueError(f"length must be at least 1, it is {length}")
         self.text = text.load(path, validation=validation, test=test, limit=limit)

@@ -110,9 +110,9 @@ def gated_delta_rule(q, k, v, beta, g, scale):
 @gated_delta_rule.gradient
 def gated_delta_rule_gradient(dy, q, k, v, beta, g, scale):
     r"""With $e_t = v_t - A_t^\top k_t$ and, from the last step on, $dS_t$ with $s\,q_t do_t^\top$ added to it:
-    $dq_t = s\,S_t do_t,\quad de_t = \beta_t\,dS_t^\top k_t = dv_t,\quad d\beta_t = e_t^\top dS_t^\top k_t,\quad
-    dk_t = \beta_t\,dS_t e_t - A_t de_t,\quad dA_t = dS_t - k_t de_t^\top,\quad dg_t = \langle dA_t, A_t \rangle,\quad
-    dS_{t-1} = e^{g_t} dA_t$, as $S_t = A_t + \beta_t k_t e_t^\top$ and $A_t = e^{g_t} S_{t-1}$.
+    $dq_t = s\,S_t do_t$, $de_t = \beta_t\,dS_t^\top k_t = dv_t$, $d\beta_t = e_t^\top dS_t^\top k_t$,
+    $dk_t = \beta_t\,dS_t e_t - A_t de_t$, $dA_t = dS_t - k_t de_t^\top$, $dg_t = \langle dA_t, A_t \rangle$ and
+    $dS_{t-1} = e^{g_t} dA_t$, as $S_t = A_t + \beta_t k_t e_t^\top$ and $A_t = e^{g_t} S_{t-1}$.
     """
     S, dq, kept = empty(k, v), [], []
     every = steps(q, k, v, beta.unsqueeze(-1), g.unsqueeze(-1), scale * wide(dy))
