@@ -67,7 +67,7 @@ WRONG = {
     "nothing to validate": ("validate --data.validation 0", "the validation part must hold data"),
     "watched": ("fit --checkpoint.monitor losses", "checkpoint.monitor must be one of train_loss"),
     "validation within an epoch": ("fit --trainer.val_check_interval 0", "val_check_interval must be greater than 0"),
-    "no length": ("fit --model LanguageModel --model.length null --data TextDataModule", "length must be an integer of at least 0"),
+    "no length": ("fit --model LanguageModel --model.length null --data TextDataModule", "length must be an integer"),
     "batches": ("fit --trainer.overfit_batches 1", "trainer.overfit_batches must be 0"),
     "checkpoint nowhere": ("fit --checkpoint.dirpath=", "must name a file or a folder, it is empty"),
     "page nowhere": ("report relu6 --out=", "out must name a file or a folder, it is empty"),
