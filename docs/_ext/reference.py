@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from dlref.report import mathml
 from dlref.verify.pairs import Pair, others, pairs
 
 RESULTS = Path(__file__).parents[1] / "experiments"  # `dlref experiment run all --out docs/experiments`
+LONG = 40  # characters of LaTeX, beyond which an equation may be wider than a telephone
 LOGGER = logging.getLogger(__name__)
 SPACES = ("dlref", "dlref.manual.functional", "dlref.manual.nn", "dlref.manual.nn.utils", "dlref.manual.optim",
           "dlref.manual.optim.lr_scheduler", "dlref.manual.init", "dlref.manual.training", "dlref.manual.amp",
@@ -211,7 +212,11 @@ def equation(translator: Any, text: str, display: str, node: Any) -> None:
 
 
 def inline(translator: Any, node: nodes.math) -> None:
-    equation(translator, node.astext(), "inline", node)
+    """Equations that a line may be broken between; of a long one a narrow page shows a part, and the rest where it is moved."""
+    for i, part in enumerate(apart(node.astext(), ("\\quad", "\\qquad", "\\ "))):
+        translator.body.append(" " * bool(i) + f'<span class="math{" long" * (len(part) > LONG)}">')
+        equation(translator, part, "inline", node)
+        translator.body.append("</span>")
     raise nodes.SkipNode
 
 
@@ -219,19 +224,19 @@ def block(translator: Any, node: nodes.math_block) -> None:
     """Equations side by side, which a narrow page may have one below the other."""
     translator.body.append('<div class="equations">')
     try:
-        for part in apart(node.astext()):
+        for part in apart(node.astext(), ("\\quad", "\\qquad")):
             equation(translator, part, "block", node)
     finally:
         translator.body.append("</div>\n")
     raise nodes.SkipNode
 
 
-def apart(text: str) -> list[str]:
-    """What stands between wide spaces, but for those within braces or an environment."""
+def apart(text: str, spaces: Collection[str]) -> list[str]:
+    """What stands between such spaces, but for those within braces or an environment."""
     parts, depth = [""], 0
     for token in re.findall(r"\\[a-zA-Z]+|\\.|[^\\]", text, re.S):
         depth += token in ("{", "\\begin") or -(token in ("}", "\\end"))
-        if token in ("\\quad", "\\qquad") and not depth:
+        if token in spaces and not depth:
             parts.append("")
         else:
             parts[-1] += token
