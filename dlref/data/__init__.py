@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ..core.extras import optional
+from ..core.ranges import check_numbers
 
 SCALES = ("global", "feature", None)
 
@@ -104,8 +105,7 @@ def images(
         raise ValueError(f"the data must be one of {', '.join(IMAGES)}, it is {name!r}")
     if scale not in ("global", None):
         raise ValueError(f"scale of images must be 'global' or None, it is {scale!r}")
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation must be a fraction that leaves something to train on, it is {validation}")
+    check_numbers(True, validation=validation)
     kind, channels, size = IMAGES[name]
     try:
         dataset: Any = getattr(torchvision.datasets, kind)
@@ -242,7 +242,8 @@ def split(
         only centred), or None; fitted on the training part, so that nothing of the others is known in training.
     ValueError where the fractions leave nothing, or scale is another.
     """
-    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+    check_numbers(True, validation=validation, test=test)
+    if validation + test >= 1:
         raise ValueError(f"validation and test must be fractions that leave something to train on, they are {validation} "
                          f"and {test}")  # fmt: skip
     if scale not in SCALES:

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .. import models
 from ..core.names import called, one_of
-from ..core.ranges import check_number
+from ..core.ranges import check_numbers
 from ..pictures.classifier import draw_classifier
 from ..pictures.plane import draw_boundaries
 from ..pictures.training import draw_activations
@@ -70,8 +70,7 @@ class Classifier(Learner):
         super().__init__(**options)
         one_of("model", model, MODELS)
         one_of("loss", loss, LOSSES)
-        check_number("classes", classes, needed=True)
-        check_number("label_smoothing", label_smoothing, needed=True)
+        check_numbers(True, classes=classes, dropout=dropout, label_smoothing=label_smoothing)
         own = {"in_features": in_features, "hidden": hidden, "activation": activation, "dropout": dropout}
         for name, value in own.items() if model != "mlp" else ():
             if value != inspect.signature(Classifier).parameters[name].default and value not in ([128], None):

@@ -154,7 +154,7 @@ class TextDataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters(logger=False)
-        check_numbers(True, batch_size=batch_size, length=length)
+        check_numbers(True, batch_size=batch_size, length=length, seed=seed)
         check_numbers(limit=limit)
         if length < 1:
             raise ValueError(f"length must be at least 1, it is {length}")

@@ -21,7 +21,7 @@ from ..core.flat import flatten
 from ..core.names import one_of
 from ..core.parallel import Reducer, counting, ranks, stand_in, total, weight
 from ..core.pullback import spending
-from ..core.ranges import check_number, check_numbers
+from ..core.ranges import check_numbers
 from ..manual.optim.named import check_arguments, optimizer_named, schedule_named
 from ..step.products import Products
 from .resume import Resume
@@ -82,8 +82,8 @@ class Learner(lightning.LightningModule):
         super().__init__()
         one_of("backend", backend, BACKENDS)
         one_of("schedule_every", schedule_every, ("epoch", "step"))
-        check_numbers(lr=lr, gradient_clip_val=gradient_clip_val)
-        check_number("accumulate_grad_batches", accumulate_grad_batches, needed=True)
+        check_numbers(True, lr=lr, accumulate_grad_batches=accumulate_grad_batches)
+        check_numbers(gradient_clip_val=gradient_clip_val)
         check_arguments(optimizer_args, schedule_args if schedule is None else None)
         if compile and backend == "manual" and accumulate_grad_batches != 1:
             raise ValueError(f"accumulate_grad_batches must be 1 with compile, as a graph holds gradient and update; it is "
