@@ -37,9 +37,17 @@ def called(what: str, function: Any, first: Any, **arguments: Any) -> Any:
     name = getattr(function, "__name__", None) or repr(function)
     check_number(f"{what}_args", arguments)
     try:
-        inspect.signature(function).bind(first, **arguments)
+        taken = inspect.signature(function)
+        taken.bind(first, **arguments)
     except TypeError as error:
         raise ValueError(f"{what}_args must be arguments of {name}: {error}") from None
+    for option, value in arguments.items():  # of a text torch would ask no more than whether it is empty
+        default = taken.parameters[option].default if option in taken.parameters else None
+        flag = isinstance(default, bool) or option in ("foreach", "fused")
+        if (flag and not isinstance(value, (bool, type(None)))) or (
+            isinstance(default, (int, float)) and isinstance(value, str)
+        ):
+            raise ValueError(f"{what}_args.{option} must be {'true or false' if flag else 'a number'}, it is {value!r}")
     try:
         return function(first, **arguments)
     except ValueError:

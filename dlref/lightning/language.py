@@ -60,6 +60,8 @@ class LanguageModel(Learner):
         one_of("kind", kind, models.sequence.KINDS)
         check_numbers(True, embedding=embedding, hidden=hidden, layers=layers, temperature=temperature, length=length)
         check_numbers(top_k=top_k)
+        if alphabet == "":
+            raise ValueError("the alphabet must have at least one character: leave it out for the text's own")
         if not prompt:
             raise ValueError("the prompt must have at least one character")
         self.hp.prompt = prompt  # which Lightning has read as YAML, and taken 1e-3 for a number
