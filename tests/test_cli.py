@@ -165,6 +165,13 @@ def test_the_help_has_our_options_first(capfd):
         shown.index(what) for what in ("--model.help=Classifier", "--checkpoint.dirpath", "--trainer.max_")
     )
     assert ours < shown.index("--runs") < shown.index("The data:") < checkpoints < theirs
+    own = " ".join(shown[: shown.index("Checkpoints, of")].split())
+    assert (
+        "--model.hidden [128]" in own
+        and "--model.lr 0.01" in own
+        and "--data-dir" in own
+        and "--data.augment false" in own
+    )
     with pytest.raises(SystemExit):
         main(["fit", "--model.help=Classifier"])
     described = capfd.readouterr().out

@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import inspect
 import itertools
+import json
 import re
 import signal
 import sys
@@ -54,6 +55,18 @@ def brief(message: object) -> str:
     return "".join(found.groups()) if found else text
 
 
+def options(of: str, *classes: type) -> str:
+    """The options that classes take, with their defaults."""
+    found: dict[str, Any] = {}
+    for cls in classes:
+        found |= inspect.signature(cls).parameters
+    return ", ".join(
+        f"--{of}.{name} {p.default if isinstance(p.default, str) else json.dumps(p.default)}"
+        for name, p in found.items()
+        if p.kind is not p.VAR_KEYWORD
+    )
+
+
 class TrainCLI(LightningCLI):
     """LightningCLI whose runs have a numbered folder each: config.yaml, metrics.csv, TensorBoard's events, checkpoints."""
 
@@ -82,6 +95,15 @@ class TrainCLI(LightningCLI):
                   "trainer": "Lightning's Trainer"}  # fmt: skip
         for name, title in titles.items():
             groups[name].title = title
+        room = lightning_modules
+        groups["model"].description = (
+            f"A Classifier's, the default: {options('model', room.Classifier, room.Learner)}. --on_nonfinite is "
+            "short for --model.on_nonfinite."
+        )
+        groups["data"].description = (
+            f"A DigitsDataModule's, the default: {options('data', room.DigitsDataModule)}. --data {', '.join(data.IMAGES)}: "
+            "torchvision's images; --data-dir and --download are short for --data.data_dir and --data.download true."
+        )
         last = [groups["checkpoint"], groups["trainer"]]  # Lightning's own many options after ours
         shown: Any = parser._action_groups
         shown.sort(key=lambda group: last.index(group) + 1 if group in last else 0)
