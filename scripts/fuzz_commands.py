@@ -411,7 +411,8 @@ def unheeded(case: Case) -> Iterator[str]:
                 yield "model_args of an mlp"
             if kind != "mlp":
                 for name in ("hidden", "activation", "dropout", "in_features"):
-                    if given.get(f"--model.{name}", "null") not in ("null", "0"):  # no dropout is what it has
+                    value = given.get(f"--model.{name}", "null")
+                    if value != "null" and (name, value) != ("dropout", "0"):  # no dropout is what it has
                         yield f"{name} of {kind}"
             if get("rbf_args") not in empty and kind != "rbf_network":
                 yield f"rbf_args of {kind}"

@@ -146,6 +146,7 @@ def by_a_full_disk(child: int, runs: Path) -> tuple[bool, str]:
         if time.monotonic() - begun > 60:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+            filler.unlink()
             return False, "it goes on with a full disk"
         time.sleep(0.002)
     filler.unlink()

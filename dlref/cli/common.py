@@ -141,7 +141,7 @@ beginning = Beginning()
 
 
 @contextlib.contextmanager
-def without_threads() -> Iterator[None]:
+def quiet_writers() -> Iterator[None]:
     """Of a full disk a thread says nothing itself, as TensorBoard's, whose error is raised again where the next event is
     logged."""
     before = threading.excepthook
@@ -165,7 +165,7 @@ def told_in_one_line(trains: bool = False) -> Iterator[None]:
     beginning.again()
     try:
         signals.ready()
-        with without_threads():
+        with quiet_writers():
             yield
     except (KeyboardInterrupt, Interrupted, SystemExit) as stopped:
         if isinstance(stopped, SystemExit) and not held["received"]:  # Lightning's SIGTERMException is one, of status 0
@@ -178,7 +178,7 @@ def told_in_one_line(trains: bool = False) -> Iterator[None]:
             beginning.take_back()
             tell(f"interrupted; what is done so far lies in {kept}" if kept else
                  "interrupted before it began, nothing was written: start it again")  # fmt: skip
-        sys.exit(128 + (held["received"] or signal.SIGINT))
+        sys.exit(128 + (held["received"] or getattr(stopped, "number", signal.SIGINT)))
     except Exception as error:
         package = lacking(error) if isinstance(error, ModuleNotFoundError) else None
         foreseen = isinstance(error, (ValueError, OSError)) or package is not None

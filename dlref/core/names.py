@@ -41,19 +41,25 @@ def called(what: str, function: Any, first: Any, **arguments: Any) -> Any:
         taken.bind(first, **arguments)
     except TypeError as error:
         raise ValueError(f"{what}_args must be arguments of {name}: {error}") from None
-    for option, value in arguments.items():  # of a text torch would ask no more than whether it is empty
-        default = taken.parameters[option].default if option in taken.parameters else None
-        flag = isinstance(default, bool) or option in ("foreach", "fused")
-        if (flag and not isinstance(value, (bool, type(None)))) or (
-            isinstance(default, (int, float)) and isinstance(value, str)
-        ):
-            raise ValueError(f"{what}_args.{option} must be {'true or false' if flag else 'a number'}, it is {value!r}")
+    for option, value in arguments.items():
+        if option in taken.parameters:
+            check_kind(f"{what}_args.{option}", taken.parameters[option].default, value)
     try:
         return function(first, **arguments)
     except ValueError:
         raise
     except MISTAKES as error:
         raise ValueError(f"{what}_args must be what {name} takes, they are {arguments}: {reason(error)}") from None
+
+
+def check_kind(name: str, default: Any, value: Any) -> None:
+    """ValueError where what is a flag by its default, or by its name, is given something else, or a number a text: torch would
+    ask of them no more than whether they are empty."""
+    if isinstance(default, bool) or name.endswith((".foreach", ".fused")):
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, it is {value!r}")
+    elif isinstance(default, (int, float)) and isinstance(value, str):
+        raise ValueError(f"{name} must be a number, it is {value!r}")
 
 
 # What torch and Python raise where arguments of a wrong type, size or number reach them.

@@ -81,7 +81,7 @@ def check_number(name: str, value: Any, needed: bool = False) -> None:
         raise ValueError(f"{name} must be {wanted}, it is {shown(value)}")
 
 
-def check_numbers(needed: bool = False, **given: Any) -> None:
+def check_numbers(*, needed: bool = False, **given: Any) -> None:
     """`check_number` of each."""
     for name, value in given.items():
         check_number(name, value, needed)

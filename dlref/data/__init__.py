@@ -105,7 +105,7 @@ def images(
         raise ValueError(f"the data must be one of {', '.join(IMAGES)}, it is {name!r}")
     if scale not in ("global", None):
         raise ValueError(f"scale of images must be 'global' or None, it is {scale!r}")
-    ranges.check_numbers(True, validation=validation)
+    ranges.check_numbers(needed=True, validation=validation)
     kind, channels, size = IMAGES[name]
     try:
         dataset: Any = getattr(torchvision.datasets, kind)
@@ -242,7 +242,7 @@ def split(
         only centred), or None; fitted on the training part, so that nothing of the others is known in training.
     ValueError where the fractions leave nothing, or scale is another.
     """
-    ranges.check_numbers(True, validation=validation, test=test)
+    ranges.check_numbers(needed=True, validation=validation, test=test)
     if validation + test >= 1:
         raise ValueError(f"validation and test must be fractions that leave something to train on, they are {validation} "
                          f"and {test}")  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import models
 from ..core.names import called, one_of
-from ..core.ranges import check_numbers
+from ..core.ranges import check_number
 from ..pictures.images import draw_rows
 from ..pictures.plane import draw_codes
 from .learner import Learner
@@ -40,7 +40,7 @@ class Autoencoder(Learner):
     ):
         super().__init__(**options)
         one_of("model", model, MODELS)
-        check_numbers(True, beta=beta)
+        check_number("beta", beta, needed=True)
         if beta != 1 and model != "variational_autoencoder":
             raise ValueError(f"beta is of the variational_autoencoder alone, the model is {model}: leave it out")
         network = called("model", getattr(models, model), self.ns, **(model_args or {}))

@@ -70,7 +70,7 @@ class Classifier(Learner):
         super().__init__(**options)
         one_of("model", model, MODELS)
         one_of("loss", loss, LOSSES)
-        check_numbers(True, classes=classes, dropout=dropout, label_smoothing=label_smoothing)
+        check_numbers(needed=True, classes=classes, dropout=dropout, label_smoothing=label_smoothing)
         own = {"in_features": in_features, "hidden": hidden, "activation": activation, "dropout": dropout}
         for name, value in own.items() if model != "mlp" else ():
             if value != inspect.signature(Classifier).parameters[name].default and value not in ([128], None):

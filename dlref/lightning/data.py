@@ -96,7 +96,7 @@ class SplitDataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters(ignore=["split"], logger=False)
-        check_numbers(True, batch_size=batch_size, seed=seed, num_workers=num_workers)
+        check_numbers(needed=True, batch_size=batch_size, seed=seed, num_workers=num_workers)
         if augment_args and not augment:
             raise ValueError(f"augment_args must come with augment, which is off: give --data.augment true, or leave out "
                              f"{augment_args}")  # fmt: skip

@@ -58,7 +58,9 @@ class LanguageModel(Learner):
     ):
         super().__init__(**options)
         one_of("kind", kind, models.sequence.KINDS)
-        check_numbers(True, embedding=embedding, hidden=hidden, layers=layers, temperature=temperature, length=length)
+        check_numbers(
+            needed=True, embedding=embedding, hidden=hidden, layers=layers, temperature=temperature, length=length
+        )
         check_numbers(top_k=top_k)
         if alphabet == "":
             raise ValueError("the alphabet must have at least one character: leave it out for the text's own")
@@ -156,7 +158,7 @@ class TextDataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters(logger=False)
-        check_numbers(True, batch_size=batch_size, length=length, seed=seed)
+        check_numbers(needed=True, batch_size=batch_size, length=length, seed=seed)
         check_numbers(limit=limit)
         if length < 1:
             raise ValueError(f"length must be at least 1, it is {length}")

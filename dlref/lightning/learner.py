@@ -82,7 +82,7 @@ class Learner(lightning.LightningModule):
         super().__init__()
         one_of("backend", backend, BACKENDS)
         one_of("schedule_every", schedule_every, ("epoch", "step"))
-        check_numbers(True, lr=lr, accumulate_grad_batches=accumulate_grad_batches)
+        check_numbers(needed=True, lr=lr, accumulate_grad_batches=accumulate_grad_batches)
         check_numbers(gradient_clip_val=gradient_clip_val)
         check_arguments(optimizer_args, schedule_args if schedule is None else None)
         if compile and backend == "manual" and accumulate_grad_batches != 1:

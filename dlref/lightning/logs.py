@@ -22,7 +22,7 @@ from ..core.files import NotWritten, write_whole
 from ..core.interrupt import unbroken
 
 
-def whole(method: Callable[..., Any]) -> Any:
+def written(method: Callable[..., Any]) -> Any:
     """A logger's method that no signal breaks off, and that says of a disk which takes no more what it could not write."""
 
     @functools.wraps(method)
@@ -99,9 +99,9 @@ class Rows(ExperimentWriter):
 class RowsLogger(CSVLogger):
     """Lightning's CSVLogger, a row an epoch."""
 
-    log_metrics = whole(CSVLogger.log_metrics)
-    save = whole(CSVLogger.save)
-    finalize = whole(CSVLogger.finalize)
+    log_metrics = written(CSVLogger.log_metrics)
+    save = written(CSVLogger.save)
+    finalize = written(CSVLogger.finalize)
 
     @property
     @rank_zero_experiment
@@ -114,7 +114,7 @@ class RowsLogger(CSVLogger):
 class EventsLogger(TensorBoardLogger):
     """Lightning's TensorBoardLogger."""
 
-    log_metrics = whole(TensorBoardLogger.log_metrics)
-    log_hyperparams = whole(TensorBoardLogger.log_hyperparams)
-    save = whole(TensorBoardLogger.save)
-    finalize = whole(TensorBoardLogger.finalize)
+    log_metrics = written(TensorBoardLogger.log_metrics)
+    log_hyperparams = written(TensorBoardLogger.log_hyperparams)
+    save = written(TensorBoardLogger.save)
+    finalize = written(TensorBoardLogger.finalize)

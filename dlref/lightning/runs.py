@@ -127,12 +127,12 @@ class TellHow(lightning.Callback):
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start  # type: ignore[assignment]
 
     def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException) -> None:
-        if isinstance(error, NotWritten) and (path := getattr(trainer.checkpoint_callback, "last_model_path", "")):
+        path = getattr(trainer.checkpoint_callback, "last_model_path", "")
+        if isinstance(error, NotWritten) and path:
             error.strerror = f"{error.strerror}; continue with --ckpt_path {path}"
         stopped = held["received"] or isinstance(error, (KeyboardInterrupt, Interrupted))
         if not stopped or not trainer.fit_loop.epoch_loop.global_step:
             return
-        path = getattr(trainer.checkpoint_callback, "last_model_path", "")
         if not path:  # not one epoch is over
             path = str(Path(trainer.default_root_dir, "interrupted.ckpt"))
             trainer.save_checkpoint(path)
