@@ -138,7 +138,8 @@ class TellHow(lightning.Callback):
             trainer.save_checkpoint(path)
         told = f"interrupted in epoch {trainer.current_epoch + 1}; continue with --ckpt_path {path}"
         if held["received"] or isinstance(error, Interrupted):
-            error.told = told  # type: ignore[attr-defined]  # by the program, as its last line
+            # By the program, as its last line; of several processes the first says it.
+            error.told = told if trainer.is_global_zero else True  # type: ignore[attr-defined]
         else:
             print(f"\n{told}", flush=True)
 
