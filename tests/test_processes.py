@@ -39,6 +39,11 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def second(process: subprocess.Popen) -> int:
+    """The process that the first has started; 0 where it has not yet."""
+    return next((pid for pid in children(process.pid) if b"dlref" in Path(f"/proc/{pid}/cmdline").read_bytes()), 0)
+
+
 def wait_for(path: Path, pattern: str, process: subprocess.Popen, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not list(path.glob(pattern)):
@@ -83,13 +88,45 @@ def test_one_run_folder_and_the_numbers_of_one_process(tmp_path):
 def test_the_others_end_with_one_line(killed, tmp_path):
     first = begun(*command(tmp_path, max_epochs=100_000))
     wait_for(tmp_path, "*/checkpoints/last.ckpt", first)
-    second = next(pid for pid in children(first.pid) if b"dlref" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    os.kill(first.pid if killed == "the first" else second, signal.SIGKILL)
+    os.kill(first.pid if killed == "the first" else second(first), signal.SIGKILL)
     errors = ended(first, 30)[1]  # the pipe is open until both have ended
     assert errors.count("\n") == 1
     assert "as another process has ended or does not answer" in errors
     if killed == "the second":
         assert first.returncode == 1
+
+
+def signalled(process: subprocess.Popen, to: str, number: int) -> tuple[str, str]:
+    """What a program of two processes has said after a signal to one of them, or to both as by Ctrl-C at a terminal."""
+    if to == "both":
+        os.killpg(process.pid, number)
+    else:
+        os.kill(process.pid if to == "the first" else second(process), number)
+    said = ended(process, 45)  # the pipes are open until both have ended
+    assert process.returncode == 128 + number, said
+    return said
+
+
+@pytest.mark.parametrize("to", ["the first", "the second", "both"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_of_them_together(number, to, tmp_path):
+    process = begun(*command(tmp_path, max_epochs=100_000))
+    wait_for(tmp_path, "*/metrics.csv", process)
+    output, errors = signalled(process, to, number)
+    last = output.strip().splitlines()[-1]
+    assert not errors and last.startswith("interrupted in epoch") and "continue with --ckpt_path" in last
+    process = begun(*command(tmp_path, "--ckpt_path", last.split()[-1], max_epochs=1 + int(last.split()[3].strip(";"))))
+    assert not ended(process)[1] and process.returncode == 0
+
+
+def test_a_signal_ends_all_before_they_have_met(tmp_path):
+    process = begun(*command(tmp_path))
+    end = time.monotonic() + 60
+    while not second(process):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    output, errors = signalled(process, "both", signal.SIGTERM)
+    assert not output and errors.count("\n") == 1 and "interrupted before it began" in errors
 
 
 def test_torchrun_goes_on_from_the_checkpoint(tmp_path):

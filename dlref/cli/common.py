@@ -27,6 +27,7 @@ from ..core.names import device_named as device_named
 from ..core.names import reason
 from ..core.ranges import check_number
 from . import signals
+from .signals import first_process
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
 PLACES = {"checkpoint", "data_dir", "dirpath", "folder", "json", "junit", "out", "plot", "runs"}  # options
@@ -80,16 +81,28 @@ def tell(line: str) -> None:
     sys.stderr.write(f"{program}: {line}\n")
 
 
+def tell_interrupted() -> None:
+    """Say, in the first of several processes, that a signal has ended the program, and take back what no run has begun with."""
+    kept = ", ".join(f"{folder}/" for folder in beginning.kept)
+    beginning.take_back()
+    if first_process():
+        tell(f"interrupted; what is done so far lies in {kept}" if kept else
+             "interrupted before it began, nothing was written: start it again")  # fmt: skip
+
+
 def alone(error: Exception) -> None:
-    """End at once with status 1, in one line, where the error says that another of several processes is gone."""
+    """End at once, in one line, where the error says that another of several processes is gone; its status is 1, or of a signal
+    that this one has got."""
     if "torch" not in sys.modules:
         return
     from ..core.parallel import lost
 
     if (told := lost(error)) is not None:
-        tell(f"error: {told}")
+        number = held["received"]
+        if not number or first_process():
+            tell(f"error: {told}")
         sys.stderr.flush()
-        os._exit(1)  # what ends in an orderly way would wait for the others
+        os._exit(128 + number if number else 1)  # what ends in an orderly way would wait for the others
 
 
 def leave(status: Any) -> NoReturn:
@@ -174,10 +187,7 @@ def told_in_one_line(trains: bool = False) -> Iterator[None]:
         if isinstance(told, str):
             print(f"\n{told}", flush=True)
         elif not told and not isinstance(stopped, KeyboardInterrupt):
-            kept = ", ".join(f"{folder}/" for folder in beginning.kept)
-            beginning.take_back()
-            tell(f"interrupted; what is done so far lies in {kept}" if kept else
-                 "interrupted before it began, nothing was written: start it again")  # fmt: skip
+            tell_interrupted()
         sys.exit(128 + (held["received"] or getattr(stopped, "number", signal.SIGINT)))
     except Exception as error:
         package = lacking(error) if isinstance(error, ModuleNotFoundError) else None
@@ -215,14 +225,6 @@ def script(function: Callable[..., Any]) -> None:
     if signals.is_program():
         to_the_end(call)
     call()
-
-
-def first_process() -> bool:
-    """Whether this process is the first of those that torchrun, SLURM or Lightning started; the only one is."""
-    for name in ("RANK", "SLURM_PROCID"):
-        if name in os.environ:
-            return os.environ[name] == "0"
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
 
 
 def listed(arguments: Iterable[str], texts: Container[str] = ()) -> list[str]:

@@ -23,6 +23,14 @@ def is_program() -> bool:
     return not name.startswith("-") and any(os.path.basename(argument) == name for argument in sys.orig_argv[1:])
 
 
+def first_process() -> bool:
+    """Whether this process is the first of those that torchrun, SLURM or Lightning started; the only one is."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
+
+
 def heed() -> None:
     """Handle the signals of this process from now on; what ignores SIGINT, as a job in the background does, goes on so."""
     if threading.current_thread() is not threading.main_thread() or state["process"]:
@@ -43,7 +51,7 @@ def handle(number: int, frame: Any) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     elif not state["ready"] or held["received"]:  # at the second time at once
-        if not state["ready"]:
+        if not state["ready"] and first_process():
             name = os.path.basename(sys.argv[0]).replace("__main__.py", "dlref")
             os.write(2, f"{name}: interrupted before it began, nothing was written: start it again\n"
                      .encode())  # fmt: skip

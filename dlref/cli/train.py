@@ -29,7 +29,9 @@ from ..lightning.rehearsal import rehearse, to_watch
 from ..lightning.resume import CheckpointIO, Resume, WholeEpochs
 from ..lightning.runs import Pictures, TellHow, WritePredictions, loggers, quiet, restarted, tell
 from .checkpoint import resolved
-from .common import OneLine, beginning, first_process, listed, new_run
+from .common import OneLine, beginning, listed, new_run
+from .others import Others
+from .signals import first_process
 from .trust import allowed, refusal
 
 MODULES = "dlref.lightning"
@@ -180,6 +182,8 @@ class TrainCLI(LightningCLI):
         environment = getattr(trainer.strategy, "cluster_environment", None)
         if getattr(environment, "auto_requeue", False):  # SLURM's, whose signals Lightning answers
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if hasattr(trainer.strategy.launcher, "procs"):
+            next(c for c in trainer.callbacks if isinstance(c, TellHow)).others = Others(trainer.strategy.launcher)
         return trainer
 
     def _prepare_subcommand_parser(self, klass: Any, subcommand: str, **kwargs: Any) -> LightningArgumentParser:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..core.files import NotWritten
 from ..core.interrupt import Interrupted, heed, held, unbroken
-from ..core.parallel import ranks
+from ..core.parallel import largest, ranks
 from ..pictures.training import draw_curves
 from .logs import EventsLogger, RowsLogger
 
@@ -34,8 +34,6 @@ def quiet() -> None:
     """Silence Lightning's advice that is noise here: worker processes and logging for data that lie in memory."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    # What says that one of several processes has ended, before it ends the first one too.
-    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     for message in (
         ".*does not have many workers",
         ".*smaller than the logging interval",
@@ -119,25 +117,60 @@ class Pictures(lightning.Callback):
 
 
 class TellHow(lightning.Callback):
-    """Tell after Ctrl-C, and of a full disk, which checkpoint continues the run: the last whole epoch's."""
+    """Tell after Ctrl-C, and of a full disk, which checkpoint continues the run: the last whole epoch's.
 
-    def on_train_batch_start(self, *about: Any) -> None:
-        heed()
+    Several processes end a training together: before each of its batches they ask each other whether one has got a signal.
+    """
 
-    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start  # type: ignore[assignment]
+    others: Any = None  # the processes that Lightning has started for this one
+    together = False
+
+    def setup(self, trainer: Any, module: lightning.LightningModule, stage: str) -> None:
+        if trainer.world_size == 1 or getattr(trainer.strategy.cluster_environment, "auto_requeue", False):
+            return
+        # Lightning's handler speaks to the other processes from within whatever it interrupts, and its own question before
+        # each batch is about the first process alone.
+        trainer._signal_connector._sigterm_notifier_fn = lambda number, frame: None
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+        if stage == "fit":
+            self.together = True
+            held["depth"] += 1  # to the end: what comes second ends the process at once
+
+    def on_train_batch_start(self, trainer: Any, *about: Any) -> None:
+        number = held["received"]
+        if self.together:
+            number = int(largest(torch.tensor(number, device=trainer.strategy.root_device)))
+        if number:
+            raise Interrupted(number)
+
+    def on_validation_batch_start(self, *about: Any) -> None:
+        if not self.together:  # the processes may have validation batches of different numbers
+            heed()
+
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start  # type: ignore[assignment]
+
+    def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        if self.together:
+            self.together, held["depth"] = False, held["depth"] - 1
+            heed()
 
     def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException) -> None:
         path = getattr(trainer.checkpoint_callback, "last_model_path", "")
         if isinstance(error, NotWritten) and path:
             error.strerror = f"{error.strerror}; continue with --ckpt_path {path}"
-        stopped = held["received"] or isinstance(error, (KeyboardInterrupt, Interrupted))
-        if not stopped or not trainer.fit_loop.epoch_loop.global_step:
+        signalled = isinstance(error, Interrupted) or (held["received"] and not self.together)
+        if not signalled and not isinstance(error, KeyboardInterrupt):
             return
-        if not path:  # not one epoch is over
+        begun = trainer.fit_loop.epoch_loop.global_step
+        if begun and not path:  # not one epoch is over
             path = str(Path(trainer.default_root_dir, "interrupted.ckpt"))
             trainer.save_checkpoint(path)
+        if self.others is not None:
+            self.others.end(10 if self.together else 0)
+        if not begun:
+            return
         told = f"interrupted in epoch {trainer.current_epoch + 1}; continue with --ckpt_path {path}"
-        if held["received"] or isinstance(error, Interrupted):
+        if signalled:
             # By the program, as its last line; of several processes the first says it.
             error.told = told if trainer.is_global_zero else True  # type: ignore[attr-defined]
         else:
