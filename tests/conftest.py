@@ -92,6 +92,7 @@ SLOW = {
     "test_parameters": "test_no_gradient_of_what_is_no_number test_operation",
     "test_pretended": "test_steps_of_models test_steps_without_float64 test_updates",
     "test_processes": (
+        "test_a_signal_ends_all_before_they_have_met test_a_signal_ends_all_of_them_together "
         "test_one_run_folder_and_the_numbers_of_one_process test_the_others_end_with_one_line "
         "test_torchrun_goes_on_from_the_checkpoint"
     ),
