@@ -115,7 +115,7 @@ def compare_digits(
             optimizers[name].load_state_dict(state["optimizers"][name])
         history = state["history"]
         if len(history) > epochs:
-            raise ValueError(f"epochs must be at least the {len(history)} of the checkpoint, it is {epochs}")
+            raise ValueError(f"epochs must be at least the {len(history)} of {origin}, it is {epochs}")
     folder = new_run(runs, "compare")
     saved = folder / "last.pt"
 
@@ -210,10 +210,9 @@ def compare_digits(
     with torch.no_grad():
         scores = networks["manual"](test[0])
     pictures = ", ".join(["curves.png", *draw_classifier(folder, networks["manual"], test[0], test[1], scores, "test")])
-    console.print(f"wrote {folder}/: {pictures}, metrics.csv, summary.json, last.pt", soft_wrap=True, highlight=False)
-    losses = [record["manual_loss"] for record in history]
-    if (line := verdict(networks["manual"], train[0], train[1], losses, lr)) is not None:
-        console.print(line, soft_wrap=True, highlight=False)
+    line = verdict(networks["manual"], train[0], train[1], [record["manual_loss"] for record in history], lr)
+    console.print(f"wrote {folder}/: {pictures}, metrics.csv, summary.json, last.pt{'; ' + line if line else ''}",
+                  soft_wrap=True, highlight=False)  # fmt: skip
 
 
 def synchronize(device: torch.device) -> None:

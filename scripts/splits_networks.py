@@ -58,11 +58,12 @@ def splits_networks(
         column.justify = "right"
     for name in networks:
         options = yaml.safe_load((CONFIGS / f"digits_{name}.yaml").read_text())
-        table.add_row(name, *(
-            summary([trained(options, backend, seed, epochs, accelerator)
-                     for seed in track(range(splits), f"{name}, {backend}", console=console)])
-            for backend in backends
-        ))  # fmt: skip
+        found = []
+        for backend in backends:
+            seeds = track(range(splits), f"{name}, {backend}", console=console)
+            found.append(summary([trained(options, backend, seed, epochs, accelerator) for seed in seeds]))
+            console.print(f"{name}, {backend}: {found[-1]}", highlight=False)
+        table.add_row(name, *found)
     console.print(table)
     if reference:
         table = Table("scikit-learn", "defaults", title="On the same splits")

@@ -153,7 +153,7 @@ def train_digits(
             rate.load_state_dict(state["schedule"])
         history = state["history"]
         if len(history) > epochs:
-            raise ValueError(f"epochs must be at least the {len(history)} of the checkpoint, it is {epochs}")
+            raise ValueError(f"epochs must be at least the {len(history)} of {origin}, it is {epochs}")
     folder = new_run(runs, f"mlp-{backend}")
     saved = folder / "last.pt"
 
@@ -202,15 +202,14 @@ def train_digits(
     with torch.no_grad():
         scores = network(test[0])
         scores = scores.log() if loss == "mse" else scores  # of which softmax makes the probabilities again
-    draw_curves(folder / "curves.png", history, f"Digits, {backend}, {optimizer}")
+    draw_curves(folder / "curves.png", history, f"Digits, {backend}, {optimizer}, {loss}")
     pictures = ["curves.png", *draw_classifier(folder, network, test[0], test[1], scores, "test")]
-    console.print(f"test: loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f} of {len(test[0])} images")
     console.print(
-        f"wrote {folder}/: metrics.csv, test.json, {', '.join(pictures)}, last.pt", soft_wrap=True, highlight=False
+        f"test: loss ({loss}) {result['loss']:.4f}, accuracy {result['accuracy']:.4f} of {len(test[0])} images"
     )
-    losses = [record["loss"] for record in history]
-    if (line := verdict(network, train[0], train[1], losses, lr)) is not None:
-        console.print(line, soft_wrap=True, highlight=False)
+    line = verdict(network, train[0], train[1], [record["loss"] for record in history], lr)
+    console.print(f"wrote {folder}/: metrics.csv, test.json, {', '.join(pictures)}, last.pt{'; ' + line if line else ''}",
+                  soft_wrap=True, highlight=False)  # fmt: skip
 
 
 if __name__ == "__main__":

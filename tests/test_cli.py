@@ -116,7 +116,7 @@ WRONG = {
     "data": ((*FIT, "--data", "minst"), "near it: mnist"),
     "no files": (
         (*FIT, "--data", "mnist", "--data-dir", "/proc/x"),
-        "the files of mnist must be in /proc/x: give --download",
+        "the files of mnist must be in /proc/x/MNIST/raw: give --download",
     ),
     "text": ((*TEXT, "--data.path", "nowhere.txt"), "nowhere.txt"),
     "prompt": ((*TEXT, "--model.prompt", ""), "prompt"),
@@ -127,6 +127,25 @@ if not torch.cuda.is_available():
 
 
 @LIGHTNING
+@LIGHTNING
+def test_the_last_line_says_why_a_training_ended(tmp_path, capfd):
+    early = (
+        "--trainer.callbacks+=EarlyStopping",
+        "--trainer.callbacks.monitor=train_loss",
+        "--trainer.callbacks.patience=0",
+    )
+    runs = ("--runs", str(tmp_path), "--trainer.max_epochs", "3", "--model.lr=1e-30")
+    main([*FIT, *runs, *early])
+    assert "; stopped early, after 2 of 3 epochs" in capfd.readouterr().out.splitlines()[-1]
+    main([*FIT, *runs])
+    main([*FIT, *runs, "--resume", "auto"])
+    output, errors = capfd.readouterr()
+    assert output.splitlines()[-1].endswith(
+        "; nothing was left to do: all 3 epochs are over, give a higher --trainer.max_epochs"
+    )
+    assert f"note: goes on from {tmp_path}/002-mlp-manual/checkpoints/last.ckpt" in errors
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use_is_told_in_one_line(case, tmp_path, capfd):
     arguments, told = WRONG[case]

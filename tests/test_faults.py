@@ -19,6 +19,8 @@ from dlref import builtin, manual, models
 from dlref.core.checkpoint import whole
 from dlref.core.finite import NotFinite, Watch, all_finite, check_finite
 from dlref.core.verdict import verdict
+from dlref.lightning import Autoencoder, Classifier, DigitsDataModule
+from dlref.lightning.ending import Verdict
 
 ROOT = Path(__file__).parent.parent
 SIDES = {"manual": manual, "builtin": builtin}
@@ -161,6 +163,7 @@ def test_the_verdict_on_a_training():
     with torch.no_grad():
         network[0].bias.fill_(-100.0)
     assert "100% of the units of 1 (ReLU) are dead" in verdict(network, x, y, [2.0, 1.0], 0.1)
+    assert verdict(network, x, None, [2.0, 1.0], 0.1).startswith("it has learnt, but not with all its units: 100% of")
     assert verdict(network, None, None, [2.0, 1.0], 0.1) is None
     assert "its loss rose from 1 to 2: the learning rate 0.1" in verdict(network, None, None, [1.0, 2.0], 0.1)
 
@@ -171,6 +174,13 @@ def test_the_verdict_on_one_that_has_learnt_is_silent():
     history = manual.training.fit(network, criterion, optimizer, (x, y), epochs=30, batch_size=10)
     assert network.training
     assert verdict(network, x, y, [record["loss"] for record in history], 0.1) is None
+
+
+def test_the_verdict_on_what_has_no_classes_asks_for_no_accuracy():
+    data, ending = DigitsDataModule(), Verdict()
+    ending.losses = [2.0, 1.0]
+    assert ending.line(Autoencoder(), data) is None
+    assert "that of chance is" in ending.line(Classifier(), data)  # whose weights are the initial ones
 
 
 def test_a_signal_during_the_imports_ends_with_one_line(tmp_path):

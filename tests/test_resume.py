@@ -254,7 +254,7 @@ def test_a_hostile_configuration_runs_nothing(case, tmp_path, monkeypatch, capfd
 @pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 def test_somebodys_own_class_is_allowed_on_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # as the installed command has it
     (tmp_path / "kindly.py").write_text("from dlref.lightning import Classifier\nclass Model(Classifier): pass")
     main([*FIT, "--allow", "kindly", "--model", "kindly.Model", "--trainer.max_epochs", "1"])
     assert (tmp_path / "runs/001-mlp-manual/checkpoints/last.ckpt").exists()

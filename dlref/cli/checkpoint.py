@@ -11,6 +11,7 @@ from ..core.resume import load as kept
 from ..core.resume import refuse_other, restore_generators
 from ..core.resume import restore as restore
 from ..core.resume import save as save
+from .signals import first_process
 
 read, write = files.load, files.save  # of a state as it stands
 
@@ -47,6 +48,8 @@ def resolved(resume: str | None, runs: str | Path, name: str, pattern: str = "*.
         there = [path for path in Path(runs).glob(f"*-{name}") if path.name.removesuffix(f"-{name}").isdecimal()]
         for folder in sorted(there, key=lambda path: int(path.name.split("-")[0]), reverse=True):
             if (path := newest(folder, pattern)) is not None:
+                if first_process():
+                    print(f"note: goes on from {path}", file=sys.stderr)
                 return path
         print(f"note: {runs} has no checkpoint of a run {name}, a new one begins", file=sys.stderr)
         return None

@@ -87,7 +87,7 @@ def tell_interrupted() -> None:
     beginning.take_back()
     if first_process():
         tell(f"interrupted; what is done so far lies in {kept}" if kept else
-             "interrupted before it began, nothing was written: start it again")  # fmt: skip
+             "interrupted, nothing was written: start it again")  # fmt: skip
 
 
 def alone(error: Exception) -> None:

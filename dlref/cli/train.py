@@ -195,11 +195,11 @@ class TrainCLI(LightningCLI):
         return parser
 
     def after_fit(self) -> None:
-        tell(self.trainer)
         callbacks: Any = getattr(self.trainer, "callbacks", ())
-        for found in (c.line(self.model, self.datamodule) for c in callbacks if isinstance(c, Verdict)):
-            if found is not None and self.trainer.is_global_zero:
-                print(found)
+        for ending in callbacks:
+            if isinstance(ending, Verdict):
+                lines = (ending.stopped(self.trainer), ending.line(self.model, self.datamodule))
+                tell(self.trainer, *filter(None, lines))
 
     def after_test(self) -> None:
         tell(self.trainer)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
@@ -36,6 +38,10 @@ def allowed(arguments: Sequence[str]) -> list[str]:
         instantiate_subclass_spec_in_any=False,
     )  # fmt: skip
     allowed_before.update(packages)
+    if packages and not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(
+            str(Path.cwd())
+        )  # where one's own module lies; last, so that nothing there takes another's place
     read: Any = jsonargparse.get_loader("yaml")
     if read is not bounded_load:
         bounded_load.read = read  # type: ignore[attr-defined]

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ENOUGH = 0.25  # of a layer's units, dead, to be told of
+ENOUGH = 0.5  # of a layer's units, dead, to be told of
 RECTIFIERS = ("ReLU", "ReLU6")
 SEEN = 2000  # samples
 
 
 @torch.no_grad()
 def verdict(network: nn.Module, x: Tensor | None, y: Tensor | None, losses: Sequence[float], lr: float) -> str | None:
-    """One line, with what to try, where a training has not learnt; None where it has.
+    """One line, with what to try, where a training has not learnt, or much of a layer is dead; None where all is well.
 
     x, y: what it was trained on; y of class indices tells whether the accuracy is better than that of always answering the
     commonest class, by two of its standard deviations. losses: of each epoch, while it was learnt.
@@ -40,9 +40,11 @@ def verdict(network: nn.Module, x: Tensor | None, y: Tensor | None, losses: Sequ
     if len(losses) > 1 and losses[-1] > losses[0]:
         found.append(f"its loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate {lr:g} is beyond what is "
                      "stable, lower it")  # fmt: skip
-    found += [f"{share:.0%} of the units of {name} are dead, 0 for every sample: lower the learning rate, or take LeakyReLU"
-              for name, share in dead.items() if share >= ENOUGH]  # fmt: skip
-    return f"it has not learnt as it should: {'; '.join(found)}" if found else None
+    beginning = "it has not learnt as it should" if found else "it has learnt, but not with all its units"
+    layers = ", ".join(f"{share:.0%} of the units of {name}" for name, share in dead.items() if share >= ENOUGH)
+    if layers:
+        found.append(f"{layers} are dead, 0 for every sample: lower the learning rate, or take LeakyReLU")
+    return f"{beginning}: {'; '.join(found)}" if found else None
 
 
 def looked_at(network: nn.Module, x: Tensor) -> tuple[Any, dict[str, float]]:

@@ -118,7 +118,8 @@ def images(
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         todo = "download them elsewhere and put them there" if download else "give --download, or another --data-dir"
-        raise ValueError(f"the files of {name} must be in {directory}: {todo} ({reason})") from None
+        there = Path(directory, getattr(dataset, "base_folder", f"{kind}/raw"))
+        raise ValueError(f"the files of {name} must be in {there}: {todo} ({reason})") from None
 
     def tensors(part) -> tuple[Tensor, Tensor]:
         x = torch.as_tensor(part.data)

@@ -72,13 +72,14 @@ def draws(trainer: lightning.Trainer) -> bool:
     return trainer.is_global_zero and not isinstance(trainer.strategy, ModelParallelStrategy)
 
 
-def tell(trainer: lightning.Trainer) -> None:
-    """Say what is in the run's folder."""
+def tell(trainer: lightning.Trainer, *lines: str) -> None:
+    """Say what is in the run's folder, and in the same line, the last, what else is to be said of the run."""
     if (folder := run_folder(trainer)) is not None and folder.is_dir() and trainer.is_global_zero:
         found = [path for path in sorted(folder.rglob("*")) if path.is_file() and "tfevents" not in path.name]
-        print(
-            f"wrote {folder}/: {', '.join(str(path.relative_to(folder)) for path in found if path.name != 'hparams.yaml')}"
-        )
+        names = ", ".join(str(path.relative_to(folder)) for path in found if path.name != "hparams.yaml")
+        lines = (f"wrote {folder}/: {names}", *lines)
+    if lines and trainer.is_global_zero:
+        print("; ".join(lines))
 
 
 class Pictures(lightning.Callback):
