@@ -205,6 +205,18 @@ def idx(path: Path, values: torch.Tensor) -> None:
 
 
 @pytest.fixture
+def figures(monkeypatch):
+    """The figures that were saved, in their order."""
+    from matplotlib.figure import Figure
+
+    saved, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **kw: (saved.append(figure), save(figure, *args, **kw))
+    )
+    return saved
+
+
+@pytest.fixture
 def directory(tmp_path, monkeypatch):
     """Small files of torchvision's data sets, in their own formats."""
     import torchvision

@@ -222,3 +222,11 @@ def test_sides_that_do_not_agree_end_in_an_error(tmp_path, monkeypatch, capfd):
         main(["experiment", "run", "steepest_descent", "--seeds", "1", "--out", str(tmp_path)])
     assert ended.value.code == 2 and "both sides must agree" in capfd.readouterr().err
     assert (tmp_path / "steepest_descent/result.json").exists()  # what was found is kept
+
+
+def test_the_legend_of_the_valley_covers_no_curve(tmp_path, figures):
+    experiment("rosenbrock").run(tmp_path, seeds=1, epochs=20)
+    (figure,) = figures
+    axis = figure.subfigs[0].axes[0]
+    assert axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1
+    assert "Rosenbrock's valley: the claim" in figure.get_suptitle()

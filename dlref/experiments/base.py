@@ -58,13 +58,14 @@ class Found:
 class Experiment:
     """A claim is the docstring of a subclass, in our own words.
 
-    section: of the article. setup: what is done. rules: what the claim says of the numbers. epochs: passes or steps of a
-    training, which a test makes fewer. compared: after how many the two sides are compared, where rounding errors grow so fast
-    that they must be so after fewer. `measure` gives what one seed gives, by one namespace, and ArithmeticError is raised where
-    a number of it is not finite; `plot` draws all seeds.
+    section: of the article. title: of its picture, its name if empty. setup: what is done. rules: what the claim says of the
+    numbers. epochs: passes or steps of a training, which a test makes fewer. compared: after how many the two sides are
+    compared, where rounding errors grow so fast that they must be so after fewer. `measure` gives what one seed gives, by one
+    namespace, and ArithmeticError is raised where a number of it is not finite; `plot` draws all seeds.
     """
 
     section: ClassVar[str]
+    title: ClassVar[str] = ""
     setup: ClassVar[str]
     rules: ClassVar[tuple[Rule, ...]]
     epochs: ClassVar[int] = 1
@@ -120,7 +121,7 @@ class Experiment:
 
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         self.plot(figure, runs)
-        figure.suptitle(f"{self.name.replace('_', ' ')}: the claim {verdict}", fontsize=11)
+        figure.suptitle(f"{self.title or self.name.replace('_', ' ')}: the claim {verdict}", fontsize=11)
         figure.savefig(path, dpi=120, metadata={"Software": None})
 
 

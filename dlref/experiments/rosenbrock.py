@@ -34,6 +34,7 @@ class Rosenbrock(Experiment):
     """Of the optimizers Adam, which joins the others' advantages, is the one that gets furthest."""
 
     section = "3.4"
+    title = "Of five optimizers Adam gets furthest down Rosenbrock's valley"
     setup = """Rosenbrock's function (1 - x)^2 + 100 (y - x^2)^2 from about (-1.2, 1), 1,000 steps, each optimizer at
     the best of three rates; the value that is reached."""
     rules = (
@@ -67,6 +68,7 @@ class Rosenbrock(Experiment):
         for name in OPTIMIZERS:
             lines = [run.curves[name] for run in runs]
             band(axis, range(0, 10 * len(lines[0]), 10), lines, name)
-        labelled(axis, "step", "log10 of the value")
+        labelled(axis, "step", "log10 of the value", legend=False)
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))  # the curves fill the panel
         paths = {name: runs[0].curves[f"path of {name}"] for name in OPTIMIZERS}
         contours(below, paths, surface, (-1.7, 1.5), (-0.6, 1.9), columns=5)
