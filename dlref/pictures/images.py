@@ -35,6 +35,12 @@ def _grid(number: int, columns: int, height: float = 0.75) -> tuple[Any, Any]:
     return figure, axes
 
 
+def entitle(figure: Any, title: str, **options: Any) -> None:
+    """A title above all, and the figure as wide as it must be for that. options: of the text."""
+    text = figure.suptitle(title, **options)
+    figure.set_figwidth(max(figure.get_figwidth(), text.get_window_extent().width / figure.dpi + 0.3))
+
+
 @optional()
 def draw_rows(path: Path, rows: dict[str, Tensor]) -> Path:
     """Write a PNG of rows of images under their names; each row is (N, C, H, W), or (N, H W) for square grey images."""
@@ -72,7 +78,7 @@ def draw_mistakes(path: Path, images: Tensor, target: Tensor, scores: Tensor, pa
         axis.imshow(pixels(images[i].float(), low, high), cmap="gray_r", vmin=0, vmax=1)
         axis.set_title(f"{int(target[i])} as {int(predicted[i])}\n{probability[i]:.2f}", fontsize=8)
     surest = f", the {len(shown)} surest" if len(shown) < len(wrong) else ""
-    figure.suptitle(f"{part} {len(wrong)} of {len(target)} are mistaken{surest}".strip(), fontsize=10)
+    entitle(figure, f"{part} {len(wrong)} of {len(target)} are mistaken{surest}".strip(), fontsize=10)
     figure.savefig(path, dpi=150)
     return path
 
@@ -81,13 +87,17 @@ def draw_mistakes(path: Path, images: Tensor, target: Tensor, scores: Tensor, pa
 def draw_first_weights(path: Path, network: torch.nn.Module) -> Path:
     """The first weights of a network: filters and rows that are square images as tiles, others as one matrix.
 
-    One scale for all, blue below 0 and red above.
+    Of a locally connected layer the first filter at each place. One scale for all, blue below 0 and red above.
     """
-    name, weight = next((n, p.detach().cpu().float()) for n, p in network.named_parameters() if p.dim() > 1)
+    matrices = [(name, p.detach().cpu().float()) for name, p in network.named_parameters() if p.dim() > 1]
+    # The first, but not what is added to each of a batch, (1, L, C), as positions are.
+    name, weight = min(matrices, key=lambda named: named[1].dim() == 3 and len(named[1]) == 1)
     wide = float(weight.abs().max()) or 1.0
-    side = math.isqrt(weight.shape[1])
-    if weight.dim() == 4:  # (out, in, K1, K2)
-        tiles = weight.flatten(0, 1)
+    side, first = math.isqrt(weight.shape[1]), ""
+    if weight.dim() == 6:  # (O1, O2, out, in, K1, K2)
+        tiles, first = weight[:, :, 0, 0].flatten(0, 1), ", the first filter at each place"
+    elif weight.dim() > 3:  # (out, in, K1, K2), or more
+        tiles = weight.flatten(0, -3)
     elif weight.dim() == 2 and side > 2 and side**2 == weight.shape[1]:
         tiles = weight.view(-1, side, side)
     else:
@@ -102,11 +112,10 @@ def draw_first_weights(path: Path, network: torch.nn.Module) -> Path:
     else:
         figure, axes = _grid(number, min(8, number))
     for axis, tile in zip(axes, tiles[:number], strict=False):
-        drawn = axis.imshow(
-            tile.numpy(), cmap="coolwarm", vmin=-wide, vmax=wide, aspect="equal" if len(tiles) > 1 else "auto"
-        )
+        drawn = axis.imshow(tile.numpy(), cmap="coolwarm", vmin=-wide, vmax=wide, interpolation="nearest",
+                            aspect="equal" if len(tiles) > 1 else "auto")  # fmt: skip
     figure.colorbar(drawn, ax=list(axes), shrink=0.6, label="weight")
-    first = f", the first {number}" if number < len(tiles) else ""
-    figure.suptitle(f"{name}, {' x '.join(map(str, weight.shape))}{first}", fontsize=10)
+    first += f", the first {number}" if number < len(tiles) else ""
+    entitle(figure, f"{name}, {' x '.join(map(str, weight.shape))}{first}", fontsize=10)
     figure.savefig(path, dpi=150)
     return path
