@@ -238,7 +238,8 @@ def draw(history: list[dict[str, float]], path: Path, title: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (losses, accuracies, differences) = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    figure, (losses, accuracies, differences) = plt.subplots(1, 3, figsize=(15, 4.5))
+    figure.set_layout_engine("constrained", w_pad=0.12)  # so that no label touches the panel beside it
     epochs = [record["epoch"] for record in history]
 
     def curve(axis: Any, key: str, label: str, **style: Any) -> None:
