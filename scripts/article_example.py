@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from dlref.cli.common import script
+from dlref.cli.common import print_table, script
 from dlref.estimators import MLPClassifier  # was: from sklearn.neural_network import MLPClassifier
 
 
@@ -74,7 +74,7 @@ def article_example(
     for name, model in {"scikit-learn": theirs, "manual": clf, "builtin": by_autograd}.items():
         same = "" if model is theirs else f"{difference(model, theirs):.1e}"
         table.add_row(name, str(model.n_iter_), f"{model.loss_:.8f}", f"{model.score(X_test, y_test):.4f}", same)
-    Console().print(table)
+    print_table(Console(), table)
 
 
 def difference(ours: Any, theirs: Any) -> float:

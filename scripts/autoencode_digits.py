@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dlref import builtin, data, manual, models
 from dlref.cli import checkpoint
-from dlref.cli.common import beginning, device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, print_table, script
 from dlref.pictures.images import draw_rows
 
 # What may be another when a run is continued.
@@ -116,7 +116,7 @@ def autoencode_digits(
         table = Table("", "mean square", title=title)
         for name, value in values.items():
             table.add_row(name, f"{value:.4f}")
-        console.print(table)
+        print_table(console, table)
     rows = {"test image": x_test, **found, "noisy": noisy, "denoised": clean, "drawn code": drawn}
     draw_rows(folder / "images.png", {name: images[:12] for name, images in rows.items()})
     (folder / "errors.json").write_text(json.dumps(errors | noises, indent=2) + "\n")

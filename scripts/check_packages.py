@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 
 import dlref
-from dlref.cli.common import script
+from dlref.cli.common import print_table, script
 from dlref.core.names import one_of
 
 
@@ -261,7 +261,7 @@ def main(packages: Sequence[str] = tuple(PACKAGES), details: bool = False) -> No
             values = str(report.values) if isinstance(report, dlref.Report) else "-"
             table.add_row(row.path, row.against, values, result(report))
             reports.append(report)
-    console.print(table)
+    print_table(console, table, "result")
     for report in reports if details else ():
         console.print(str(report), markup=False, highlight=False)
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
-from dlref.cli.common import beginning, device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, print_table, script
 from dlref.core.finite import Watch
 from dlref.core.flat import flatten
 from dlref.core.interrupt import Interrupted
@@ -194,7 +194,7 @@ def compare_digits(
     if medians:  # all epochs may have been the checkpoint's
         ratio = f"{medians['manual'] / medians['builtin']:.2f} x"
         table.add_row("time a step, median (µs)", *(f"{m:.0f}" for m in medians.values()), ratio)
-    console.print(table)
+    print_table(console, table)
 
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, history[-1])

@@ -35,7 +35,7 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from dlref import estimators
-from dlref.cli.common import device_named, script
+from dlref.cli.common import device_named, print_table, script
 
 BACKENDS = ("manual", "builtin")
 Models = dict[tuple[str, str], Any]  # by class and side
@@ -98,9 +98,11 @@ def compare_estimators(
         with open(json, "x") as file:
             file.write(dumps(found, indent=1))
     console = Console()
-    console.print(table("Digits", "test accuracy", found["classifiers"]))
-    console.print(table("Diabetes", "R² of the test part", found["regressors"]))
-    console.print(table(f"Digits in {components} numbers", "squared error of a test pixel", found["transformers"]))
+    print_table(console, table("Digits", "test accuracy", found["classifiers"]))
+    print_table(console, table("Diabetes", "R² of the test part", found["regressors"]))
+    print_table(
+        console, table(f"Digits in {components} numbers", "squared error of a test pixel", found["transformers"])
+    )
 
 
 class GlobalScaler(TransformerMixin, BaseEstimator):
@@ -158,7 +160,6 @@ def reconstruction_error(fitted: Any, X: Any, y: Any) -> float:
 
 def table(title: str, score: str, found: Measured) -> Table:
     made = Table("", "by", score, "fit, ms", title=title, caption="mean ± deviation over the splits")
-    made.columns[0].no_wrap = True
     for column in made.columns[2:]:
         column.justify = "right"
     for record in found:

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dlref import builtin, manual
-from dlref.cli.common import beginning, new_run, script
+from dlref.cli.common import beginning, new_run, print_table, script
 from dlref.models import least_squares, mlp, rbf_network
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
@@ -98,7 +98,7 @@ def fit_surface(
         found = (solved, error(descend(radial, 1e-3)), error(descend(perceptron, 1e-2)))
         errors[number] = dict(zip(WAYS, found, strict=True))
         table.add_row(str(number), str(parameters), *(f"{value:.2e}" for value in found))
-    console.print(table)
+    print_table(console, table)
     draw(folder / "errors.png", errors, f"Franke's function, {samples} points, {kernel} units, {side}")
     (folder / "errors.json").write_text(json.dumps(errors, indent=2) + "\n")
     console.print(f"wrote {folder}/: errors.png, errors.json", soft_wrap=True, highlight=False)

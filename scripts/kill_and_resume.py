@@ -25,7 +25,7 @@ from rich.table import Table
 
 from dlref import builtin, data, manual
 from dlref.cli import main
-from dlref.cli.common import script, told_in_one_line
+from dlref.cli.common import print_table, script, told_in_one_line
 from dlref.core.checkpoint import load, whole
 from dlref.models import mlp
 
@@ -290,7 +290,7 @@ def kill_and_resume(
             output(undisturbed).unlink()
             table.add_row(name, str(mine), str(killed), str(equal), told[:500])
             failed, kills = failed + mine - equal, kills + killed
-    console.print(table)
+    print_table(console, table, "what differs")
     console.print(f"{trials - failed} of {trials} trainings, stopped {kills} times, ended as if they had not been")
     if failed:
         sys.exit(1)

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dlref import builtin, manual
-from dlref.cli.common import beginning, new_run, script
+from dlref.cli.common import beginning, new_run, print_table, script
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 # Spectral radius of the recurrent weights, and the nonlinearity.
@@ -81,7 +81,7 @@ def recurrent_gradients(
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
     figure.savefig(folder / "gradients.png", dpi=150)
-    console.print(table)
+    print_table(console, table)
     console.print(f"wrote {folder}/gradients.png", soft_wrap=True, highlight=False)
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dlref import builtin, manual
-from dlref.cli.common import script
+from dlref.cli.common import print_table, script
 from dlref.models import mlp
 from dlref.step.compile import compile_step
 
@@ -90,7 +90,7 @@ def soak(steps: PositiveInt = 200_000, ways: list[str] | None = None) -> None:
         table.add_row(
             way, f"{steps:,}", f"{first:.1f}", f"{last:.1f}", f"{last / first - 1:+.2%}", f"{files}, {files_now}"
         )
-    Console().print(table)
+    print_table(Console(), table)
     if failed:
         sys.exit(1)
 

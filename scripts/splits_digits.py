@@ -18,7 +18,7 @@ from rich.table import Table
 
 from dlref import builtin, data, manual
 from dlref.builtin import training as builtin_training
-from dlref.cli.common import device_named, script
+from dlref.cli.common import device_named, print_table, script
 from dlref.manual import training as manual_training
 from dlref.models import mlp
 
@@ -76,7 +76,7 @@ def splits_digits(
     deviation = (lambda values: statistics.stdev(values)) if splits > 1 else (lambda values: 0.0)
     means = (f"{statistics.mean(values):.4f} ± {deviation(values):.4f}" for values in accuracies.values())
     table.add_row("mean ± deviation", *means, f"{max(differences):.1e}")
-    console.print(table)
+    print_table(console, table)
 
 
 def by_sklearn(split: Any, epochs: int, seed: int) -> float:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dlref.cli.common import script
+from dlref.cli.common import print_table, script
 from dlref.core.names import one_of
 from dlref.lightning import Classifier, DigitsDataModule
 from dlref.lightning.runs import quiet
@@ -64,12 +64,12 @@ def splits_networks(
             found.append(summary([trained(options, backend, seed, epochs, accelerator) for seed in seeds]))
             console.print(f"{name}, {backend}: {found[-1]}", highlight=False)
         table.add_row(name, *found)
-    console.print(table)
+    print_table(console, table)
     if reference:
         table = Table("scikit-learn", "defaults", title="On the same splits")
         for name, accuracies in by_sklearn(splits).items():
             table.add_row(name, summary(accuracies))
-        console.print(table)
+        print_table(console, table)
 
 
 def trained(options: dict[str, Any], backend: str, seed: int, epochs: int | None, accelerator: str) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 from dlref import builtin, manual
 from dlref.builtin import training as builtin_training
 from dlref.cli import checkpoint
-from dlref.cli.common import beginning, device_named, new_run, script
+from dlref.cli.common import beginning, device_named, new_run, print_table, script
 from dlref.core.flat import flatten
 from dlref.core.verdict import verdict
 from dlref.data import text
@@ -144,7 +144,7 @@ def train_text(
     table = Table("model", "bits per character", title=f"Test part, {len(content.test):,} characters")
     for name, value in result.items():
         table.add_row(name, f"{value:.3f}")
-    console.print(table)
+    print_table(console, table)
     generator = torch.Generator(where).manual_seed(seed)
     start = text.encode(prompt, content.alphabet).to(where)[None]
     drawn = sample(network, start, characters, temperature, top_k, generator)

@@ -128,7 +128,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(bench.ESTIMATORS, "mlp_classifier", few)
 
 
-def test_estimators_are_fitted_to_the_same_losses_and_compared_with_scikit_learns(tmp_path, tiny):
+def test_estimators_are_fitted_to_the_same_losses_and_compared_with_scikit_learns(tmp_path, tiny, capfd):
     found = write(tmp_path / "found.json", "mlp_classifier")
     assert set(found) == {"estimators", "environment"}
     records = {bench.label(record).removeprefix("mlp_classifier, "): record for record in found["estimators"]}
@@ -141,6 +141,8 @@ def test_estimators_are_fitted_to_the_same_losses_and_compared_with_scikit_learn
         assert ratio["base"] == "scikit-learn" and ratio["value"] > 0
     header, *rows = bench.rows("estimators", found["estimators"])
     assert len(rows) == 3 and {len(row) for row in rows} == {len(header)}
+    output = capfd.readouterr().out
+    assert all(cell in output for row in rows for cell in row)
 
 
 def test_an_estimator_that_learns_something_else_is_not_timed(monkeypatch, tiny):
@@ -242,6 +244,7 @@ def test_the_command_writes_what_it_measured(tmp_path, capfd):
             assert ratio["base"] == "products" or ratio["base"].startswith("builtin")
     assert "one_hot" in capfd.readouterr().out
     found = write(tmp_path / "kernels.json", "relu", "--kernels")["kernels"]
+    assert "…" not in capfd.readouterr().out
     assert [record["name"] for record in found] == ["relu"] and found[0]["ratios"]["kernel"]["value"] > 0
     assert 0 < found[0]["peak"]["kernel"] <= found[0]["peak"]["definition"]
     found = write(tmp_path / "memory.json", "ReLU", "autoencoder", "--memory")

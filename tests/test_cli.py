@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
+from rich.table import Table
 
 import dlref
 from dlref.cli import main
-from dlref.cli.common import listed
+from dlref.cli.common import listed, print_table
 from dlref.cli.train import by_name
 
 ROOT = Path(__file__).parent.parent
@@ -265,3 +267,25 @@ def test_predictions_of_somebody_elses_data_and_of_a_part(tmp_path):
         assert lines[0][:2] == header and len(lines) == rows + 1
     lines = list(csv.reader(module.save_predictions(tmp_path, [found[0][:7]]).read_text().splitlines()))
     assert [int(line[0]) for line in lines[1:]] == digits.split.test.tensors[1][:7].tolist()
+
+
+def test_tables_cut_no_name_and_no_number(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    name, number, claim = "name_of_" + 30 * "x", "2,280.4 ± 1,016.8", "a claim of many words" * 9
+    wide = Table("name", *map(str, range(4)))
+    wide.add_row(name, *4 * [number])
+    prose = Table("name", "claim", "number")
+    prose.add_row(name, claim, number)
+    for table, words in ((wide, ()), (prose, ("claim",))):
+        print_table(Console(), table, *words)
+    output = capfd.readouterr().out
+    lines = output.splitlines()
+    assert output.count(name) == 2 and output.count(number) == 5 and "…" not in output
+    assert len(lines[0]) > 80 and len(lines[-1]) == 80 and all(word in output for word in claim.split())
+
+
+def test_every_table_is_printed_by_what_cuts_nothing():
+    for path in (*ROOT.glob("dlref/**/*.py"), *ROOT.glob("scripts/*.py")):
+        text = path.read_text()
+        if re.search(r"\bTable\(", text) and path.name != "common.py":
+            assert "print_table(" in text and not re.search(r"\.print\((table|Table)", text), path

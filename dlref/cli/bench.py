@@ -19,7 +19,7 @@ from ..bench.growth import SIZES
 from ..core.names import one_of
 from ..samples import NAMES
 from ..step.products import products
-from .common import Parser, device_named
+from .common import Parser, device_named, print_table
 
 Record = dict[str, Any]
 
@@ -127,7 +127,7 @@ def show(found: dict[str, Any], console: Console) -> None:
                 column.justify = "right"
             for row in rows:
                 table.add_row(*row)
-            console.print(table)
+            print_table(console, table)
     if found.keys() & {"operations", "optimizers", "steps"}:
         console.print(bench.NOTE, highlight=False)
     console.print(bench.where(found["environment"]), highlight=False)

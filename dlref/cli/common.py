@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jsonargparse
 
@@ -28,6 +28,10 @@ from ..core.names import reason
 from ..core.ranges import check_number
 from . import signals
 from .signals import first_process
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 DEBUG = "JSONARGPARSE_DEBUG"  # jsonargparse's own switch; set, wrong use shows its traceback here as there
 PLACES = {"checkpoint", "data_dir", "dirpath", "folder", "json", "junit", "out", "plot", "runs"}  # options
@@ -256,3 +260,21 @@ def new_run(parent: str | Path, name: str) -> Path:
         raise ValueError(
             f"the run folder must be writable, {parent} is not ({error.strerror}): choose another"
         ) from None
+
+
+def print_table(console: Console, table: Table, *prose: str) -> None:
+    """A table with every name and number whole, where need be wider than the terminal or 80 columns of a file; only headers and
+    the columns with a header of `prose` are broken, between words."""
+    free = console.options.update_width(100_000)
+    sizes = []
+    for column in table.columns:
+        header, *cells = (console.measure(cell, options=free) for cell in (column.header, *column.cells))
+        least = max([header.minimum, *(cell.minimum if column.header in prose else cell.maximum for cell in cells)])
+        sizes.append((column, least, max([header.maximum, *(cell.maximum for cell in cells)])))
+    lines = 3 * len(sizes) + 1  # between the columns, a space on each side of each
+    room = max(0, console.width - lines - sum(least for _, least, _ in sizes))
+    for column, least, most in sizes:
+        column.width = least + (taken := min(most - least, room))
+        room -= taken
+    table.width = lines + sum(column.width or 0 for column in table.columns)
+    console.print(table, crop=False)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..core.extras import optional
 from ..core.names import one_of
-from .common import Parser, new_run
+from .common import Parser, new_run, print_table
 
 
 def main(command: str, arguments: list[str]) -> None:
@@ -40,10 +40,9 @@ def show(chosen: Any) -> None:
             raise ValueError(f"section must be one that an experiment treats, it is {chosen.section!r}: see "
                              "dlref experiment list")  # fmt: skip
     table = Table("experiment", "section", "claim")
-    table.columns[0].no_wrap = True
     for found in every:
         table.add_row(found.name, found.section, found.claim)
-    Console().print(table)
+    print_table(Console(), table, "claim")
 
 
 def run(chosen: Any) -> None:
@@ -75,7 +74,7 @@ def run(chosen: Any) -> None:
         console.print(f"{name}: {found['verdict']} ({found['seconds']:.0f} s, sides {apart} apart)", highlight=False)
     for result in results if len(results) < 4 else ():
         told(result, console)
-    console.print(summary(results))
+    print_table(console, summary(results), "decided by", "claim needs")
     console.print(f"wrote {parent}/: of each result.json and NAME.png", soft_wrap=True, highlight=False)
     for result in results:
         if not result["built-in differs by"] <= AGREEMENT:
@@ -86,12 +85,11 @@ def run(chosen: Any) -> None:
 def summary(results: list[dict[str, Any]]) -> Table:
     """A row for each experiment: the first of its numbers that misses its bound, or the first."""
     title = f"Mean ± deviation of {results[0]['seeds']} seeds; † misses what the claim needs"
-    table = Table("experiment", "verdict", "decided by", "claim needs", title=title)
-    table.columns[0].min_width = max(len(result["name"]) for result in results)
+    table = Table("experiment", "verdict", "decided by", "mean ± deviation", "claim needs", title=title)
     for result in results:
         rule = next((r for r in result["rules"] if not r["met"]), result["rules"][0])
-        decided = f"{rule['number']}: {shown(result['numbers'][rule['number']])}{'' if rule['met'] else ' †'}"
-        table.add_row(result["name"], result["verdict"], decided, rule["must be"])
+        decided = f"{shown(result['numbers'][rule['number']])}{'' if rule['met'] else ' †'}"
+        table.add_row(result["name"], result["verdict"], rule["number"], decided, rule["must be"])
     return table
 
 
@@ -108,7 +106,7 @@ def told(result: dict[str, Any], console: Console) -> None:
             continue
         met = f"{'met' if rule['met'] else 'missed'}, {rule['seeds that meet it']} of {result['seeds']} seeds"
         table.add_row(name, shown(number), rule["must be"], met)
-    console.print(table)
+    print_table(console, table, "number", "the claim needs")
 
 
 def shown(number: dict[str, Any]) -> str:

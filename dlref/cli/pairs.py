@@ -20,7 +20,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from ..core.names import find, one_of
-from .common import Parser, device_named
+from .common import Parser, device_named, print_table
 
 if TYPE_CHECKING:
     from ..verify.pairs import Pair
@@ -52,7 +52,6 @@ def list_pairs(arguments: list[str]) -> None:
             one_of(what, value, sorted({getattr(pair, what) for pair in every} | more))
             every = [pair for pair in every if getattr(pair, what) == value]
     table = Table("pair", "modules")
-    table.columns[0].no_wrap = True
     for family, members in itertools.groupby(sorted(every, key=lambda pair: pair.family), lambda pair: pair.family):
         table.add_section()
         for number, pair in enumerate(members):
@@ -66,7 +65,7 @@ def list_pairs(arguments: list[str]) -> None:
             beside.add_row(kind, ", ".join(names), ", ".join(sections))
     for shown in (table, beside):
         if shown.row_count:
-            console.print(shown)
+            print_table(console, shown, "modules", "names", "sections")
 
 
 def show(arguments: list[str]) -> None:
@@ -201,7 +200,6 @@ def compare_pairs(arguments: list[str]) -> None:
         console.print("note: PyTorch's own samples need the package expecttest; only the hard samples are compared")
     names = chosen.names or [name for name in NAMES if dtype in supported(name, backward=True)]
     table = Table("pair", "samples", "values", "output", "built-in", "gradient", "built-in", "wrong")
-    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     found: list[Any] = []
@@ -213,7 +211,7 @@ def compare_pairs(arguments: list[str]) -> None:
             errors = (f"{value:.2g}" for value in one.largest.values())
             table.add_row(name, str(one.samples), str(one.values), *errors, str(len(one.departures)))
             progress.advance(task)
-    console.print(table)
+    print_table(console, table)
     console.print(
         "The largest errors of outputs and gradients against float64, by hand and built-in, in units of the dtype's rounding; "
         "wrong: values further off than they may be.", highlight=False,
