@@ -73,6 +73,24 @@ def test_list_and_show(capfd):
                        ("fit", "network_pullback"), ("Backpropagation", "error.backward()")):  # fmt: skip
         main(["show", name])
         assert told in capfd.readouterr().out
+    for name, told in (
+        (
+            "adam",
+            (
+                "def average_square",
+                "def root",
+                "def descend",
+                "built-in: torch.optim.adam.Adam, ",
+                "torch/optim/adam.py:",
+            ),
+        ),
+        ("lion", ("built-in: dlref.builtin.optim.lion.Lion, dlref/builtin/optim/lion.py:",)),
+        ("CyclicLR", ("def set_momentum", "built-in: torch.optim.lr_scheduler.CyclicLR, ")),
+        ("Sequential", ("def explicit", "built-in: torch.nn.modules.container.Sequential, ")),
+    ):
+        main(["show", name])
+        output = capfd.readouterr().out
+        assert all(word in output for word in told), (name, output)
     main(["show", "relu6", "--kernel"])
     assert "dlref/manual/kernels/activation.py:" in capfd.readouterr().out
 

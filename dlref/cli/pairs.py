@@ -8,8 +8,10 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import re
 import sys
 import textwrap
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from ..verify.pairs import Pair
 
 DTYPES = ("float32", "float64", "bfloat16", "float16", "complex64", "complex128")
+SPACES = {"modules": "nn", "optimizers": "optim", "schedules": "optim.lr_scheduler"}
 
 
 def main(command: str, arguments: list[str]) -> None:
@@ -71,12 +74,13 @@ def list_pairs(arguments: list[str]) -> None:
 def show(arguments: list[str]) -> None:
     options = parser(
         "show",
-        "A pair, class, optimizer or schedule: its equation, its sources on both sides, its samples; or the "
-        "algorithm, backpropagation.",
+        "A pair, its equation, its sources on both sides, its samples; a class, optimizer or schedule, its source by hand and "
+        "where the built-in one is; or the algorithm, backpropagation.",
     )
     options.add_argument("name", help="as in torch.nn.functional, torch.nn or torch.optim, in any case")
     options.add_argument("--kernel", action="store_true", help="the kernel too, the second form for speed")
     chosen = options.parse_args(arguments)
+    from .. import builtin
     from ..manual import nn
     from ..verify.pairs import TOPICS, others, pairs
 
@@ -99,8 +103,15 @@ def show(arguments: list[str]) -> None:
     console.rule(f"{name}: {kind}")
     console.print(inspect.cleandoc(cls.__doc__ or ""), highlight=False, markup=False)
     op = getattr(cls, "op", None)
-    for part in (*((op.definition.forward, op.definition.pull) if op is not None else ()), *by_hand(cls)):
+    parts = by_hand(cls)
+    for part in (
+        *((op.definition.forward, op.definition.pull) if op is not None else ()),
+        *parts,
+        *helpers(cls, parts),
+    ):
         console.print(panel(source(part), at(part)))
+    theirs = getattr(attrgetter(SPACES[kind])(builtin), name)
+    console.print(f"built-in: {theirs.__module__}.{name}, {at(theirs)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_pair(pair: Pair, modules: list[type], kernel: bool, console: Console) -> None:
@@ -163,9 +174,30 @@ def at(part: Any) -> str:
     return f"{shown}:{inspect.getsourcelines(part)[1]}"
 
 
-def by_hand(cls: type) -> list[type]:
-    """A class and those of its bases that are derived by hand, too."""
-    return [base for base in cls.__mro__ if base.__module__.startswith("dlref.manual.")]
+def by_hand(cls: type) -> list[Any]:
+    """A class and those of its bases that are derived by hand, too; of one that names another module than its own, its rule."""
+    return [written(base) for base in cls.__mro__ if base.__module__.startswith("dlref.manual.")]
+
+
+def written(cls: Any) -> Any:
+    try:
+        inspect.getsourcelines(cls)
+    except OSError:  # inspect looks for it in the module that it names
+        return cls.explicit
+    return cls
+
+
+def helpers(cls: type, parts: list[Any]) -> list[Any]:
+    """What the sources of a class call to read them by: rules of its bases in dlref.core, functions of their own module."""
+    found: dict[Any, None] = {}
+    for part in parts:
+        beside = vars(sys.modules[part.__module__])
+        for own, name in re.findall(r"(?<![\w.])(self\.)?(\w+)\(", source(part)):
+            called = getattr(cls, name, None) if own else beside.get(name)
+            room = getattr(called, "__module__", None) or ""
+            if inspect.isfunction(called) and (room.startswith("dlref.core.") if own else room == part.__module__):
+                found[called] = None
+    return list(found)
 
 
 def sources(pair: Pair) -> dict[str, str]:
