@@ -6,6 +6,7 @@ import dlref.cli.signals  # noqa: F401  heeds Ctrl-C while the rest is imported
 
 # isort: split
 
+import csv
 import json
 import math
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from dlref.core.verdict import verdict
 from dlref.data import text
 from dlref.manual import training as manual_training
 from dlref.models import language_model, sample
+from dlref.pictures.training import draw_curves
 
 # Backend: namespace of the modules and the optimizer, and whose step. "bridged": manual modules under autograd.
 BACKENDS: dict[str, tuple[Any, Any]] = {
@@ -131,9 +133,9 @@ def train_text(
         console.print(f"epoch {record['epoch']}: bits per character {record['loss'] / math.log(2):.3f}, validation "
                       f"{record['validation_bits']:.3f}, {record['seconds']:.0f} s", highlight=False)  # fmt: skip
 
-    console.print(
-        f"{backend}: {network}\n{len(content.train):,} characters to train on, {symbols} different", highlight=False
-    )
+    named = path or "the docstrings of Python's standard library"
+    console.print(f"{named}: {len(content.train):,} characters to train on, {symbols} different\n{backend}: {network}",
+                  highlight=False, markup=False, soft_wrap=True)  # fmt: skip
     history = training.fit(network, criterion, optimizer, train, epochs=epochs, batch_size=batch_size, schedule=schedule,
                            max_norm=max_norm, tolerance=None, seed=seed, on_nonfinite=on_nonfinite, callback=tell,
                            checkpoint=folder / "last.pt", options=given, override=override)  # fmt: skip
@@ -149,10 +151,19 @@ def train_text(
     start = text.encode(prompt, content.alphabet).to(where)[None]
     drawn = sample(network, start, characters, temperature, top_k, generator)
     written = prompt + text.decode(drawn[0], content.alphabet)
-    console.print(written, highlight=False, markup=False)
+    console.out(written, highlight=False)  # its lines are its own
     (folder / "sample.txt").write_text(written + "\n", encoding="utf-8")
     (folder / "test.json").write_text(json.dumps(result, indent=2) + "\n")
-    console.print(f"wrote {folder}/: sample.txt, test.json, last.pt", soft_wrap=True, highlight=False)
+    rows = [{"epoch": record["epoch"], "bits": record["loss"] / math.log(2),
+             "validation_bits": record.get("validation_bits", "")} for record in history]  # fmt: skip
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("epoch", "bits", "validation_bits"))
+        writer.writeheader()
+        writer.writerows(rows)
+    draw_curves(folder / "curves.png", rows, f"Bits per character, {kind} {hidden}, {backend}")
+    console.print(
+        f"wrote {folder}/: metrics.csv, curves.png, sample.txt, test.json, last.pt", soft_wrap=True, highlight=False
+    )
     if (line := verdict(network, None, None, [record["loss"] for record in history], lr)) is not None:
         console.print(line, soft_wrap=True, highlight=False)
 

@@ -157,15 +157,34 @@ def test_autoencoders_against_principal_components(tmp_path, run):
     assert (folder / "images.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_language_model_of_a_file(tmp_path, run):
+def test_a_language_model_of_a_file(tmp_path, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     (tmp_path / "words.txt").write_text("all work and no play makes jack a dull boy. " * 100)
     options = ("--path", str(tmp_path / "words.txt"), "--hidden", "32", "--epochs", "15", "--prompt", "all ", "--length", "20",
                "--lr", "0.01", "--runs", str(tmp_path))  # fmt: skip
     status, output, errors = run("train_text", *options)
     assert status == 0, errors
-    bits = json.loads((tmp_path / "001-text-manual/test.json").read_text())
+    folder = tmp_path / "001-text-manual"
+    bits = json.loads((folder / "test.json").read_text())
     assert bits["LSTM 32"] < bits["order 2, add-one"], bits
-    assert (tmp_path / "001-text-manual/sample.txt").read_text().startswith("all ") and "all " in output
+    written = (folder / "sample.txt").read_text()
+    assert written.startswith("all ") and len(written) > 400 and written in output  # as one line, as it is one
+    assert output.startswith(f"{tmp_path / 'words.txt'}: ")
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    assert float(rows[-1]["bits"]) < float(rows[0]["bits"]) and float(rows[-1]["validation_bits"]) > 0
+    assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG" and "metrics.csv, curves.png, sample.txt" in output
+
+
+def test_the_metrics_of_a_text_go_on_without_gap_or_repetition(tmp_path, run):
+    options = ("--limit", "3000", "--hidden", "8", "--characters", "5", "--runs", str(tmp_path))
+    for more in (("--epochs", "2"), ("--epochs", "4", "--resume", "auto", "--override", "true")):
+        status, output, errors = run("train_text", *options, *more)
+        assert status == 0, errors
+    assert output.startswith("the docstrings of Python's standard library: ")
+    half, whole = (
+        list(csv.DictReader((tmp_path / f"00{i}-text-manual/metrics.csv").read_text().splitlines())) for i in (1, 2)
+    )
+    assert [row["epoch"] for row in whole] == ["1", "2", "3", "4"] and whole[:2] == half
 
 
 def test_gradients_through_time_are_those_of_autograd(tmp_path, run):
