@@ -27,7 +27,7 @@ from dlref.core.pair import OPS
 from dlref.samples.modules import CALLS, Made
 from dlref.verify.check import sample_names
 from dlref.verify.oracle.modules import ModuleSamples, infos
-from dlref.verify.oracle.report import Report
+from dlref.verify.oracle.report import Finding, Report
 from dlref.verify.oracle.steps import Run
 from dlref.verify.oracle.subject import Mismatch
 from dlref.verify.oracle.trials import Trials
@@ -508,3 +508,16 @@ def test_the_report(tmp_path, capfd):
     main(["report", "linear", "softmax", "--dtype", "float32", "--epochs", "0", *linked])
     links = re.findall(r'<a href="(.*?)">', (tmp_path / "linked/index.html").read_text())
     assert links == ["../site/generated/pairs/linear.html#linear", "../site/generated/pairs/softmax.html#softmax"]
+
+
+def test_what_else_it_looks_like_is_told_by_an_example():
+    report = Report("mine", "relu")
+    for name, told in enumerate(
+        ("NaN where x", "off by a constant factor, 1.5", "off by a constant factor, 2.5", "a sum")
+    ):
+        report.findings.append(Finding("value", "output", "", str(name), "float32", diagnosis=told))
+    also = next(line for line in str(report).splitlines() if "also:" in line)
+    assert also.strip() == "also: a sum (1 of 4); NaN where x (1 of 4)"
+    report.findings[0].diagnosis = report.findings[-1].diagnosis = "a loss"
+    report.findings.append(Finding("value", "output", "", "5", "float32", diagnosis="a loss"))
+    assert "also: e.g. off by a constant factor, 1.5 (2 of 5)" in str(report)

@@ -67,9 +67,14 @@ class Finding:
         return f"{text} ({part} the value)" if self.share < 1e6 else f"{text} (the true value is nearly nought)"
 
 
+def brief(diagnosis: str) -> str:
+    """A diagnosis without what is added."""
+    return re.split(r" \(|[:;] ", diagnosis)[0]
+
+
 def word(diagnosis: str) -> str:
-    """A diagnosis without its numbers and what is added, so that those of one cause are equal."""
-    return re.sub(r"-?\d[\d.,]*(e[-+]?\d+)?", "#", re.split(r" \(|[:;] ", diagnosis)[0])
+    """A brief diagnosis without its numbers, so that those of one cause are equal."""
+    return re.sub(r"-?\d[\d.,]*(e[-+]?\d+)?", "#", brief(diagnosis))
 
 
 def telling(findings: list[Finding]) -> list[Finding]:
@@ -244,11 +249,15 @@ class Report:
         for group in self.groups():
             first = group[0]
             lines.append(f"  {first}" + (f" (in {first.times} calls)" if first.times > 1 else ""))
-            also = Counter(word(f.diagnosis) for f in group if word(f.diagnosis) != word(first.diagnosis))
+            also: dict[str, list[str]] = {}
+            for f in group:
+                also.setdefault(word(f.diagnosis), []).append(brief(f.diagnosis))
+            del also[word(first.diagnosis)]
             if also and first.kind != "default":
-                lines.append(
-                    "    also: " + "; ".join(f"{text} ({n} of {len(group)})" for text, n in also.most_common(3))
-                )
+                most = sorted(also.values(), key=len, reverse=True)[:3]
+                lines.append("    also: " + "; ".join(
+                    f"{'e.g. ' * (len(set(texts)) > 1)}{texts[0]} ({len(texts)} of {len(group)})" for texts in most
+                ))  # fmt: skip
             others = list(dict.fromkeys(f"{f.sample} {f.dtype}" + (f" {f.where}" if f.where else "") for f in group))
             if len(others) > 1:
                 lines.append(f"    in {len(group)} cases: {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}")
