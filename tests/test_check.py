@@ -505,9 +505,14 @@ def test_the_report(tmp_path, capfd):
         assert ended.value.code == 2 and told in capfd.readouterr().err
     (tmp_path / "site/generated/pairs").mkdir(parents=True)
     linked = ["--out", str(tmp_path / "linked"), "--site", str(tmp_path / "site")]
-    main(["report", "linear", "softmax", "--dtype", "float32", "--epochs", "0", *linked])
-    links = re.findall(r'<a href="(.*?)">', (tmp_path / "linked/index.html").read_text())
-    assert links == ["../site/generated/pairs/linear.html#linear", "../site/generated/pairs/softmax.html#softmax"]
+    main(["report", "linear", "log_softmax", "--dtype", "float64", "float32", "--epochs", "0", *linked])
+    page = (tmp_path / "linked/index.html").read_text()
+    links = re.findall(r'<a href="(.*?)">', page)
+    assert links == ["../site/generated/pairs/linear.html#linear", "../site/generated/pairs/softmax.html#log_softmax"]
+    assert ">log_<wbr>softmax<" in page and page.count("<small>reference</small>") == 2 == len(
+        re.findall(r"<small>\d", page)
+    )
+    assert "In float64 the built-in is itself" in page
 
 
 def test_what_else_it_looks_like_is_told_by_an_example():
