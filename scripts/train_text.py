@@ -161,11 +161,9 @@ def train_text(
         writer.writeheader()
         writer.writerows(rows)
     draw_curves(folder / "curves.png", rows, f"Bits per character, {kind} {hidden}, {backend}")
-    console.print(
-        f"wrote {folder}/: metrics.csv, curves.png, sample.txt, test.json, last.pt", soft_wrap=True, highlight=False
-    )
-    if (line := verdict(network, None, None, [record["loss"] for record in history], lr)) is not None:
-        console.print(line, soft_wrap=True, highlight=False)
+    line = verdict(network, None, None, [record["loss"] for record in history], lr)
+    console.print(f"wrote {folder}/: metrics.csv, curves.png, sample.txt, test.json, last.pt{'; ' + line if line else ''}",
+                  soft_wrap=True, highlight=False)  # fmt: skip
 
 
 @torch.no_grad()
