@@ -24,6 +24,7 @@ from dlref.models import least_squares, mlp, rbf_network
 
 SIDES: dict[str, Any] = {"manual": manual, "builtin": builtin}
 WAYS = ("RBF, least squares", "RBF, then gradients", "MLP, gradients")
+SIDE = 80  # of the raster that the surfaces are drawn on
 
 
 def franke(x: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def fit_surface(
     seed: NonNegativeInt = 0,
     runs: str = "runs",
 ) -> None:
-    """Print and draw the test error of both kinds of network for a growing number of units.
+    """Print and draw the test error of both kinds of network for a growing number of units, and the surfaces that they fit.
 
     A network of M radial units of two variables has 4 M + 1 parameters, and so has a perceptron of M hidden units.
 
@@ -63,7 +64,9 @@ def fit_surface(
     generator = torch.Generator().manual_seed(seed)
     x, x_test = (torch.rand(n, 2, generator=generator, dtype=torch.float64) for n in (samples, 2 * samples))
     y, y_test = franke(x), franke(x_test)
-    x, x_test = ((v - 0.5) * 12**0.5 for v in (x, x_test))  # of mean 0 and deviation 1
+    raster = torch.cartesian_prod(*2 * [torch.linspace(0, 1, SIDE, dtype=torch.float64)])
+    surface = franke(raster)
+    x, x_test, raster = ((v - 0.5) * 12**0.5 for v in (x, x_test, raster))  # of mean 0 and deviation 1
 
     def error(network: Any) -> float:
         with torch.no_grad():
@@ -78,7 +81,7 @@ def fit_surface(
         )  # fmt: skip
         return network
 
-    folder, errors = new_run(runs, f"surface-{side}"), {}
+    folder, errors, fits = new_run(runs, f"surface-{side}"), {}, {}
     table = Table(
         "units", "parameters", *WAYS,
         title=f"Root mean square error on the test points; the surface's deviation is {y_test.std():.3f}",
@@ -95,13 +98,18 @@ def fit_surface(
         perceptron = mlp(ns, 2, number, 1, "tanh").double()
         parameters = sum(p.numel() for p in radial.parameters())
         assert parameters == sum(p.numel() for p in perceptron.parameters())
+        with torch.no_grad():
+            fits[number] = {WAYS[0]: radial(raster)}
         found = (solved, error(descend(radial, 1e-3)), error(descend(perceptron, 1e-2)))
+        with torch.no_grad():
+            fits[number][WAYS[2]] = perceptron(raster)
         errors[number] = dict(zip(WAYS, found, strict=True))
         table.add_row(str(number), str(parameters), *(f"{value:.2e}" for value in found))
     print_table(console, table)
     draw(folder / "errors.png", errors, f"Franke's function, {samples} points, {kernel} units, {side}")
+    draw_surfaces(folder / "surfaces.png", surface, {number: fits[number] for number in (min(fits), max(fits))})
     (folder / "errors.json").write_text(json.dumps(errors, indent=2) + "\n")
-    console.print(f"wrote {folder}/: errors.png, errors.json", soft_wrap=True, highlight=False)
+    console.print(f"wrote {folder}/: errors.png, surfaces.png, errors.json", soft_wrap=True, highlight=False)
 
 
 def draw(path: Path, errors: dict[int, dict[str, float]], title: str) -> None:
@@ -117,6 +125,28 @@ def draw(path: Path, errors: dict[int, dict[str, float]], title: str) -> None:
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_surfaces(path: Path, surface: Tensor, fits: dict[int, dict[str, Tensor]]) -> None:
+    """The surface, and in a row for each number of units the fits to it and how far they are from it, on the unit square."""
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 0.4 + 2.2 * len(fits)), layout="compressed")
+    axes = figure.subplots(len(fits), 5, squeeze=False, sharex=True, sharey=True)
+    # One scale for all, so that fits can be compared, and one for their errors.
+    heights: dict[str, Any] = {"norm": Normalize(float(surface.min()), float(surface.max()))}
+    errors: dict[str, Any] = {"norm": LogNorm(1e-5, 1, clip=True), "cmap": "magma"}
+    for line, (number, found) in zip(axes, fits.items(), strict=True):
+        tiles = [("Franke's function", surface, heights)]
+        tiles += [(f"{way}, {number} units", fit, heights) for way, fit in found.items()]
+        tiles += [(f"error of {way[:3]}", (fit - surface).abs(), errors) for way, fit in found.items()]
+        for axis, (title, values, options) in zip(line, tiles, strict=True):
+            axis.imshow(values.view(SIDE, SIDE).T.numpy(), origin="lower", extent=(0, 1, 0, 1), **options)
+            axis.set_title(title, fontsize=9)
+    figure.colorbar(axes[0, 0].images[0], ax=axes[:, :3], label="height", aspect=30)
+    figure.colorbar(axes[0, -1].images[0], ax=axes[:, 3:], label="error, logarithmic scale", aspect=30)
     figure.savefig(path, dpi=120)
 
 
