@@ -81,7 +81,9 @@ def autoencode_digits(
     for file, state in done.items():
         checkpoint.write(folder / file, {**state, "origin": str(origin)})
 
-    errors, found = {f"{code} principal components": mse(principal_components(x, x_test, code), x_test)}, {}
+    principal = f"{code} principal components"
+    found = {principal: principal_components(x, x_test, code)}
+    errors = {principal: mse(found[principal], x_test)}
     for name, network in networks.items():
         network.to(where)
         shaped = as_image if name == "convolutional" else lambda v: v
@@ -106,8 +108,11 @@ def autoencode_digits(
     with torch.no_grad():
         clean = networks["denoising"](noisy)
         drawn = networks["variational"].decoder(torch.randn(12, code, generator=generator).to(where))
-    noises = {"noisy images": mse(noisy, x_test), "denoised": mse(clean, x_test),
-              f"denoised by {code} principal components": mse(principal_components(x, noisy, code), x_test)}  # fmt: skip
+    cleaned = {
+        f"denoised by an autoencoder (code 64, hidden {4 * hidden})": clean,
+        f"denoised by {principal}": principal_components(x, noisy, code),
+    }
+    noises = {"noisy images": mse(noisy, x_test)} | {name: mse(images, x_test) for name, images in cleaned.items()}
 
     for title, values in (
         (f"Test error of images through {code} numbers", errors),
@@ -117,7 +122,7 @@ def autoencode_digits(
         for name, value in values.items():
             table.add_row(name, f"{value:.4f}")
         print_table(console, table)
-    rows = {"test image": x_test, **found, "noisy": noisy, "denoised": clean, "drawn code": drawn}
+    rows = {"test image": x_test, **found, "noisy image": noisy, **cleaned, "variational, drawn code": drawn}
     draw_rows(folder / "images.png", {name: images[:12] for name, images in rows.items()})
     (folder / "errors.json").write_text(json.dumps(errors | noises, indent=2) + "\n")
     checkpoint.write(folder / "last.pt", {name: network.state_dict() for name, network in networks.items()})
