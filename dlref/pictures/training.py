@@ -52,7 +52,7 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], title: str = "
             axis.set(yscale="log", ylabel=f"{name}, logarithmic scale")
         axis.grid(alpha=0.3)
         axis.legend()
-    figure.suptitle(title)
+    entitle(figure, title)
     figure.savefig(path, dpi=120)
     return path
 
