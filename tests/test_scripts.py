@@ -141,20 +141,30 @@ def test_networks_on_splits(run):
 
 
 @pytest.mark.parametrize("side", ["manual", "builtin"])
-def test_a_surface_is_approximated_better_by_more_units(side, run):
-    status, output, errors = run("fit_surface", "--side", side, "--units", "[5,40]", "--epochs", "20")
+def test_a_surface_is_approximated_better_by_more_units(side, tmp_path, run, figures):
+    options = ("--side", side, "--units", "[5,40]", "--epochs", "20", "--runs", str(tmp_path))
+    status, output, errors = run("fit_surface", *options)
     assert status == 0, errors
     few, many = (list(map(float, row)) for row in re.findall(r"│ +\d+ │ +\d+ │ +(\S+) │ +(\S+) │ +(\S+) │", output))
     assert all(b < a for a, b in zip(few, many, strict=True)) and many[0] < 0.03
+    assert "errors.png, surfaces.png" in output and (tmp_path / f"001-surface-{side}/surfaces.png").exists()
+    images = [axis.images[0] for axis in figures[1].axes if axis.images and axis.get_title()]
+    surface, *fits = (image.get_array().data for image in images[5:8])
+    assert len(images) == 10 and len({image.norm for image in images[:3] + images[5:8]}) == 1
+    for fit, error, found in zip(fits, images[8:], (many[0], many[2]), strict=True):
+        assert abs(fit - surface) == pytest.approx(error.get_array().data)
+        assert float((error.get_array() ** 2).mean() ** 0.5) == pytest.approx(found, rel=0.5)
 
 
-def test_autoencoders_against_principal_components(tmp_path, run):
+def test_autoencoders_against_principal_components(tmp_path, run, figures):
     status, _, errors = run("autoencode_digits", "--epochs", "25", "--runs", str(tmp_path))
     assert status == 0, errors
-    folder = tmp_path / "001-autoencode-manual"
-    found = json.loads((folder / "errors.json").read_text())
-    assert found["dense"] < found["8 principal components"] and found["denoised"] < 0.7 * found["noisy images"]
-    assert (folder / "images.png").read_bytes()[:4] == b"\x89PNG"
+    found = json.loads((tmp_path / "001-autoencode-manual/errors.json").read_text())
+    denoised, by_components = "denoised by an autoencoder (code 64, hidden 512)", "denoised by 8 principal components"
+    assert found["dense"] < found["8 principal components"] and found[denoised] < 0.7 * found["noisy images"]
+    (figure,) = figures  # images.png
+    rows = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert rows[:2] == ["test image", "8 principal components"] and {denoised, by_components} < set(rows)
 
 
 def test_a_language_model_of_a_file(tmp_path, run, monkeypatch):
