@@ -161,7 +161,7 @@ def test_wrong_use_is_told_in_one_line(case, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ((), "the run must be a folder that dlref fit made"),
+        ((), "has none, as the runs of scripts, whose pictures"),
         (("--checkpoint", "third"), "the run must be a folder"),
     ],
 )
@@ -169,6 +169,9 @@ def test_plot_of_what_is_no_run(wrong, told, tmp_path, capfd):
     with pytest.raises(SystemExit) as ended:
         main(["plot", str(tmp_path), *wrong])
     assert ended.value.code == 2 and told in capfd.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["plot", str(tmp_path / "nowhere"), *wrong])
+    assert ended.value.code == 2 and "nowhere is not there" in capfd.readouterr().err
     data = "data: {class_path: dlref.lightning.DigitsDataModule}"
     (tmp_path / "config.yaml").write_text(f"model: {{class_path: os.system}}\n{data}\n")
     (tmp_path / "checkpoints").mkdir()

@@ -44,8 +44,11 @@ def main(command: str, arguments: list[str]) -> None:
 
 def configuration(folder: Path) -> dict[str, Any]:
     file = folder / "config.yaml"
+    if not folder.is_dir():
+        raise ValueError(f"the run must be a folder that dlref fit made, {folder} is not there")
     if not file.is_file():
-        raise ValueError(f"the run must be a folder that dlref fit made, with a config.yaml; {folder} has none")
+        raise ValueError(f"the run must be a folder that dlref fit made, with a config.yaml; {folder} has none, as "
+                         "the runs of scripts, whose pictures lie in the folder already")  # fmt: skip
     try:
         text = file.read_text()
         bounded(text)
