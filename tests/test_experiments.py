@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dlref.cli import main
+from dlref.cli.experiment import shown
 from dlref.experiments import NAMES, experiment
 from dlref.experiments.base import AGREEMENT, FAILS, HOLDS, IN_PART, Experiment, Found, Rule, apart
 from dlref.experiments.common import CEILING, bounded, descend, steps_to
@@ -172,6 +173,16 @@ def test_without_out_a_run_gets_a_new_folder(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     main(["experiment", "run", "steepest_descent", "--seeds", "1"])
     assert (tmp_path / "runs/001-experiment/steepest_descent/result.json").exists()
+    told = "wrote runs/001-experiment/: steepest_descent/result.json, steepest_descent/steepest_descent.png\n"
+    assert told in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("mean, deviation, told", [
+    (629.4123, 251.2, "629.4 ± 250"), (0.97123, 0.0021, "0.9712 ± 0.0021"), (11010.2, 0, "1.101e+04 ± 0.0e+00"),
+    (0.249, 9.6e-17, "2.490e-01 ± 9.6e-17"), (0, 0, "0 ± 0"),
+])  # fmt: skip
+def test_mean_and_deviation_have_one_form(mean, deviation, told):
+    assert shown({"mean": mean, "deviation": deviation}) == told
 
 
 def test_helpers():

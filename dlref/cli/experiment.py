@@ -74,8 +74,10 @@ def run(chosen: Any) -> None:
         console.print(f"{name}: {found['verdict']} ({found['seconds']:.0f} s, sides {apart} apart)", highlight=False)
     for result in results if len(results) < 4 else ():
         told(result, console)
-    print_table(console, summary(results), "decided by", "claim needs")
-    console.print(f"wrote {parent}/: of each result.json and NAME.png", soft_wrap=True, highlight=False)
+    print_table(console, summary(results), "decided by")
+    files = (f"{name}/result.json, {name}/{name}.png" for name in names)
+    written = ", ".join(files) if len(names) < 4 else f"{len(names)} folders, each with result.json and its picture"
+    console.print(f"wrote {parent}/: {written}", soft_wrap=True, highlight=False)
     for result in results:
         if not result["built-in differs by"] <= AGREEMENT:
             raise ValueError(f"both sides must agree to {AGREEMENT:g}; in {result['name']} they are "
@@ -106,8 +108,12 @@ def told(result: dict[str, Any], console: Console) -> None:
             continue
         met = f"{'met' if rule['met'] else 'missed'}, {rule['seeds that meet it']} of {result['seeds']} seeds"
         table.add_row(name, shown(number), rule["must be"], met)
-    print_table(console, table, "number", "the claim needs")
+    print_table(console, table, "number")
 
 
 def shown(number: dict[str, Any]) -> str:
-    return f"{number['mean']:.4g} ± {number['deviation']:.2g}"
+    """Mean and deviation, both with an exponent where one needs it."""
+    mean, deviation = number["mean"], number["deviation"]
+    if "e" in f"{mean:.4g} {deviation:.4g}":
+        return f"{mean:.3e} ± {deviation:.1e}"
+    return f"{mean:.4g} ± {float(f'{deviation:.2g}'):.4g}"

@@ -19,6 +19,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from dlref.cli.experiment import shown as figure
 from dlref.cli.pairs import at, by_hand, source, sources
 from dlref.experiments import NAMES as EXPERIMENTS
 from dlref.experiments import experiment
@@ -153,10 +154,6 @@ def of_experiment(name: str) -> str:
         f"\nBy hand and built-in differ by {found['built-in differs by']:.1g}, as a share of the largest value.\n",
         f"    dlref experiment run {name} --seeds {found['seeds']}\n", code(source(type(tried)), at(type(tried))),
     ])  # fmt: skip
-
-
-def figure(found: dict[str, Any]) -> str:
-    return f"{found['mean']:.3g} ± {found['deviation']:.2g}"
 
 
 def gallery() -> str:
