@@ -74,7 +74,7 @@ def run(chosen: Any) -> None:
         console.print(f"{name}: {found['verdict']} ({found['seconds']:.0f} s, sides {apart} apart)", highlight=False)
     for result in results if len(results) < 4 else ():
         told(result, console)
-    print_table(console, summary(results), "decided by")
+    print_table(console, summary(results), "decided by what must be")
     files = (f"{name}/result.json, {name}/{name}.png" for name in names)
     written = ", ".join(files) if len(names) < 4 else f"{len(names)} folders, each with result.json and its picture"
     console.print(f"wrote {parent}/: {written}", soft_wrap=True, highlight=False)
@@ -87,11 +87,11 @@ def run(chosen: Any) -> None:
 def summary(results: list[dict[str, Any]]) -> Table:
     """A row for each experiment: the first of its numbers that misses its bound, or the first."""
     title = f"Mean ± deviation of {results[0]['seeds']} seeds; † misses what the claim needs"
-    table = Table("experiment", "verdict", "decided by", "mean ± deviation", "claim needs", title=title)
+    table = Table("experiment", "verdict", "decided by what must be", "mean ± deviation", title=title)
     for result in results:
         rule = next((r for r in result["rules"] if not r["met"]), result["rules"][0])
         decided = f"{shown(result['numbers'][rule['number']])}{'' if rule['met'] else ' †'}"
-        table.add_row(result["name"], result["verdict"], rule["number"], decided, rule["must be"])
+        table.add_row(result["name"], result["verdict"], f"{rule['number']}: {rule['must be']}", decided)
     return table
 
 

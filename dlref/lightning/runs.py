@@ -163,12 +163,12 @@ class TellHow(lightning.Callback):
         if not signalled and not isinstance(error, KeyboardInterrupt):
             return
         begun = trainer.fit_loop.epoch_loop.global_step
-        if begun and not path:  # not one epoch is over
+        if begun and not path and (self.together or trainer.world_size == 1):  # not one epoch is over, and all are here
             path = str(Path(trainer.default_root_dir, "interrupted.ckpt"))
             trainer.save_checkpoint(path)
         if self.others is not None:
             self.others.end(10 if self.together else 0)
-        if not begun:
+        if not begun or not path:
             return
         told = f"interrupted in epoch {trainer.current_epoch + 1}; continue with --ckpt_path {path}"
         if signalled:
