@@ -293,8 +293,8 @@ def prove(device: str, until: float, pool: Executor | None, wanted: Sequence[str
         part.seconds, begun = time.monotonic() - begun, time.monotonic()
         parts.append(part)
         begin = "\r\033[K" if sys.stderr.isatty() else ""
-        told = f"{title}: {part.tried} of {part.planned}, {part.numbers:,} numbers, {len(part.failures)} failures"
-        print(begin + told, flush=True)
+        told = f"{part.numbers:,} numbers, {len(part.failures)} failures" if part.tried else "not tried"
+        print(f"{begin}{title}: {part.tried} of {part.planned}, {told}", flush=True)
         gc.collect()
     if pool:
         pool.shutdown(cancel_futures=True)
@@ -329,8 +329,19 @@ def table(parts: list[Part]) -> list[str]:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     return lines + [
-        f"| {p.title} | {p.tried} | {p.planned} | {p.numbers:,} | {len(p.failures)} | {p.seconds:.0f} |" for p in parts
+        f"| {p.title} | {p.tried} | {p.planned} | {p.numbers:,} | {len(p.failures) if p.tried else '–'} | {p.seconds:.0f} |"
+        for p in parts
     ]
+
+
+def unreached(parts: list[Part], minutes: float) -> list[str]:
+    """The sentence that says what the time did not suffice for; none where it did."""
+    left = ", ".join(f"{p.title} ({p.planned - p.tried:,} of {p.planned:,})" for p in parts if p.tried < p.planned)
+    return (
+        [f"Not reached in {minutes:g} minutes, so nothing is said of it: {left}. Give more --minutes.", ""]
+        if left
+        else []
+    )
 
 
 def timed(device: str, until: float) -> list[str]:
@@ -358,16 +369,27 @@ class Options(argparse.ArgumentParser):
 
 def main() -> None:
     options = Options(description=__doc__)
-    options.add_argument("--device", default="cpu", help="as cpu, cuda, cuda:1, mps or xpu")
-    options.add_argument("--minutes", type=float, default=8.0, help="that it may take; a fifth of them for timing")
+    options.add_argument("--device", default="cpu", help="as cpu, cuda, cuda:1, mps or xpu; default %(default)s")
     options.add_argument(
-        "--out", type=Path, default=Path(__file__).parent.parent / "docs" / "devices", help="the page's folder"
+        "--minutes", type=float, default=8.0, help="that it may take, a fifth of them for timing; default %(default)g"
     )
     options.add_argument(
-        "--jobs", type=int, default=1, help="processes that share what is tried; the timing is one's alone"
+        "--out",
+        type=Path,
+        default=Path(__file__).parent.parent / "docs" / "devices",
+        help="the page's folder; default %(default)s",
     )
     options.add_argument(
-        "--part", action="append", default=[], help="only the parts with these words in their titles, as modules"
+        "--jobs",
+        type=int,
+        default=1,
+        help="processes that share what is tried; the timing is one's alone; default %(default)s",
+    )
+    options.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        help="only the parts with these words in their titles, as modules; default all",
     )
     chosen = options.parse_args()
     try:
@@ -392,11 +414,12 @@ def main() -> None:
         f"{driver_of(where)}, torch {at['torch']}, Python {at['python']}, dlref {at['dlref']}, {at['date']}: "
         f"`python scripts/prove.py --device {device} --minutes {chosen.minutes:g} --jobs {chosen.jobs}"
         f"{''.join(f' --part {word!r}' for word in chosen.part)}`.", "",
-        *table(parts), "", *(["## Failures", "", *(f"- {f}" for f in failures), ""] if failures else []), *ratios, "",
+        *table(parts), "", *unreached(parts, chosen.minutes),
+        *(["## Failures", "", *(f"- {f}" for f in failures), ""] if failures else []), *ratios, "",
     ]  # fmt: skip
     chosen.out.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(page))
-    print("\n".join(page[3:]) + f"\n{path}")
+    print("\n".join([*page[3:], *unreached(parts, chosen.minutes)[:1], str(path)]))
     sys.exit(1 if failures else 0)
 
 

@@ -27,24 +27,37 @@ def prove(monkeypatch):
     return prove
 
 
-def page(prove, monkeypatch, capsys, folder: Path) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["prove.py", "--minutes", "3", "--out", str(folder)])
+def page(prove, monkeypatch, capsys, folder: Path, minutes: str = "3") -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["prove.py", "--minutes", minutes, "--out", str(folder)])
     monkeypatch.setattr(prove, "timed", lambda device, until: ["ratios"])
     with pytest.raises(SystemExit) as ended:
         prove.main()
     (path,) = folder.iterdir()
-    assert str(path) in capsys.readouterr().out
+    *_, before, last = capsys.readouterr().out.splitlines()
+    assert last == str(path) and before.startswith("Not reached") == (minutes != "3")
     return ended.value.code, path.read_text()
 
 
 def test_what_is_right(prove, monkeypatch, capsys, tmp_path):
     code, text = page(prove, monkeypatch, capsys, tmp_path / "new")
-    assert code == 0 and "Failures" not in text and torch.__version__ in text and "ratios" in text
+    assert (
+        code == 0
+        and "Failures" not in text
+        and "Not reached" not in text
+        and torch.__version__ in text
+        and "ratios" in text
+    )
     rows = {cells[1].strip(): cells for line in text.splitlines() if len(cells := line.split("|")) == 8}
     for part in ("operations, float32", "operations, bfloat16", "modules", "optimizers", "3 steps of networks"):
         _, _, tried, planned, numbers, failures, *_ = rows[part]
         assert int(tried) == int(planned) > 0 and int(numbers.replace(",", "")) > 0 and int(failures) == 0, part
     page(prove, monkeypatch, capsys, tmp_path / "new")  # a page of its own is written anew
+
+
+def test_what_the_time_did_not_suffice_for_is_said(prove, monkeypatch, capsys, tmp_path):
+    _, text = page(prove, monkeypatch, capsys, tmp_path / "new", "1e-9")
+    assert "Not reached in 1e-09 minutes" in text and "modules (1 of 1)" in text and "Give more --minutes." in text
+    assert "| modules | 0 | 1 | 0 | – | 0 |" in text
 
 
 def test_a_planted_error_is_a_failure(prove, monkeypatch, capsys, tmp_path):
