@@ -262,7 +262,7 @@ WRONG = {
     "rounds": (("relu", "--rounds", "0"), "rounds"),
     "products": (("relu", "--products", "mkl"), "near it:"),
     "plot": (("relu", "--plot", "growth.png"), "--growth"),
-    "folder": (("relu", "--json", "/nowhere/found.json"), "/nowhere/found.json"),
+    "folder": (("relu", "--json", "/proc/nowhere/found.json"), "/proc/nowhere/found.json"),
     "estimate": (("cnm", "--estimate"), "near it: cnn"),
     "no estimate": (("lstm", "--estimate"), "--estimate"),
 }
