@@ -52,7 +52,7 @@ SECONDS, MEMORY = 60, 4 * 2**30
 # What an option is given, whatever it takes.
 VALUES = ("0", "-1", "0.5", "1", "2", "7", "1.5", "-0.1", "inf", "-inf", "nan", "1e300", "1e-300", "1e30", str(2**63),
           str(10**21), str(-(2**63) - 1), "", " ", "text", "null", "true", "false", "[1,2]", "[]", "[0]", "[-3]", "[nan]",
-          "1,2", "{}", '{"a": 1}', "{", "../x", "/nowhere/x", "é", "a" * 300)  # fmt: skip
+          "1,2", "{}", '{"a": 1}', "{", "../x", "/proc/nowhere/x", "é", "a" * 300)  # fmt: skip
 # The domains of numbers: least, greatest, whether the least itself is outside, whether they are whole.
 Domain = tuple[float, float, bool, bool]
 POSITIVE: Domain = (0, math.inf, True, False)

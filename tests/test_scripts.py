@@ -211,7 +211,7 @@ WITHOUT_RUNS = {"article_example", "compare_estimators", "fit_surface", "splits_
 WRONG = {
     "passes": ("article_example", ["--max_iter", "0"], "max_iter"),
     "splits": ("compare_estimators", ["--splits", "0"], "splits"),
-    "folder": ("compare_estimators", ["--json", "/nowhere/found.json"], "/nowhere/found.json"),
+    "folder": ("compare_estimators", ["--json", "/proc/nowhere/found.json"], "/proc/nowhere/found.json"),
     "networks": ("splits_networks", ["--networks", "[cn]"], "cnn"),
     "text": ("train_text", ["--path", "nowhere.txt"], "nowhere.txt"),
     "kernel": ("fit_surface", ["--kernel", "cubic"], "gaussian"),
