@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from ..core.resume import load as kept
 from ..core.resume import refuse_other, restore_generators
 from ..core.resume import restore as restore
 from ..core.resume import save as save
-from .signals import first_process
+from .common import note
 
 read, write = files.load, files.save  # of a state as it stands
 
@@ -33,7 +32,7 @@ def newest(folder: Path, pattern: str) -> Path | None:
     for path in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         if files.whole(path):
             return path
-        print(f"note: {path} is not whole, it is passed over", file=sys.stderr)
+        note(f"{path} is not whole, it is passed over")
     return None
 
 
@@ -48,10 +47,9 @@ def resolved(resume: str | None, runs: str | Path, name: str, pattern: str = "*.
         there = [path for path in Path(runs).glob(f"*-{name}") if path.name.removesuffix(f"-{name}").isdecimal()]
         for folder in sorted(there, key=lambda path: int(path.name.split("-")[0]), reverse=True):
             if (path := newest(folder, pattern)) is not None:
-                if first_process():
-                    print(f"note: goes on from {path}", file=sys.stderr)
+                note(f"goes on from {path}")
                 return path
-        print(f"note: {runs} has no checkpoint of a run {name}, a new one begins", file=sys.stderr)
+        note(f"{runs} has no checkpoint of a run {name}, a new one begins")
         return None
     if not Path(resume).is_dir():
         return Path(resume)

@@ -85,6 +85,12 @@ def tell(line: str) -> None:
     sys.stderr.write(f"{program}: {line}\n")
 
 
+def note(text: str) -> None:
+    """Say, in the first of several processes, what is worth knowing and stops nothing."""
+    if first_process():
+        print(f"note: {text}", file=sys.stderr)
+
+
 def tell_interrupted() -> None:
     """Say, in the first of several processes, that a signal has ended the program, and take back what no run has begun with."""
     kept = ", ".join(f"{folder}/" for folder in beginning.kept)

@@ -9,7 +9,6 @@ import itertools
 import json
 import re
 import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from ..lightning.rehearsal import rehearse, to_watch
 from ..lightning.resume import CheckpointIO, Resume, WholeEpochs
 from ..lightning.runs import Pictures, TellHow, WritePredictions, loggers, quiet, restarted, tell
 from .checkpoint import resolved
-from .common import OneLine, beginning, listed, new_run
+from .common import OneLine, beginning, listed, new_run, note
 from .others import Others
 from .signals import first_process
 from .trust import allowed, refusal
@@ -164,8 +163,8 @@ class TrainCLI(LightningCLI):
         if self.subcommand == "fit":
             watched = self._get(self.config_init, "checkpoint")
             watched.monitor = to_watch(watched.monitor, self.model, self.datamodule)
-        elif config.ckpt_path is None and first_process():
-            print("note: without --ckpt_path the weights are the initial ones", file=sys.stderr)
+        elif config.ckpt_path is None:
+            note("without --ckpt_path the weights are the initial ones")
         if config.trainer.fast_dev_run:  # which leaves nothing
             kwargs["default_root_dir"] = self.nowhere
         else:
